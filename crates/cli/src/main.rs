@@ -1,0 +1,2 @@
+//! The `cata` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The Kubernetes API server and the assembly of the control plane.

@@ -1,0 +1,1 @@
+//! Images: pull, push, content store, unpack, overlayfs, pack.

@@ -1,0 +1,1 @@
+//! Pod network of one node: addresses, veth pairs, routes, masquerade.

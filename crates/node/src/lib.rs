@@ -1,0 +1,1 @@
+//! The node agent: turns pods bound to this node into running containers.

@@ -1,0 +1,1 @@
+//! Runs Linux containers from OCI bundles, single-threaded from start to end.

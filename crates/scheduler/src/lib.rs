@@ -1,0 +1,1 @@
+//! Places pods on nodes: reflector, immutable snapshot, filter, score, bind.

@@ -1,0 +1,1 @@
+//! Development only: worlds, clocks, an in-process cluster, fault injection, leak counting.

@@ -1,0 +1,1 @@
+//! Runs WebAssembly containers on wasmtime.
