@@ -1,4 +1,5 @@
 use crate::Revision;
+use std::path::PathBuf;
 
 /// Why the store refused or failed. Refusals (`Exists`, `Conflict`, `NotFound`) changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +22,32 @@ pub enum Error {
     Lagged { at: Revision },
     #[error("the store is shutting down")]
     Closed,
+    /// The file is there but is not a store this program can read. It was not touched.
+    #[error("{} cannot be used as a Catamaran store: {reason}", path.display())]
+    Unusable { path: PathBuf, reason: String },
+    /// Two processes assigning revisions to one file would corrupt it, so the second is refused.
+    #[error("{} is in use by another process", path.display())]
+    InUse { path: PathBuf },
+    #[error("{url:?} is no store: expected mem: or sqlite:<path>")]
+    Url { url: String },
+    /// The disk or the database failed: the outcome of a write that got this answer is unknown until it is read back.
     #[error("{step}")]
     Backend {
         step: &'static str,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl Error {
+    /// For `map_err`: what was being done when a library failed.
+    pub(crate) fn backend<E>(step: &'static str) -> impl FnOnce(E) -> Error
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Error::Backend {
+            step,
+            source: source.into(),
+        }
+    }
 }
