@@ -1,0 +1,52 @@
+//! Namespace: the scope of names. Deletion is done by the namespace lifecycle (`bootstrap/namespaces.rs`), which empties
+//! the namespace and then takes `kubernetes` out of `spec.finalizers` through the `finalize` subresource.
+
+use crate::kinds::{Kind, NameRule, STATUS, Subresource};
+use k8s_openapi::api::core::v1::{Namespace, NamespaceSpec, NamespaceStatus};
+
+/// The finalizer in `spec.finalizers` that stands for "its content is still there".
+pub(crate) const KUBERNETES_FINALIZER: &str = "kubernetes";
+
+pub(in crate::kinds) struct Namespaces;
+
+impl Kind for Namespaces {
+    type Object = Namespace;
+    const NAMESPACED: bool = false;
+    const SHORT_NAMES: &'static [&'static str] = &["ns"];
+    const NAME_RULE: NameRule = NameRule::Label;
+    const FIELD_SELECTORS: &'static [&'static str] = &["status.phase"];
+    const SUBRESOURCES: &'static [Subresource] =
+        &[Subresource { name: "finalize", kind: "", verbs: &["update"] }, STATUS];
+
+    fn default(&self, object: &mut Namespace) {
+        if let Some(name) = object.metadata.name.clone().filter(|name| !name.is_empty()) {
+            object.metadata.labels.get_or_insert_default().insert("kubernetes.io/metadata.name".to_owned(), name);
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Namespace) {
+        object.status = Some(NamespaceStatus { phase: Some("Active".to_owned()), ..Default::default() });
+        let finalizers = object.spec.get_or_insert_with(NamespaceSpec::default).finalizers.get_or_insert_default();
+        if !finalizers.iter().any(|finalizer| finalizer == KUBERNETES_FINALIZER) {
+            finalizers.push(KUBERNETES_FINALIZER.to_owned());
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Namespace, old: &Namespace) {
+        new.spec.clone_from(&old.spec);
+        new.status.clone_from(&old.status);
+    }
+
+    fn prepare_status(&self, new: &mut Namespace, old: &Namespace) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn holds_deletion(&self, object: &Namespace) -> bool {
+        let finalizers = object.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
+        finalizers.is_some_and(|finalizers| !finalizers.is_empty())
+    }
+
+    fn mark_deleted(&self, object: &mut Namespace) {
+        object.status.get_or_insert_default().phase = Some("Terminating".to_owned());
+    }
+}

@@ -1,0 +1,199 @@
+//! The form of a kind that the registry works with: no type parameter, objects behind [`Object`].
+
+use super::{Kind, NameRule, Subresource, Typed};
+use catamaran_api::table::Column;
+use catamaran_api::{Errors, GroupKind, GroupResource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+use std::any::Any;
+use std::borrow::Cow;
+
+/// Everything about a kind that is data. Made once at start; run-time kinds fill it from their definition.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// Empty for the legacy group.
+    pub group: Cow<'static, str>,
+    pub version: Cow<'static, str>,
+    pub kind: Cow<'static, str>,
+    pub plural: Cow<'static, str>,
+    pub singular: String,
+    pub namespaced: bool,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub subresources: &'static [Subresource],
+    pub field_selectors: &'static [&'static str],
+    pub name_rule: NameRule,
+}
+
+impl Info {
+    /// `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// How errors name the type: `deployments.apps`.
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource { group: self.group.clone(), resource: self.plural.clone() }
+    }
+
+    /// How validation errors name the type: `Deployment.apps`.
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+    }
+
+    /// Does an object have this path below it?
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|subresource| subresource.name == name)
+    }
+}
+
+/// An object of a kind that is not known here.
+pub trait Object: Any + Send + Sync {
+    fn meta(&self) -> &ObjectMeta;
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
+
+    /// JSON of the object. `apiVersion`, `kind` and `metadata` come first, in this order.
+    fn encode(&self) -> Result<Vec<u8>, serde_json::Error>;
+
+    /// The object as untyped JSON.
+    fn to_value(&self) -> Result<Value, serde_json::Error>;
+
+    fn boxed_clone(&self) -> Box<dyn Object>;
+}
+
+impl<T: Typed> Object for T {
+    fn meta(&self) -> &ObjectMeta {
+        self.metadata()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.metadata_mut()
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    fn to_value(&self) -> Result<Value, serde_json::Error> {
+        serde_json::to_value(self)
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Object> {
+        Box::new(self.clone())
+    }
+}
+
+/// [`Kind`] without its type; the documentation is there. Every method panics if it is given an object of another kind,
+/// which only a bug in the registry could do.
+pub trait ErasedKind: Send + Sync {
+    fn info(&self) -> Info;
+    fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error>;
+    fn decode_slice(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error>;
+    fn default(&self, object: &mut dyn Object);
+    fn prepare_create(&self, object: &mut dyn Object);
+    fn prepare_update(&self, new: &mut dyn Object, old: &dyn Object);
+    fn prepare_status(&self, new: &mut dyn Object, old: &dyn Object);
+    fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> Option<bool>;
+    fn validate(&self, object: &dyn Object, errors: &mut Errors);
+    fn validate_update(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors);
+    fn validate_status(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors);
+    fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    fn deletion_grace(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64>;
+    fn holds_deletion(&self, object: &dyn Object) -> bool;
+    fn mark_deleted(&self, object: &mut dyn Object);
+    fn columns(&self) -> &'static [Column];
+    fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
+}
+
+impl<K: Kind> ErasedKind for K {
+    fn info(&self) -> Info {
+        Info {
+            group: Cow::Borrowed(<K::Object as k8s_openapi::Resource>::GROUP),
+            version: Cow::Borrowed(<K::Object as k8s_openapi::Resource>::VERSION),
+            kind: Cow::Borrowed(<K::Object as k8s_openapi::Resource>::KIND),
+            plural: Cow::Borrowed(<K::Object as k8s_openapi::Resource>::URL_PATH_SEGMENT),
+            singular: <K::Object as k8s_openapi::Resource>::KIND.to_lowercase(),
+            namespaced: K::NAMESPACED,
+            short_names: K::SHORT_NAMES,
+            categories: K::CATEGORIES,
+            subresources: K::SUBRESOURCES,
+            field_selectors: K::FIELD_SELECTORS,
+            name_rule: K::NAME_RULE,
+        }
+    }
+
+    fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error> {
+        Ok(Box::new(serde_json::from_value::<K::Object>(value)?))
+    }
+
+    fn decode_slice(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error> {
+        Ok(Box::new(serde_json::from_slice::<K::Object>(json)?))
+    }
+
+    fn default(&self, object: &mut dyn Object) {
+        Kind::default(self, typed_mut::<K>(object));
+    }
+
+    fn prepare_create(&self, object: &mut dyn Object) {
+        Kind::prepare_create(self, typed_mut::<K>(object));
+    }
+
+    fn prepare_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        Kind::prepare_update(self, typed_mut::<K>(new), typed::<K>(old));
+    }
+
+    fn prepare_status(&self, new: &mut dyn Object, old: &dyn Object) {
+        Kind::prepare_status(self, typed_mut::<K>(new), typed::<K>(old));
+    }
+
+    fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> Option<bool> {
+        Kind::spec_changed(self, typed::<K>(new), typed::<K>(old))
+    }
+
+    fn validate(&self, object: &dyn Object, errors: &mut Errors) {
+        Kind::validate(self, typed::<K>(object), errors);
+    }
+
+    fn validate_update(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors) {
+        Kind::validate_update(self, typed::<K>(new), typed::<K>(old), errors);
+    }
+
+    fn validate_status(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors) {
+        Kind::validate_status(self, typed::<K>(new), typed::<K>(old), errors);
+    }
+
+    fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
+        Kind::warnings(self, typed::<K>(new), old.map(typed::<K>))
+    }
+
+    fn deletion_grace(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
+        Kind::deletion_grace(self, typed::<K>(object), requested)
+    }
+
+    fn holds_deletion(&self, object: &dyn Object) -> bool {
+        Kind::holds_deletion(self, typed::<K>(object))
+    }
+
+    fn mark_deleted(&self, object: &mut dyn Object) {
+        Kind::mark_deleted(self, typed_mut::<K>(object));
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        Kind::columns(self)
+    }
+
+    fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Value> {
+        Kind::row(self, typed::<K>(object), now)
+    }
+}
+
+fn typed<K: Kind>(object: &dyn Object) -> &K::Object {
+    let any: &dyn Any = object;
+    any.downcast_ref().expect("the registry gives a kind its own objects only")
+}
+
+fn typed_mut<K: Kind>(object: &mut dyn Object) -> &mut K::Object {
+    let any: &mut dyn Any = object;
+    any.downcast_mut().expect("the registry gives a kind its own objects only")
+}

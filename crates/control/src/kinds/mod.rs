@@ -1,0 +1,185 @@
+//! What is special about each kind, and nothing else.
+//!
+//! The registry runs one pipeline for every resource (decode → default → prepare → validate → write). A kind says only
+//! where it differs, in one file: `kinds/<group>/<plural>.rs` implements [`Kind`] on the typed object, every method has
+//! a default, and one line in [`ALL`] registers it. The pipeline itself works on [`ErasedKind`] and [`Object`], so that
+//! kinds which are known only at run time can join later behind the same traits.
+//!
+//! *Architecture invariant:* kinds are pure. They read no clock, do no IO and see no store.
+
+mod coordination;
+mod core;
+mod erased;
+mod node;
+
+pub use erased::{ErasedKind, Info, Object};
+
+use catamaran_api::Errors;
+use catamaran_api::table::Column;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Every built-in kind, in the order of group and plural.
+pub static ALL: &[&dyn ErasedKind] = &[
+    // core/v1
+    &core::configmaps::ConfigMaps,
+    &core::events::Events,
+    &core::namespaces::Namespaces,
+    &core::nodes::Nodes,
+    &core::pods::Pods,
+    &core::secrets::Secrets,
+    &core::serviceaccounts::ServiceAccounts,
+    // coordination.k8s.io/v1
+    &coordination::leases::Leases,
+    // node.k8s.io/v1
+    &node::runtimeclasses::RuntimeClasses,
+];
+
+/// A typed Kubernetes object: what `k8s-openapi` generates for every top-level type.
+pub trait Typed:
+    k8s_openapi::Resource
+    + k8s_openapi::Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + PartialEq
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> Typed for T where
+    T: k8s_openapi::Resource
+        + k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + PartialEq
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What `metadata.name` of a kind may look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 1123 subdomain, at most 253 characters: most kinds.
+    Subdomain,
+    /// RFC 1123 label, at most 63 characters: namespaces.
+    Label,
+    /// Anything that can be one segment of a URL path: RBAC roles.
+    PathSegment,
+}
+
+/// A path below an object that has its own verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// Segment of the URL, `status`.
+    pub name: &'static str,
+    /// Kind of the body in discovery; empty means the kind of the resource itself.
+    pub kind: &'static str,
+    /// Verbs in discovery, sorted.
+    pub verbs: &'static [&'static str],
+}
+
+/// The `status` subresource as most kinds have it.
+pub const STATUS: Subresource = Subresource { name: "status", kind: "", verbs: &["get", "patch", "update"] };
+
+/// A kind. Everything but the constants that name it has a default.
+///
+/// The order in which the registry calls: [`default`](Kind::default) → [`prepare_create`](Kind::prepare_create) or
+/// [`prepare_update`](Kind::prepare_update) or [`prepare_status`](Kind::prepare_status) → metadata validation (generic)
+/// → [`validate`](Kind::validate) / [`validate_update`](Kind::validate_update) / [`validate_status`](Kind::validate_status).
+pub trait Kind: Send + Sync + 'static {
+    /// The object as it is on the wire.
+    type Object: Typed;
+
+    /// Do objects live in a namespace?
+    const NAMESPACED: bool;
+    /// Names `kubectl` accepts beside the plural: `po`.
+    const SHORT_NAMES: &'static [&'static str] = &[];
+    /// Groups of resources a name stands for: `all`.
+    const CATEGORIES: &'static [&'static str] = &[];
+    /// Paths below an object.
+    const SUBRESOURCES: &'static [Subresource] = &[];
+    /// Field selectors beside `metadata.name` and `metadata.namespace`, as dotted paths into the object.
+    const FIELD_SELECTORS: &'static [&'static str] = &[];
+    /// What a name may look like.
+    const NAME_RULE: NameRule = NameRule::Subdomain;
+
+    /// Fills in what the user left out and Kubernetes defines a default for.
+    fn default(&self, _object: &mut Self::Object) {}
+
+    /// Makes a new object ready to be written: drops what only the system may set (status).
+    fn prepare_create(&self, _object: &mut Self::Object) {}
+
+    /// Makes a replacement ready: puts back what this endpoint may not change (status).
+    fn prepare_update(&self, _new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// Makes a write to `status` ready: takes everything but the status from `old`. Metadata is dealt with generically.
+    fn prepare_status(&self, _new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// Did the desired state change, so that `metadata.generation` has to grow? `None`: the kind has no generation.
+    fn spec_changed(&self, _new: &Self::Object, _old: &Self::Object) -> Option<bool> {
+        None
+    }
+
+    /// Errors of an object on its own, beyond its metadata.
+    fn validate(&self, _object: &Self::Object, _errors: &mut Errors) {}
+
+    /// Errors of a change, beyond those of the new object on its own ([`validate`](Kind::validate) is called as well).
+    fn validate_update(&self, _new: &Self::Object, _old: &Self::Object, _errors: &mut Errors) {}
+
+    /// Errors of a new status.
+    fn validate_status(&self, _new: &Self::Object, _old: &Self::Object, _errors: &mut Errors) {}
+
+    /// Texts for `Warning` headers: what is accepted but will not do what it says, or is on its way out.
+    fn warnings(&self, _new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// How long deletion waits for the node, in seconds, given what the request asked for. `None`: no graceful phase.
+    fn deletion_grace(&self, _object: &Self::Object, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Must the object stay although no finalizer in its metadata holds it?
+    fn holds_deletion(&self, _object: &Self::Object) -> bool {
+        false
+    }
+
+    /// Shows in the object that its deletion has begun, beyond `metadata.deletionTimestamp`.
+    fn mark_deleted(&self, _object: &mut Self::Object) {}
+
+    /// Columns of the server-side table after `Name` and before `Age`… all of them, `Name` and `Age` included.
+    fn columns(&self) -> &'static [Column] {
+        NAME_AND_AGE
+    }
+
+    /// One cell per column, in the same order.
+    fn row(&self, object: &Self::Object, now: Timestamp) -> Vec<Value> {
+        let metadata = object.metadata();
+        vec![Value::from(metadata.name.clone().unwrap_or_default()), age(metadata, now)]
+    }
+}
+
+/// The table of a kind that has nothing to say.
+pub static NAME_AND_AGE: &[Column] = &[Column::NAME, Column::AGE];
+
+/// The `Age` cell, in `kubectl`'s notation (`5d3h`), or `<unknown>`.
+pub fn age(metadata: &ObjectMeta, now: Timestamp) -> Value {
+    match &metadata.creation_timestamp {
+        Some(created) => Value::from(catamaran_api::table::age(created.0, now)),
+        None => Value::from("<unknown>"),
+    }
+}
+
+/// Does the first of two values differ from the second? For [`Kind::spec_changed`].
+pub(crate) fn differs<T: PartialEq>(new: &T, old: &T) -> Option<bool> {
+    Some(new != old)
+}
