@@ -18,5 +18,7 @@
 //!
 //! *Architecture invariant:* this crate knows no Kubernetes type; it depends on no runtime. Runtimes depend on it.
 
+pub mod privilege;
 pub mod runtime;
+pub mod seccomp;
 pub mod spec;
