@@ -146,6 +146,8 @@ pub struct Options {
     pub tail_events: usize,
     /// A live watcher is cut off when the events it has not read hold more than this many bytes.
     pub tail_bytes: usize,
+    /// A durable store refuses writes (`Error::Backend`) that would make its file larger than this many bytes.
+    pub max_bytes: Option<u64>,
 }
 
 impl Default for Options {
@@ -156,6 +158,7 @@ impl Default for Options {
             max_revisions: 50_000,
             tail_events: 16_384,
             tail_bytes: 32 << 20,
+            max_bytes: None,
         }
     }
 }
