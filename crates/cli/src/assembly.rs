@@ -1,0 +1,256 @@
+//! How the parts become a cluster: the same pieces for `dev`, `server` and `agent`.
+
+use crate::data_dir::DataDir;
+use anyhow::{Context, Result, bail};
+use catamaran_control::ControlPlane;
+use catamaran_net::{Ipv4Net, PodNetwork};
+use catamaran_node::{Agent, ServerTls, Stop};
+use catamaran_shim::client::Launcher;
+use catamaran_shim::launcher::LauncherHandle;
+use catamaran_shim::runtime::Runtimes;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Wired namespaces that stand ready: as many as a burst of a manifest or two needs.
+const NETWORK_POOL: usize = 16;
+
+/// The runtimes a launcher is born with.
+pub(crate) fn runtimes() -> Runtimes {
+    Runtimes {
+        linux: Box::new(catamaran_oci_shim::OciRuntime::new()),
+        wasm: Box::new(catamaran_wasm_shim::WasmRuntime::new()),
+    }
+}
+
+pub(crate) fn require_root(verb: &str) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!("cata {verb} needs root, because it makes namespaces, cgroups and mounts; run it with sudo")
+}
+
+/// Options of whatever runs an API server.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ApiArgs {
+    /// Port of the API server; 0 picks a free one
+    #[arg(long, default_value_t = 6443, value_name = "PORT")]
+    pub(crate) api_port: u16,
+    /// Address the API server listens on
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub(crate) bind_address: IpAddr,
+    /// State backend: sqlite:FILE or mem: [default: sqlite:DATA_DIR/state.db]
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: Option<String>,
+    /// Further names and addresses for the API server's certificate
+    #[arg(long = "tls-san", value_name = "NAME")]
+    pub(crate) tls_sans: Vec<String>,
+}
+
+/// Options of whatever runs a node agent.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct NodeArgs {
+    /// Name of this node [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Addresses of this node's pods, /16 to /29 [default: the first free /20 of 10.42.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) pod_cidr: Option<Ipv4Net>,
+    /// Registry credentials in Docker's config.json form
+    #[arg(long, value_name = "FILE")]
+    pub(crate) docker_config: Option<PathBuf>,
+    /// Registry host (with port) to talk plain HTTP to; loopback always is
+    #[arg(long = "plain-http", value_name = "HOST")]
+    pub(crate) plain_http_hosts: Vec<String>,
+    /// Label for the Node object, KEY=VALUE
+    #[arg(long = "node-label", value_name = "LABEL")]
+    pub(crate) node_labels: Vec<String>,
+}
+
+/// A running control plane with its scheduler.
+pub(crate) struct Server {
+    pub(crate) control: ControlPlane,
+    scheduler: JoinHandle<Result<(), catamaran_scheduler::Error>>,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    pub(crate) async fn start(args: &ApiArgs, data_dir: &DataDir) -> Result<Self> {
+        let shutdown = CancellationToken::new();
+        let listen = SocketAddr::new(args.bind_address, args.api_port);
+        let mut config = catamaran_control::Config::new(data_dir.path.clone());
+        config.listen = listen;
+        config.store_url.clone_from(&args.store);
+        config.advertise.clone_from(&args.tls_sans);
+        let control = ControlPlane::start(config, shutdown.clone()).await.map_err(|error| explain_listen(error, listen))?;
+        let scheduler = catamaran_scheduler::Config {
+            client: control.client("system:kube-scheduler", &[]),
+            name: "default-scheduler".to_owned(),
+        };
+        let scheduler = tokio::spawn(catamaran_scheduler::run(scheduler, shutdown.clone()));
+        Ok(Self { control, scheduler, shutdown })
+    }
+
+    /// Resolves when the control plane ends by itself, which it should not.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        match (&mut self.scheduler).await {
+            Ok(Ok(())) => anyhow::anyhow!("the scheduler ended"),
+            Ok(Err(error)) => anyhow::Error::new(error).context("the scheduler failed"),
+            Err(error) => anyhow::Error::new(error).context("the scheduler crashed"),
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.control.join().await;
+    }
+}
+
+fn explain_listen(error: catamaran_control::Error, listen: SocketAddr) -> anyhow::Error {
+    let error = anyhow::Error::new(error);
+    let in_use = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::AddrInUse);
+    if in_use {
+        return anyhow::anyhow!("port {} is in use; choose another with --api-port (0 picks a free one)", listen.port());
+    }
+    error.context("cannot start the API server")
+}
+
+/// What a node agent needs from the control plane, near or far.
+pub(crate) struct NodeIdentity {
+    pub(crate) client: kube::Client,
+    pub(crate) tls: ServerTls,
+}
+
+/// A running node: agent, network, launcher.
+pub(crate) struct Node {
+    agent: Agent,
+    network: Arc<PodNetwork>,
+    pub(crate) images: Arc<catamaran_image::Store>,
+    pub(crate) name: String,
+    pub(crate) pod_cidr: Ipv4Net,
+    instance: String,
+}
+
+impl Node {
+    pub(crate) async fn start(
+        args: &NodeArgs,
+        data_dir: &DataDir,
+        instance: &str,
+        launcher: LauncherHandle,
+        identity: impl AsyncFnOnce(&str, Ipv4Addr) -> Result<NodeIdentity>,
+    ) -> Result<Self> {
+        let name = node_name(args.node_name.as_deref())?;
+        let run_dir = run_dir(instance);
+        let launcher = Launcher::new(launcher).context("cannot talk to the launcher")?;
+        let images = Arc::new(open_images(&data_dir.path, &args.plain_http_hosts)?);
+        let in_use = catamaran_node::addresses_in_use(&run_dir);
+        let network = catamaran_net::Config {
+            instance: instance.to_owned(),
+            state_dir: data_dir.join("agent"),
+            pod_cidr: args.pod_cidr,
+            pool: NETWORK_POOL,
+        };
+        let network = Arc::new(PodNetwork::start(network, in_use).await.context("cannot set up the pod network")?);
+        let node_ip = network.node_ip();
+        let identity = identity(&name, node_ip).await?;
+        let compiler = catamaran_wasm_shim::NativeCache::open(data_dir.join("agent/native"), compile_command())
+            .context("cannot open the native-code cache")?;
+        let mut config = catamaran_node::Config::new(
+            identity.client,
+            name.clone(),
+            data_dir.path.clone(),
+            run_dir,
+            instance.to_owned(),
+            launcher,
+            Arc::new(Compiler(compiler)),
+            Arc::clone(&images),
+            Arc::clone(&network),
+            identity.tls,
+        );
+        config.node_ip = node_ip.into();
+        config.listen = SocketAddr::new(node_ip.into(), 0);
+        config.docker_config.clone_from(&args.docker_config);
+        config.labels = parse_labels(&args.node_labels)?;
+        let pod_cidr = network.cidr();
+        let agent = Agent::start(config).await.context("cannot start the node agent")?;
+        Ok(Self { agent, network, images, name, pod_cidr, instance: instance.to_owned() })
+    }
+
+    /// Ends the agent; containers go on running, and a later agent finds them.
+    pub(crate) async fn leave(self) {
+        self.agent.stop(Stop::LeaveRunning).await;
+    }
+
+    /// Ends every pod within `max_grace` and takes away whatever the node made.
+    pub(crate) async fn tear_down(self, max_grace: Duration) -> Result<()> {
+        self.agent.stop(Stop::TerminatePods { max_grace }).await;
+        drop(self.network);
+        let instance = self.instance;
+        tokio::task::spawn_blocking(move || remove_leftovers(&instance)).await?
+    }
+}
+
+pub(crate) fn open_images(data_dir: &Path, plain_http_hosts: &[String]) -> Result<catamaran_image::Store> {
+    let options =
+        catamaran_image::Options { plain_http_hosts: plain_http_hosts.to_vec(), ..catamaran_image::Options::default() };
+    catamaran_image::Store::open(data_dir.join("images"), options).context("cannot open the image store")
+}
+
+fn compile_command() -> Vec<OsString> {
+    vec!["/proc/self/exe".into(), "__wasm-compile".into()]
+}
+
+fn run_dir(instance: &str) -> PathBuf {
+    catamaran_shim::run_base().join(format!("catamaran-{instance}"))
+}
+
+/// Kills and removes everything of an instance: pod shims, containers, cgroups, links, rules, the run directory.
+pub(crate) fn remove_leftovers(instance: &str) -> Result<()> {
+    let shims = catamaran_shim::leftovers::remove(&run_dir(instance), &format!("/catamaran-{instance}"))
+        .context("cannot remove what pods left");
+    let network = catamaran_net::cleanup(instance).context("cannot remove what the pod network left");
+    shims.and(network)
+}
+
+fn node_name(option: Option<&str>) -> Result<String> {
+    let name = match option {
+        Some(name) => name.to_owned(),
+        None => rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
+    };
+    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    if name.is_empty() || name.len() > 253 || !name.bytes().all(valid) || name.starts_with(['-', '.']) {
+        bail!("{name:?} cannot name a node (lower-case letters, digits, '-' and '.'); choose one with --node-name");
+    }
+    Ok(name)
+}
+
+fn parse_labels(labels: &[String]) -> Result<std::collections::BTreeMap<String, String>> {
+    labels
+        .iter()
+        .map(|label| match label.split_once('=') {
+            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+            None => bail!("--node-label {label:?} is not of the form KEY=VALUE"),
+        })
+        .collect()
+}
+
+/// Lends the wasm shim's native-code cache to the node, which knows no wasmtime.
+struct Compiler(catamaran_wasm_shim::NativeCache);
+
+#[async_trait::async_trait]
+impl catamaran_node::WasmCompiler for Compiler {
+    async fn native(&self, digest: &str, module: &Path) -> Result<PathBuf, catamaran_node::CompileError> {
+        let native = self.0.native(digest, module).await.map_err(|error| catamaran_node::CompileError {
+            reason: "CreateContainerError".to_owned(),
+            message: error.to_string(),
+        })?;
+        Ok(native.path)
+    }
+}
