@@ -313,7 +313,7 @@ impl Writer {
         self.give_back()
     }
 
-    fn give_back(&self) -> Result<bool, rusqlite::Error> {
+    fn give_back(&mut self) -> Result<bool, rusqlite::Error> {
         let number = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let free = number("freelist_count")?;
         if free < FREE_PAGES || free < number("page_count")? / 2 {
@@ -323,6 +323,8 @@ impl Writer {
         let mut statement = self.connection.prepare(&vacuum)?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
+        // The file itself becomes shorter only when the log is moved into it.
+        self.unmoved_bytes = CHECKPOINT_BYTES;
         Ok(true)
     }
 
