@@ -26,7 +26,7 @@ async fn measure(
     length: Duration,
     value_bytes: usize,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let store = Arc::new(Sqlite::open(path, Options::default())?);
+    let store = Arc::new(Sqlite::open(path, &Options::default())?);
     let value = Bytes::from(vec![b'x'; value_bytes]);
     let start = Instant::now();
     let tasks: Vec<_> = (0..writers)
@@ -62,7 +62,9 @@ async fn write(
         if start >= until {
             break;
         }
-        store.create(&format!("/bench/{writer:04}/{index:08}"), value.clone()).await?;
+        store
+            .create(&format!("/bench/{writer:04}/{index:08}"), value.clone())
+            .await?;
         latencies.push(start.elapsed());
     }
     Ok(latencies)

@@ -106,7 +106,10 @@ pub async fn a_new_store_is_empty(factory: &impl Factory) {
     assert_eq!((store.revision(), store.compacted()), (0, 0));
     assert_eq!(store.get("a").await.expect("get"), None);
     let page = store.range("", None, 0, None).await.expect("range");
-    assert_eq!((page.entries.len(), page.revision, page.more, page.remaining), (0, 0, false, 0));
+    assert_eq!(
+        (page.entries.len(), page.revision, page.more, page.remaining),
+        (0, 0, false, 0)
+    );
 }
 
 pub async fn writes_take_consecutive_revisions(factory: &impl Factory) {
@@ -130,11 +133,21 @@ pub async fn create_refuses_an_existing_key(factory: &impl Factory) {
 
 pub async fn update_needs_the_present_revision(factory: &impl Factory) {
     let store = open(factory);
-    assert!(matches!(store.update("a", bytes("1"), 1).await, Err(Error::NotFound { .. })));
+    assert!(matches!(
+        store.update("a", bytes("1"), 1).await,
+        Err(Error::NotFound { .. })
+    ));
     put(&store, "a", "1").await;
     put(&store, "a", "2").await;
     let refused = store.update("a", bytes("3"), 1).await;
-    assert!(matches!(refused, Err(Error::Conflict { expected: 1, current: 2, .. })));
+    assert!(matches!(
+        refused,
+        Err(Error::Conflict {
+            expected: 1,
+            current: 2,
+            ..
+        })
+    ));
 }
 
 pub async fn delete_honours_its_precondition(factory: &impl Factory) {
@@ -142,7 +155,14 @@ pub async fn delete_honours_its_precondition(factory: &impl Factory) {
     assert!(matches!(store.delete("a", None).await, Err(Error::NotFound { .. })));
     put(&store, "a", "1").await;
     let refused = store.delete("a", Some(9)).await;
-    assert!(matches!(refused, Err(Error::Conflict { expected: 9, current: 1, .. })));
+    assert!(matches!(
+        refused,
+        Err(Error::Conflict {
+            expected: 9,
+            current: 1,
+            ..
+        })
+    ));
     assert_eq!(store.delete("a", None).await.expect("delete").1, 2);
     assert!(matches!(store.delete("a", Some(1)).await, Err(Error::NotFound { .. })));
 }
@@ -154,7 +174,10 @@ pub async fn a_recreated_key_is_a_new_one(factory: &impl Factory) {
     let again = put(&store, "a", "2").await;
     assert_eq!((again.created, again.modified), (3, 3));
     let refused = store.update("a", bytes("3"), 1).await;
-    assert!(matches!(refused, Err(Error::Conflict { current: 3, .. })), "the old revision is worth nothing");
+    assert!(
+        matches!(refused, Err(Error::Conflict { current: 3, .. })),
+        "the old revision is worth nothing"
+    );
 }
 
 pub async fn refusals_change_nothing(factory: &impl Factory) {
@@ -174,7 +197,11 @@ pub async fn refusals_change_nothing(factory: &impl Factory) {
     });
     let done = futures::future::join_all(attempts).await;
     let succeeded = done.into_iter().filter(|done| matches!(done, Ok(true))).count();
-    assert_eq!((succeeded, store.revision()), (5, 6), "only what succeeded took a revision");
+    assert_eq!(
+        (succeeded, store.revision()),
+        (5, 6),
+        "only what succeeded took a revision"
+    );
     assert_eq!(store.get("a").await.expect("get").expect("a").value, bytes("1"));
     assert_eq!(keys(&store, "b", None).await, ["b03", "b07", "b11", "b15", "b19"]);
 }
@@ -187,7 +214,11 @@ pub async fn of_racing_updates_one_wins(factory: &impl Factory) {
             let (store, expected) = (Arc::clone(&store), present.modified);
             tokio::spawn(async move { store.update("a", bytes(&format!("{round}/{racer}")), expected).await })
         });
-        let results: Vec<_> = futures::future::join_all(racers).await.into_iter().map(|done| done.expect("racer")).collect();
+        let results: Vec<_> = futures::future::join_all(racers)
+            .await
+            .into_iter()
+            .map(|done| done.expect("racer"))
+            .collect();
         let mut winners = results.into_iter().filter_map(Result::ok);
         let winner = winners.next().expect("somebody wins");
         assert!(winners.next().is_none(), "only one wins");
@@ -227,7 +258,10 @@ pub async fn range_pages_are_one_moment(factory: &impl Factory) {
         put(&store, &format!("k/{index}"), "old").await;
     }
     let mut page = store.range("k/", None, 4, None).await.expect("range");
-    assert_eq!((page.entries.len(), page.more, page.remaining, page.revision), (4, true, 6, 10));
+    assert_eq!(
+        (page.entries.len(), page.more, page.remaining, page.revision),
+        (4, true, 6, 10)
+    );
     put(&store, "k/5", "new").await;
     put(&store, "k/55", "new").await;
     store.delete("k/7", None).await.expect("delete");
@@ -244,9 +278,17 @@ pub async fn range_pages_are_one_moment(factory: &impl Factory) {
     assert!(seen.iter().all(|entry| entry.value == bytes("old")));
     let now = store.range("k/", Some("k/4"), 0, None).await.expect("range");
     let names: Vec<&str> = now.entries.iter().map(|entry| &*entry.key).collect();
-    assert_eq!(names, ["k/5", "k/55", "k/6", "k/8", "k/9"], "without a revision a page shows the present");
+    assert_eq!(
+        names,
+        ["k/5", "k/55", "k/6", "k/8", "k/9"],
+        "without a revision a page shows the present"
+    );
     let whole = store.range("k/", None, 10, None).await.expect("range");
-    assert_eq!((whole.more, whole.remaining), (false, 0), "an exactly full page is the last one");
+    assert_eq!(
+        (whole.more, whole.remaining),
+        (false, 0),
+        "an exactly full page is the last one"
+    );
 }
 
 pub async fn range_of_the_past_is_exact(factory: &impl Factory) {
@@ -271,7 +313,13 @@ pub async fn range_refuses_the_future(factory: &impl Factory) {
     let store = open(factory);
     put(&store, "a", "1").await;
     let refused = store.range("", None, 0, Some(2)).await;
-    assert!(matches!(refused, Err(Error::Future { requested: 2, current: 1 })));
+    assert!(matches!(
+        refused,
+        Err(Error::Future {
+            requested: 2,
+            current: 1
+        })
+    ));
 }
 
 pub async fn watch_replays_then_follows(factory: &impl Factory) {
@@ -280,13 +328,37 @@ pub async fn watch_replays_then_follows(factory: &impl Factory) {
     let second = put(&store, "a", "2").await;
     let mut watch = store.watch("a", 0).await.expect("watch");
     let past = read(&mut watch, 2).await;
-    assert_eq!(past[0], Event::Put { entry: first.clone(), previous: None });
-    assert_eq!(past[1], Event::Put { entry: second.clone(), previous: Some(first) });
+    assert_eq!(
+        past[0],
+        Event::Put {
+            entry: first.clone(),
+            previous: None
+        }
+    );
+    assert_eq!(
+        past[1],
+        Event::Put {
+            entry: second.clone(),
+            previous: Some(first)
+        }
+    );
     let (removed, revision) = store.delete("a", None).await.expect("delete");
     assert_eq!(removed, second);
-    assert_eq!(read(&mut watch, 1).await, [Event::Delete { previous: second, revision }]);
+    assert_eq!(
+        read(&mut watch, 1).await,
+        [Event::Delete {
+            previous: second,
+            revision
+        }]
+    );
     let third = put(&store, "a", "3").await;
-    assert_eq!(read(&mut watch, 1).await, [Event::Put { entry: third, previous: None }]);
+    assert_eq!(
+        read(&mut watch, 1).await,
+        [Event::Put {
+            entry: third,
+            previous: None
+        }]
+    );
 }
 
 pub async fn watch_carries_the_previous_entry(factory: &impl Factory) {
@@ -295,8 +367,15 @@ pub async fn watch_carries_the_previous_entry(factory: &impl Factory) {
     store.compact(1).await.expect("compact");
     let second = put(&store, "a", "2").await;
     let mut watch = store.watch("a", 1).await.expect("watch");
-    let expected = Event::Put { entry: second, previous: Some(first) };
-    assert_eq!(read(&mut watch, 1).await, [expected], "also when the previous entry is older than compaction");
+    let expected = Event::Put {
+        entry: second,
+        previous: Some(first),
+    };
+    assert_eq!(
+        read(&mut watch, 1).await,
+        [expected],
+        "also when the previous entry is older than compaction"
+    );
 }
 
 pub async fn watch_filters_by_prefix(factory: &impl Factory) {
@@ -315,7 +394,13 @@ pub async fn watch_filters_by_prefix(factory: &impl Factory) {
 
 pub async fn watch_refuses_the_future(factory: &impl Factory) {
     let store = open(factory);
-    assert!(matches!(store.watch("", 1).await.err(), Some(Error::Future { requested: 1, current: 0 })));
+    assert!(matches!(
+        store.watch("", 1).await.err(),
+        Some(Error::Future {
+            requested: 1,
+            current: 0
+        })
+    ));
 }
 
 /// Whatever revision an answer named can be watched from at once, by anyone who heard of it.
@@ -327,7 +412,12 @@ pub async fn watch_from_an_acknowledged_revision(factory: &impl Factory) {
             for index in 0..20 {
                 let written = put(&store, &format!("{writer}/{index}"), "x").await;
                 assert!(store.revision() >= written.modified);
-                drop(store.watch("", written.modified).await.expect("watch from what was acknowledged"));
+                drop(
+                    store
+                        .watch("", written.modified)
+                        .await
+                        .expect("watch from what was acknowledged"),
+                );
                 let seen = store.range("", None, 0, None).await.expect("range").revision;
                 drop(store.watch("", seen).await.expect("watch from what a list showed"));
             }
@@ -371,7 +461,11 @@ pub async fn watches_have_no_gap_under_concurrent_writers(factory: &impl Factory
     assert_eq!(revisions, (1..=(WRITERS * WRITES) as u64).collect::<Vec<_>>());
     for watcher in futures::future::join_all(watchers).await {
         let seen = watcher.expect("watcher");
-        assert_eq!(seen, whole[whole.len() - seen.len()..], "every watcher sees the same events");
+        assert_eq!(
+            seen,
+            whole[whole.len() - seen.len()..],
+            "every watcher sees the same events"
+        );
     }
 }
 
@@ -384,8 +478,12 @@ pub async fn history_replays_to_the_present(factory: &impl Factory) {
             for step in 0..80 {
                 let key = format!("{writer}/{}", step * 3 % 7);
                 match store.get(&key).await.expect("get") {
-                    Some(present) if step % 4 == 3 => drop(store.delete(&key, Some(present.modified)).await.expect("delete")),
-                    _ => drop(put(&store, &key, &step.to_string()).await),
+                    Some(present) if step % 4 == 3 => {
+                        drop(store.delete(&key, Some(present.modified)).await.expect("delete"));
+                    }
+                    _ => {
+                        put(&store, &key, &step.to_string()).await;
+                    }
                 }
             }
         })
@@ -405,7 +503,10 @@ fn replay(mut state: BTreeMap<Arc<str>, Entry>, events: &[Event]) -> Vec<Entry> 
             Event::Put { entry, previous } => {
                 let replaced = state.insert(Arc::clone(&entry.key), entry.clone());
                 assert_eq!(&replaced, previous, "the previous entry is the one before");
-                assert_eq!(entry.created, replaced.map_or(entry.modified, |replaced| replaced.created));
+                assert_eq!(
+                    entry.created,
+                    replaced.map_or(entry.modified, |replaced| replaced.created)
+                );
             }
             Event::Delete { previous, .. } => {
                 assert_eq!(state.remove(&previous.key).as_ref(), Some(previous));
@@ -423,9 +524,27 @@ pub async fn compaction_has_its_own_error(factory: &impl Factory) {
     store.compact(3).await.expect("compact");
     assert_eq!(store.compacted(), 3);
     let refused = store.range("", None, 0, Some(2)).await;
-    assert!(matches!(refused, Err(Error::Compacted { requested: 2, oldest: 3 })));
-    assert!(matches!(store.watch("", 2).await.err(), Some(Error::Compacted { requested: 2, oldest: 3 })));
-    assert!(matches!(store.compact(5).await, Err(Error::Future { requested: 5, current: 4 })));
+    assert!(matches!(
+        refused,
+        Err(Error::Compacted {
+            requested: 2,
+            oldest: 3
+        })
+    ));
+    assert!(matches!(
+        store.watch("", 2).await.err(),
+        Some(Error::Compacted {
+            requested: 2,
+            oldest: 3
+        })
+    ));
+    assert!(matches!(
+        store.compact(5).await,
+        Err(Error::Future {
+            requested: 5,
+            current: 4
+        })
+    ));
     store.compact(1).await.expect("compacting less than before is no error");
     assert_eq!(store.compacted(), 3, "and brings nothing back");
 }
@@ -445,11 +564,24 @@ pub async fn compaction_keeps_the_present_and_the_later_past(factory: &impl Fact
     let present = store.range("", None, 0, None).await.expect("range").entries;
     assert_eq!(present, [at_six.clone(), old]);
     let mut watch = store.watch("", 5).await.expect("watch");
-    assert_eq!(read(&mut watch, 1).await, [Event::Put { entry: at_six, previous: Some(at_five) }]);
+    assert_eq!(
+        read(&mut watch, 1).await,
+        [Event::Put {
+            entry: at_six,
+            previous: Some(at_five)
+        }]
+    );
     store.compact(6).await.expect("compact");
     let next = put(&store, "b", "1").await;
     assert_eq!(next.modified, 7, "compacting everything does not set revisions back");
-    assert_eq!(read(&mut watch, 1).await, [Event::Put { entry: next, previous: None }], "live watches go on");
+    assert_eq!(
+        read(&mut watch, 1).await,
+        [Event::Put {
+            entry: next,
+            previous: None
+        }],
+        "live watches go on"
+    );
 }
 
 pub async fn compaction_cuts_off_a_replay(factory: &impl Factory) {
@@ -461,22 +593,40 @@ pub async fn compaction_cuts_off_a_replay(factory: &impl Factory) {
     let mut watch = store.watch("", 2).await.expect("watch");
     store.compact(8).await.expect("compact");
     let (events, error) = read_to_error(&mut watch).await;
-    assert!(events.is_empty() && matches!(error, Error::Compacted { requested: 2, oldest: 8 }));
+    assert!(
+        events.is_empty()
+            && matches!(
+                error,
+                Error::Compacted {
+                    requested: 2,
+                    oldest: 8
+                }
+            )
+    );
 }
 
 pub async fn history_is_bounded_by_itself(factory: &impl Factory) {
-    let store = factory.open(Options { max_revisions: 64, ..Options::default() });
+    let store = factory.open(Options {
+        max_revisions: 64,
+        ..Options::default()
+    });
     let keep = put(&store, "keep", "x").await;
     for index in 0..200 {
         put(&store, "lease", &index.to_string()).await;
     }
     let kept = store.revision() - store.compacted();
-    assert!((60..=128).contains(&kept), "{kept} revisions of history are kept where 64 are wanted");
+    assert!(
+        (60..=128).contains(&kept),
+        "{kept} revisions of history are kept where 64 are wanted"
+    );
     assert_eq!(store.get("keep").await.expect("get"), Some(keep));
 }
 
 pub async fn a_slow_watcher_is_cut_off_alone(factory: &impl Factory) {
-    let store = factory.open(Options { tail_events: 32, ..Options::default() });
+    let store = factory.open(Options {
+        tail_events: 32,
+        ..Options::default()
+    });
     let mut slow = store.watch("", 0).await.expect("watch");
     let mut quick = store.watch("", 0).await.expect("watch");
     put(&store, "a", "0").await;
@@ -488,7 +638,10 @@ pub async fn a_slow_watcher_is_cut_off_alone(factory: &impl Factory) {
         read(&mut quick, 1).await;
     }
     let (events, error) = read_to_error(&mut slow).await;
-    assert!(matches!(error, Error::Lagged { at } if at == 1 + events.len() as u64), "{error}");
+    assert!(
+        matches!(error, Error::Lagged { at } if at == 1 + events.len() as u64),
+        "{error}"
+    );
     put(&store, "a", "on").await;
     read(&mut quick, 1).await;
     let after = store.revision() - 50;
@@ -496,7 +649,10 @@ pub async fn a_slow_watcher_is_cut_off_alone(factory: &impl Factory) {
 }
 
 pub async fn a_sleeping_watcher_without_news_is_not_slow(factory: &impl Factory) {
-    let store = factory.open(Options { tail_events: 32, ..Options::default() });
+    let store = factory.open(Options {
+        tail_events: 32,
+        ..Options::default()
+    });
     let mut watch = store.watch("quiet/", 0).await.expect("watch");
     put(&store, "quiet/a", "x").await;
     read(&mut watch, 1).await;
@@ -515,7 +671,10 @@ pub async fn dropping_the_store_ends_its_watches(factory: &impl Factory) {
     put(&store, "a", "2").await;
     drop(store);
     let (events, error) = read_to_error(&mut watch).await;
-    assert!(events.len() == 1 && matches!(error, Error::Closed), "what was published is still delivered");
+    assert!(
+        events.len() == 1 && matches!(error, Error::Closed),
+        "what was published is still delivered"
+    );
 }
 
 pub async fn reopening_continues(factory: &impl Factory) {

@@ -87,7 +87,9 @@ impl Event {
     fn weight(&self) -> usize {
         const BOOKKEEPING: usize = 160;
         let values = match self {
-            Event::Put { entry, previous } => entry.value.len() + previous.as_ref().map_or(0, |entry| entry.value.len()),
+            Event::Put { entry, previous } => {
+                entry.value.len() + previous.as_ref().map_or(0, |entry| entry.value.len())
+            }
             Event::Delete { previous, .. } => previous.value.len(),
         };
         BOOKKEEPING + self.key().len() + values
@@ -165,11 +167,11 @@ impl Default for Options {
 
 /// Opens `mem:` (empty, gone when dropped) or `sqlite:<path>` (created when missing; its directory must exist).
 pub fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
-    open_with(url, Options::default())
+    open_with(url, &Options::default())
 }
 
 /// [`open`] with bounds of one's own.
-pub fn open_with(url: &str, options: Options) -> Result<Arc<dyn Store>, Error> {
+pub fn open_with(url: &str, options: &Options) -> Result<Arc<dyn Store>, Error> {
     match url.split_once(':') {
         Some(("mem", "")) => Ok(Arc::new(Mem::new(options))),
         Some(("sqlite", path)) if !path.is_empty() => Ok(Arc::new(Sqlite::open(Path::new(path), options)?)),

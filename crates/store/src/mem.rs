@@ -33,10 +33,10 @@ struct State {
 
 impl Mem {
     /// An empty store. Of `options`, `keep_history` does not matter here: this module reads no clock.
-    pub fn new(options: Options) -> Mem {
+    pub fn new(options: &Options) -> Mem {
         let shared = Shared {
             state: Mutex::default(),
-            tail: Tail::new(0, &options),
+            tail: Tail::new(0, options),
             max_revisions: usize::try_from(options.max_revisions).unwrap_or(usize::MAX),
         };
         Mem {
@@ -64,7 +64,7 @@ impl Mem {
 
 impl Default for Mem {
     fn default() -> Self {
-        Mem::new(Options::default())
+        Mem::new(&Options::default())
     }
 }
 
@@ -82,7 +82,9 @@ impl Store for Mem {
     }
 
     async fn update(&self, key: &str, value: Bytes, expected: Revision) -> Result<Entry, Error> {
-        let event = self.write(key, |present, revision| replacement(present, key, value, expected, revision))?;
+        let event = self.write(key, |present, revision| {
+            replacement(present, key, value, expected, revision)
+        })?;
         Ok(written(event))
     }
 
@@ -155,9 +157,10 @@ impl History for Shared {
     async fn stretch(&self, prefix: &str, after: Revision, until: Revision) -> Result<Stretch, Error> {
         let state = self.state.lock();
         state.check(after)?;
-        let events = state.history.iter().filter(|event| {
-            event.revision() > after && event.revision() <= until && event.key().starts_with(prefix)
-        });
+        let events = state
+            .history
+            .iter()
+            .filter(|event| event.revision() > after && event.revision() <= until && event.key().starts_with(prefix));
         Ok(Stretch {
             events: events.cloned().collect(),
             reached: until,
@@ -188,9 +191,16 @@ impl State {
     /// The state below `prefix` as of `revision`: the present with the events since then undone, newest first.
     fn at(&self, prefix: &str, revision: Revision) -> BTreeMap<Arc<str>, Entry> {
         let from = (Bound::Included(prefix), Bound::Unbounded);
-        let present = self.current.range::<str, _>(from).take_while(|(key, _)| key.starts_with(prefix));
+        let present = self
+            .current
+            .range::<str, _>(from)
+            .take_while(|(key, _)| key.starts_with(prefix));
         let mut below: BTreeMap<_, _> = present.map(|(key, entry)| (Arc::clone(key), entry.clone())).collect();
-        let since = self.history.iter().rev().take_while(|event| event.revision() > revision);
+        let since = self
+            .history
+            .iter()
+            .rev()
+            .take_while(|event| event.revision() > revision);
         for event in since.filter(|event| event.key().starts_with(prefix)) {
             let before = match event {
                 Event::Put { previous, .. } => previous.clone(),
@@ -223,12 +233,7 @@ pub(crate) fn reachable(revision: Revision, compacted: Revision, current: Revisi
 }
 
 /// The event of creating `key`, which must be absent.
-pub(crate) fn creation(
-    present: Option<&Entry>,
-    key: &str,
-    value: Bytes,
-    revision: Revision,
-) -> Result<Event, Error> {
+pub(crate) fn creation(present: Option<&Entry>, key: &str, value: Bytes, revision: Revision) -> Result<Event, Error> {
     if present.is_some() {
         return Err(Error::Exists { key: key.to_owned() });
     }

@@ -72,7 +72,11 @@ impl Tail {
             return;
         };
         let mut state = self.state.lock();
-        debug_assert_eq!(events[0].revision(), state.published + 1, "revisions are published in order");
+        debug_assert_eq!(
+            events[0].revision(),
+            state.published + 1,
+            "revisions are published in order"
+        );
         let wakers = state.note_pending(&events);
         state.published = last;
         state.bytes += events.iter().map(Event::weight).sum::<usize>();
@@ -91,7 +95,11 @@ impl Tail {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        let wakers: Vec<_> = state.watchers.values_mut().filter_map(|watcher| watcher.waker.take()).collect();
+        let wakers: Vec<_> = state
+            .watchers
+            .values_mut()
+            .filter_map(|watcher| watcher.waker.take())
+            .collect();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -136,7 +144,10 @@ impl State {
     /// Forgets what no watcher has to read any more.
     fn drop_read(&mut self) {
         let needed = self.watchers.values().filter_map(|watcher| watcher.pending).min();
-        while self.first().is_some_and(|first| needed.is_none_or(|needed| first < needed)) {
+        while self
+            .first()
+            .is_some_and(|first| needed.is_none_or(|needed| first < needed))
+        {
             self.pop_front();
         }
         if self.events.is_empty() && self.events.capacity() > READ_EVENTS {

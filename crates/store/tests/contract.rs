@@ -9,7 +9,7 @@ struct Memory;
 
 impl Factory for Memory {
     fn open(&self, options: Options) -> Arc<dyn Store> {
-        Arc::new(Mem::new(options))
+        Arc::new(Mem::new(&options))
     }
 
     fn reopen(&self, _store: Arc<dyn Store>, _options: Options) -> Option<Arc<dyn Store>> {
@@ -27,7 +27,7 @@ impl File {
 
 impl Factory for File {
     fn open(&self, options: Options) -> Arc<dyn Store> {
-        Arc::new(Sqlite::open(&self.path(), options).expect("open"))
+        Arc::new(Sqlite::open(&self.path(), &options).expect("open"))
     }
 
     fn reopen(&self, store: Arc<dyn Store>, options: Options) -> Option<Arc<dyn Store>> {

@@ -54,8 +54,14 @@ struct Ack {
 fn start_child(path: &Path) -> Child {
     let this = std::env::current_exe().expect("the test binary's path");
     let mut command = Command::new(this);
-    command.args(["--exact", "acknowledged_writes_survive_kill", "--nocapture"]).env(CHILD, path);
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start the child")
+    command
+        .args(["--exact", "acknowledged_writes_survive_kill", "--nocapture"])
+        .env(CHILD, path);
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start the child")
 }
 
 struct KilledOnDrop(Child);
@@ -73,7 +79,10 @@ fn read_acknowledgements(child: &mut Child, count: usize) -> Vec<Ack> {
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut acks = Vec::new();
     while acks.len() < count {
-        let line = lines.next().expect("the child writes until it is killed").expect("read");
+        let line = lines
+            .next()
+            .expect("the child writes until it is killed")
+            .expect("read");
         acks.extend(parse(&line));
     }
     child.kill().expect("kill");
@@ -114,7 +123,7 @@ fn is_whole(entry: &Entry) -> bool {
 
 /// Everything acknowledged is there, everything there is whole, and history leads exactly to the present.
 async fn check(path: &Path, acknowledged: &BTreeMap<String, Ack>, revision: u64) -> u64 {
-    let store = Sqlite::open(path, Options::default()).expect("reopen after kill");
+    let store = Sqlite::open(path, &Options::default()).expect("reopen after kill");
     assert!(store.revision() >= revision, "an acknowledged revision is missing");
     let present = store.range("", None, 0, None).await.expect("range").entries;
     assert!(present.iter().all(is_whole), "a write is half there");
@@ -135,7 +144,11 @@ async fn check(path: &Path, acknowledged: &BTreeMap<String, Ack>, revision: u64)
             Event::Delete { previous, .. } => drop(state.remove(&*previous.key)),
         }
     }
-    assert_eq!(state.into_values().collect::<Vec<_>>(), present, "history leads to the present");
+    assert_eq!(
+        state.into_values().collect::<Vec<_>>(),
+        present,
+        "history leads to the present"
+    );
     store.revision()
 }
 
@@ -146,7 +159,11 @@ async fn replay(store: &Sqlite) -> Vec<Event> {
         events.extend(watch.next().await.expect("the watch goes on").expect("the watch works"));
     }
     let revisions: Vec<u64> = events.iter().map(Event::revision).collect();
-    assert_eq!(revisions, (1..=store.revision()).collect::<Vec<_>>(), "no revision is missing");
+    assert_eq!(
+        revisions,
+        (1..=store.revision()).collect::<Vec<_>>(),
+        "no revision is missing"
+    );
     events
 }
 
@@ -158,7 +175,7 @@ fn newest_by_key(events: &[Event]) -> BTreeMap<&str, u64> {
 fn write_for_ever(path: &Path) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let store = Arc::new(Sqlite::open(path, Options::default()).expect("open"));
+        let store = Arc::new(Sqlite::open(path, &Options::default()).expect("open"));
         let writers = (0..WRITERS).map(|writer| tokio::spawn(write_own_keys(Arc::clone(&store), writer)));
         futures::future::join_all(writers).await;
     });
@@ -170,9 +187,22 @@ async fn write_own_keys(store: Arc<Sqlite>, writer: usize) {
         let hint = store.revision();
         let present = store.get(&key).await.expect("get");
         let (revision, kind) = match present {
-            Some(entry) if step % 5 == 4 => (store.delete(&key, Some(entry.modified)).await.expect("delete").1, "deleted"),
-            Some(entry) => (store.update(&key, value(&key, hint), entry.modified).await.expect("update").modified, "put"),
-            None => (store.create(&key, value(&key, hint)).await.expect("create").modified, "put"),
+            Some(entry) if step % 5 == 4 => (
+                store.delete(&key, Some(entry.modified)).await.expect("delete").1,
+                "deleted",
+            ),
+            Some(entry) => (
+                store
+                    .update(&key, value(&key, hint), entry.modified)
+                    .await
+                    .expect("update")
+                    .modified,
+                "put",
+            ),
+            None => (
+                store.create(&key, value(&key, hint)).await.expect("create").modified,
+                "put",
+            ),
         };
         let line = format!("\nack {revision} {key} {kind} ;\n");
         if std::io::stdout().write_all(line.as_bytes()).is_err() {

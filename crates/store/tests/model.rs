@@ -8,13 +8,35 @@ use tokio::runtime::Runtime;
 
 #[derive(Clone, Debug)]
 enum Request {
-    Create { key: u8, value: u16 },
-    Update { key: u8, value: u16, expected: Expected },
-    Delete { key: u8, expected: Option<Expected> },
-    Get { key: u8 },
-    Range { prefix: u8, after: Option<u8>, limit: usize, ago: Option<u64> },
-    Replay { prefix: u8, ago: u64 },
-    Compact { ago: u64 },
+    Create {
+        key: u8,
+        value: u16,
+    },
+    Update {
+        key: u8,
+        value: u16,
+        expected: Expected,
+    },
+    Delete {
+        key: u8,
+        expected: Option<Expected>,
+    },
+    Get {
+        key: u8,
+    },
+    Range {
+        prefix: u8,
+        after: Option<u8>,
+        limit: usize,
+        ago: Option<u64>,
+    },
+    Replay {
+        prefix: u8,
+        ago: u64,
+    },
+    Compact {
+        ago: u64,
+    },
     Reopen,
 }
 
@@ -55,7 +77,11 @@ async fn answer(store: &dyn Store, request: &Request) -> String {
     let before = |ago: u64| store.revision().saturating_sub(ago);
     match request {
         Request::Create { key, value: seed } => show(store.create(KEYS[usize::from(*key)], value(*seed)).await),
-        Request::Update { key, value: seed, expected } => {
+        Request::Update {
+            key,
+            value: seed,
+            expected,
+        } => {
             let key = KEYS[usize::from(*key)];
             let expected = resolve(store, key, expected).await;
             show(store.update(key, value(*seed), expected).await)
@@ -69,9 +95,16 @@ async fn answer(store: &dyn Store, request: &Request) -> String {
             show(store.delete(key, expected).await)
         }
         Request::Get { key } => show(store.get(KEYS[usize::from(*key)]).await),
-        Request::Range { prefix, after, limit, ago } => {
+        Request::Range {
+            prefix,
+            after,
+            limit,
+            ago,
+        } => {
             let after = after.map(|key| KEYS[usize::from(key)]);
-            let page = store.range(PREFIXES[usize::from(*prefix)], after, *limit, ago.map(before)).await;
+            let page = store
+                .range(PREFIXES[usize::from(*prefix)], after, *limit, ago.map(before))
+                .await;
             show::<Page>(page)
         }
         Request::Replay { prefix, ago } => show(replay(store, PREFIXES[usize::from(*prefix)], before(*ago)).await),
@@ -117,12 +150,12 @@ proptest! {
         let path = directory.path().join("state.db");
         let runtime = Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            let model = Mem::new(Options::default());
-            let mut store = Sqlite::open(&path, Options::default()).expect("open");
+            let model = Mem::new(&Options::default());
+            let mut store = Sqlite::open(&path, &Options::default()).expect("open");
             for request in &requests {
                 if matches!(request, Request::Reopen) {
                     drop(store);
-                    store = Sqlite::open(&path, Options::default()).expect("reopen");
+                    store = Sqlite::open(&path, &Options::default()).expect("reopen");
                 }
                 prop_assert_eq!(answer(&store, request).await, answer(&model, request).await, "to {:?}", request);
                 prop_assert_eq!(store.revision(), model.revision());

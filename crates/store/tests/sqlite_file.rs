@@ -12,7 +12,7 @@ fn scratch() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn refusal(path: &Path) -> String {
-    match Sqlite::open(path, Options::default()) {
+    match Sqlite::open(path, &Options::default()) {
         Ok(_) => panic!("the file was accepted"),
         Err(error) => error.to_string().replace(&path.display().to_string(), "FILE"),
     }
@@ -22,7 +22,10 @@ fn refusal(path: &Path) -> String {
 fn a_text_file_is_refused_and_left_alone() {
     let (_directory, path) = scratch();
     std::fs::write(&path, "not a database, but dear to somebody").expect("write");
-    assert_eq!(refusal(&path), "FILE cannot be used as a Catamaran store: it is not a SQLite database");
+    assert_eq!(
+        refusal(&path),
+        "FILE cannot be used as a Catamaran store: it is not a SQLite database"
+    );
     let content = std::fs::read_to_string(&path).expect("read");
     assert_eq!(content, "not a database, but dear to somebody");
 }
@@ -31,7 +34,9 @@ fn a_text_file_is_refused_and_left_alone() {
 fn a_database_of_another_program_is_refused() {
     let (_directory, path) = scratch();
     let foreign = rusqlite::Connection::open(&path).expect("open");
-    foreign.execute_batch("CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')").expect("fill");
+    foreign
+        .execute_batch("CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')")
+        .expect("fill");
     drop(foreign);
     assert_eq!(
         refusal(&path),
@@ -42,7 +47,7 @@ fn a_database_of_another_program_is_refused() {
 #[test]
 fn a_newer_schema_is_refused() {
     let (_directory, path) = scratch();
-    drop(Sqlite::open(&path, Options::default()).expect("open"));
+    drop(Sqlite::open(&path, &Options::default()).expect("open"));
     let newer = rusqlite::Connection::open(&path).expect("open");
     newer.pragma_update(None, "user_version", 7).expect("set");
     drop(newer);
@@ -55,35 +60,41 @@ fn a_newer_schema_is_refused() {
 #[test]
 fn a_damaged_file_is_refused() {
     let (_directory, path) = scratch();
-    drop(Sqlite::open(&path, Options::default()).expect("open"));
+    drop(Sqlite::open(&path, &Options::default()).expect("open"));
     let mut content = std::fs::read(&path).expect("read");
     content[100..4_096].fill(0xa5);
     std::fs::write(&path, content).expect("write");
     let refusal = refusal(&path);
-    assert!(refusal.starts_with("FILE cannot be used as a Catamaran store: it is damaged ("), "{refusal}");
+    assert!(
+        refusal.starts_with("FILE cannot be used as a Catamaran store: it is damaged ("),
+        "{refusal}"
+    );
     assert!(refusal.ends_with("restore it from a backup"), "{refusal}");
 }
 
 #[test]
 fn a_second_opener_is_refused() {
     let (_directory, path) = scratch();
-    let first = Sqlite::open(&path, Options::default()).expect("open");
+    let first = Sqlite::open(&path, &Options::default()).expect("open");
     assert_eq!(refusal(&path), "FILE is in use by another process");
     drop(first);
-    Sqlite::open(&path, Options::default()).expect("free again");
+    Sqlite::open(&path, &Options::default()).expect("free again");
 }
 
 #[test]
 fn a_missing_directory_is_an_error() {
     let (directory, _) = scratch();
     let path = directory.path().join("missing").join("state.db");
-    assert!(matches!(Sqlite::open(&path, Options::default()), Err(Error::Backend { .. })));
+    assert!(matches!(
+        Sqlite::open(&path, &Options::default()),
+        Err(Error::Backend { .. })
+    ));
 }
 
 #[test]
 fn the_files_are_private() {
     let (directory, path) = scratch();
-    let _store = Sqlite::open(&path, Options::default()).expect("open");
+    let _store = Sqlite::open(&path, &Options::default()).expect("open");
     for file in std::fs::read_dir(directory.path()).expect("list") {
         let file = file.expect("entry");
         let mode = file.metadata().expect("metadata").permissions().mode() & 0o777;
@@ -104,8 +115,11 @@ fn urls_name_their_backend() {
 #[tokio::test]
 async fn a_full_disk_is_an_error_and_the_store_goes_on() {
     let (_directory, path) = scratch();
-    let options = Options { max_bytes: Some(1 << 20), ..Options::default() };
-    let store = Sqlite::open(&path, options).expect("open");
+    let options = Options {
+        max_bytes: Some(1 << 20),
+        ..Options::default()
+    };
+    let store = Sqlite::open(&path, &options).expect("open");
     let value = Bytes::from(vec![7; 100_000]);
     let mut written = 0;
     let refused = loop {
@@ -118,7 +132,10 @@ async fn a_full_disk_is_an_error_and_the_store_goes_on() {
     assert!((5..=10).contains(&written));
     assert_eq!(store.revision(), written, "the refused write took no revision");
     assert!(store.get(&format!("big/{written}")).await.expect("get").is_none());
-    store.create("small", Bytes::from_static(b"x")).await.expect("what fits is still written");
+    store
+        .create("small", Bytes::from_static(b"x"))
+        .await
+        .expect("what fits is still written");
     for index in 0..written {
         store.delete(&format!("big/{index}"), None).await.expect("delete");
     }
@@ -129,8 +146,11 @@ async fn a_full_disk_is_an_error_and_the_store_goes_on() {
 #[tokio::test]
 async fn lease_churn_does_not_grow_the_file() {
     let (directory, path) = scratch();
-    let options = Options { max_revisions: 64, ..Options::default() };
-    let store = Sqlite::open(&path, options).expect("open");
+    let options = Options {
+        max_revisions: 64,
+        ..Options::default()
+    };
+    let store = Sqlite::open(&path, &options).expect("open");
     let value = Bytes::from(vec![7; 4_000]);
     let mut at = store.create("lease", value.clone()).await.expect("create").modified;
     for _ in 0..1_500 {
@@ -147,7 +167,7 @@ async fn lease_churn_does_not_grow_the_file() {
 #[tokio::test]
 async fn freed_space_is_given_back() {
     let (_directory, path) = scratch();
-    let store = Sqlite::open(&path, Options::default()).expect("open");
+    let store = Sqlite::open(&path, &Options::default()).expect("open");
     let value = Bytes::from(vec![7; 1 << 20]);
     for index in 0..12 {
         store.create(&format!("{index}"), value.clone()).await.expect("create");

@@ -42,7 +42,7 @@ const SCHEMA: &str = "
 
 /// Frames after which a commit itself moves the write-ahead log into the file; the writer usually does it before, when
 /// nobody waits.
-const WAL_FRAMES_MAX: i64 = 8_000;
+const WAL_FRAMES_MAX: i64 = 4_000;
 /// What the write-ahead log is cut to after a burst, in bytes.
 const WAL_KEPT: i64 = 16 << 20;
 

@@ -53,9 +53,9 @@ struct Shared {
 impl Sqlite {
     /// Opens the store at `path`, creating it (mode 0600) when there is none. Only one process can have it open:
     /// `Error::InUse`. A file that is not ours, damaged or too new is `Error::Unusable` and stays as it is.
-    pub fn open(path: &Path, options: Options) -> Result<Sqlite, Error> {
-        let opened = file::open(path, &options)?;
-        let tail = Tail::new(opened.revision, &options);
+    pub fn open(path: &Path, options: &Options) -> Result<Sqlite, Error> {
+        let opened = file::open(path, options)?;
+        let tail = Tail::new(opened.revision, options);
         let compacted = Arc::new(AtomicU64::new(opened.compacted));
         let (requests, queue) = mpsc::channel(QUEUE);
         let writer = Writer::new(opened, options, queue, Arc::clone(&tail), Arc::clone(&compacted));
@@ -162,7 +162,9 @@ impl Store for Sqlite {
 impl History for Shared {
     async fn stretch(&self, prefix: &str, after: Revision, until: Revision) -> Result<Stretch, Error> {
         let prefix = prefix.to_owned();
-        self.readers.read(move |snapshot| snapshot.stretch(&prefix, after, until)).await
+        self.readers
+            .read(move |snapshot| snapshot.stretch(&prefix, after, until))
+            .await
     }
 }
 

@@ -43,7 +43,10 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Snapshot<'_>) -> Result<T, Error> + Send + 'static,
     {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::Closed)?;
         let readers = Arc::clone(self);
         let answer = tokio::task::spawn_blocking(move || {
             let answer = readers.read_blocking(question);
@@ -57,10 +60,14 @@ impl Readers {
         let idle = self.idle.lock().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => self.connect().map_err(Error::backend("open the state database for reading"))?,
+            None => self
+                .connect()
+                .map_err(Error::backend("open the state database for reading"))?,
         };
         // A connection whose question failed is closed, not kept: its state is not worth reasoning about.
-        let transaction = connection.unchecked_transaction().map_err(Error::backend("begin to read"))?;
+        let transaction = connection
+            .unchecked_transaction()
+            .map_err(Error::backend("begin to read"))?;
         let answer = question(&Snapshot(&transaction))?;
         transaction.finish().map_err(Error::backend("end reading"))?;
         self.idle.lock().push(connection);
@@ -118,7 +125,8 @@ impl Snapshot<'_> {
         let revision = at.unwrap_or(newest);
         reachable(revision, compacted, newest)?;
         let past = (revision < newest).then_some(revision);
-        self.page(prefix, after, limit, revision, past).map_err(Error::backend("list keys"))
+        self.page(prefix, after, limit, revision, past)
+            .map_err(Error::backend("list keys"))
     }
 
     fn page(
@@ -131,7 +139,11 @@ impl Snapshot<'_> {
     ) -> Result<Page, rusqlite::Error> {
         let lower = after.map(behind).unwrap_or_default().max(prefix.as_bytes().to_vec());
         let upper = beyond(prefix);
-        let rows = if limit == 0 { -1 } else { i64::try_from(limit).unwrap_or(-1) };
+        let rows = if limit == 0 {
+            -1
+        } else {
+            i64::try_from(limit).unwrap_or(-1)
+        };
         let mut statement = self.0.prepare_cached(if past.is_some() { RANGE_AT } else { RANGE })?;
         let found = match past {
             Some(at) => statement.query_map(params![lower, upper, rows, to_sql(at)], entry),
@@ -166,7 +178,11 @@ impl Snapshot<'_> {
     }
 
     fn stand(&self) -> Result<(Revision, Revision), rusqlite::Error> {
-        let number = |sql| self.0.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0));
+        let number = |sql| {
+            self.0
+                .prepare_cached(sql)?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))
+        };
         let compacted = number(COMPACTED)?.map_or(0, from_sql);
         let newest = number(NEWEST)?.map_or(0, from_sql);
         Ok((compacted, newest.max(compacted)))
@@ -175,7 +191,8 @@ impl Snapshot<'_> {
     /// See [`crate::follow::History::stretch`].
     pub(super) fn stretch(&self, prefix: &str, after: Revision, until: Revision) -> Result<Stretch, Error> {
         self.check(after)?;
-        self.replay(prefix, after, until).map_err(Error::backend("replay history"))
+        self.replay(prefix, after, until)
+            .map_err(Error::backend("replay history"))
     }
 
     fn replay(&self, prefix: &str, after: Revision, until: Revision) -> Result<Stretch, rusqlite::Error> {
@@ -241,7 +258,10 @@ impl Snapshot<'_> {
 
 /// The row of `key` in `current`.
 pub(super) fn current(connection: &Connection, key: &str) -> Result<Option<Entry>, rusqlite::Error> {
-    connection.prepare_cached(CURRENT)?.query_row([key.as_bytes()], entry).optional()
+    connection
+        .prepare_cached(CURRENT)?
+        .query_row([key.as_bytes()], entry)
+        .optional()
 }
 
 fn entry(row: &Row<'_>) -> Result<Entry, rusqlite::Error> {

@@ -79,7 +79,10 @@ mod tests {
     fn aged_history_goes_but_the_last_revisions_stay() {
         let (mut retention, start) = (retention(), Instant::now());
         retention.target(start, 1_000, 0);
-        assert_eq!(retention.target(start + Duration::from_secs(320), 1_500, 0), Some(1_000));
+        assert_eq!(
+            retention.target(start + Duration::from_secs(320), 1_500, 0),
+            Some(1_000)
+        );
         assert_eq!(retention.target(start + Duration::from_secs(321), 1_050, 0), Some(950));
     }
 

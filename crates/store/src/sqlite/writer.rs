@@ -90,7 +90,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         opened: Opened,
-        options: Options,
+        options: &Options,
         queue: mpsc::Receiver<Request>,
         tail: Arc<Tail>,
         shared_compacted: Arc<AtomicU64>,
@@ -100,7 +100,7 @@ impl Writer {
             queue,
             tail,
             shared_compacted,
-            retention: Retention::new(&options),
+            retention: Retention::new(options),
             revision: opened.revision,
             compacted: opened.compacted,
             oldest_row: opened.oldest_row,
@@ -129,7 +129,10 @@ impl Writer {
                     Ok(true) => {}
                     Ok(false) => return self.queue.blocking_recv(),
                     Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "tidying the state database failed");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "tidying the state database failed"
+                        );
                         return self.queue.blocking_recv();
                     }
                 },
@@ -258,7 +261,14 @@ impl Writer {
         let (created, modified) = replaced.map_or((0, 0), |entry| (entry.created, entry.modified));
         self.execute(
             "INSERT INTO history (revision, key, deleted, value, created, modified) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![to_sql(revision), key.as_bytes(), deleted, value, to_sql(created), to_sql(modified)],
+            params![
+                to_sql(revision),
+                key.as_bytes(),
+                deleted,
+                value,
+                to_sql(created),
+                to_sql(modified)
+            ],
         )
     }
 
@@ -274,7 +284,10 @@ impl Writer {
             }));
         }
         if revision > self.compacted {
-            self.execute("UPDATE meta SET value = ?1 WHERE name = 'compacted'", params![to_sql(revision)])?;
+            self.execute(
+                "UPDATE meta SET value = ?1 WHERE name = 'compacted'",
+                params![to_sql(revision)],
+            )?;
             self.compacted = revision;
         }
         Ok(Ok(()))
@@ -307,14 +320,18 @@ impl Writer {
         }
         if self.unmoved_bytes >= CHECKPOINT_BYTES {
             self.unmoved_bytes = 0;
-            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            self.connection
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
             return Ok(true);
         }
         self.give_back()
     }
 
     fn give_back(&mut self) -> Result<bool, rusqlite::Error> {
-        let number = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let number = |name| {
+            self.connection
+                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+        };
         let free = number("freelist_count")?;
         if free < FREE_PAGES || free < number("page_count")? / 2 {
             return Ok(false);
@@ -333,7 +350,10 @@ impl Writer {
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
-            tracing::error!(error = &error as &dyn std::error::Error, "rolling back a failed transaction failed");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "rolling back a failed transaction failed"
+            );
         }
     }
 }
