@@ -18,7 +18,22 @@
 //!
 //! *Architecture invariant:* this crate knows no Kubernetes type; it depends on no runtime. Runtimes depend on it.
 
+#![deny(unsafe_code)]
+
+pub mod cgroup;
+pub mod client;
+pub mod launcher;
+pub mod leftovers;
+mod message;
+pub mod overlay;
+mod pod;
 pub mod privilege;
 pub mod runtime;
 pub mod seccomp;
 pub mod spec;
+pub mod state_dir;
+#[allow(unsafe_code, reason = "the one place for raw system calls")]
+mod sys;
+mod wire;
+
+pub use state_dir::{StateDir, run_base};
