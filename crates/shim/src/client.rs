@@ -13,14 +13,15 @@ use crate::message::{Answer, CreatePod, Operation, Refusal, Streams};
 use crate::runtime::{StartError, Stdio};
 use crate::spec::{ContainerConfig, ContainerState, Exit, PodConfig};
 use crate::state_dir::StateDir;
-use crate::{state_dir, wire};
-use connection::{Command, Connection};
+use crate::{state_dir, sys, wire};
+use connection::{Command, Connection, READ_WRITE};
 use oci_spec::runtime::Process;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -155,11 +156,11 @@ impl Launcher {
             }
         }
         drop(handle);
-        AsyncFd::register(ours)
+        sys::watch(ours, READ_WRITE)
     }
 
     async fn writable(handle: &LauncherHandle) -> io::Result<()> {
-        let socket = AsyncFd::register_with_interest(handle.socket.try_clone()?, tokio::io::Interest::WRITABLE)?;
+        let socket = sys::watch(handle.socket.try_clone()?, Interest::WRITABLE)?;
         socket.writable().await.map(|_| ())
     }
 
@@ -322,7 +323,7 @@ impl PodShim {
         if !sandbox.is_alive() {
             return Ok(());
         }
-        let pidfd = AsyncFd::register_with_interest(pidfd, tokio::io::Interest::READABLE).map_err(unreachable)?;
+        let pidfd = sys::watch(pidfd, Interest::READABLE).map_err(unreachable)?;
         match tokio::time::timeout(ENDING, pidfd.readable()).await {
             Ok(ended) => ended.map(|_| ()).map_err(unreachable),
             Err(_) => Err(unreachable(io::ErrorKind::TimedOut.into())),

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Which side of a fork this is.
 #[derive(Debug)]
@@ -172,6 +174,12 @@ pub(crate) fn set_title(title: &str) {
         std::ptr::write_bytes(area, 0, end - start);
         std::ptr::copy_nonoverlapping(title.as_ptr(), area, length);
     }
+}
+
+/// Hands a descriptor to tokio's reactor. Inside a tokio runtime only.
+pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, always the same descriptor, and closed only when the `AsyncFd` drops it.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }
 
 /// The tail of `union bpf_attr` is zero for every command used here.

@@ -4,17 +4,21 @@ use super::{Error, Event};
 use crate::message::{Answer, FromShim, Operation, Request};
 use crate::spec::{ContainerState, Exit};
 use crate::state_dir::StateDir;
+use crate::sys;
 use crate::wire::{self, Packet};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, connect, socket_with};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long a shim may take to say hello: it may be starting a container, one at a time.
 const HELLO: Duration = Duration::from_secs(30);
+
+pub(super) const READ_WRITE: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 type Reply = Result<(Answer, Vec<OwnedFd>), Error>;
 
@@ -81,7 +85,7 @@ impl Connection {
                 gone()
             }
         };
-        let socket = dial(&state_dir).and_then(AsyncFd::register).map_err(explain)?;
+        let socket = dial(&state_dir).and_then(|socket| sys::watch(socket, READ_WRITE)).map_err(explain)?;
         match Self::open(state_dir.clone(), socket).await {
             Err(Error::Unreachable { source, .. }) => Err(explain(source)),
             done => done,
