@@ -5,10 +5,14 @@
 //! is `k8s-openapi`'s, decoded at the edge.
 #![forbid(unsafe_code)]
 
+pub mod body;
 pub mod field;
 pub mod gvk;
 pub mod meta;
 pub mod names;
+pub mod patch;
+pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;

@@ -129,6 +129,12 @@ impl Status {
         status
     }
 
+    /// The body is well formed and still cannot be applied, as a patch whose `test` fails.
+    pub fn unprocessable(why: impl fmt::Display) -> Self {
+        let message = format!("the server rejected our request due to an error in our request: {why}");
+        Self::failure(422, "Invalid", message)
+    }
+
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::failure(400, "BadRequest", message)
     }

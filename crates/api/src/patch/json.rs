@@ -1,0 +1,114 @@
+//! JSON patch (RFC 6902), with bounds: a few operations must not be able to grow an object without limit.
+
+use json_patch::PatchOperation;
+use serde_json::Value;
+
+use crate::Status;
+
+/// Operations in one patch, as Kubernetes allows.
+pub const MAX_OPERATIONS: usize = 10_000;
+/// What all `copy` operations of one patch may add together, in bytes of JSON.
+pub const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+/// Applies a patch document to an object.
+///
+/// # Errors
+/// 400 for what is no patch, 413 beyond [`MAX_OPERATIONS`], 422 where an operation fails (a `test` that is not so, a path that does
+/// not exist).
+pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
+    let operations: Vec<PatchOperation> =
+        serde_json::from_slice(patch).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(Status::request_too_large(format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            operations.len()
+        )));
+    }
+    let mut result = object.clone();
+    let mut copied = 0;
+    for (index, operation) in operations.iter().enumerate() {
+        if let PatchOperation::Copy(copy) = operation {
+            copied += result.pointer(copy.from.as_str()).map_or(0, size);
+            if copied > MAX_COPIED {
+                return Err(Status::unprocessable(format!(
+                    "the patch copies more than {MAX_COPIED} bytes"
+                )));
+            }
+        }
+        json_patch::patch(&mut result, std::slice::from_ref(operation)).map_err(|error| {
+            let path = operation.path();
+            Status::unprocessable(format!(
+                "operation {index} at {path:?} failed: {}",
+                error.kind,
+                path = path.as_str()
+            ))
+        })?;
+    }
+    Ok(result)
+}
+
+/// Roughly the length of the JSON text.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => 2 + items.iter().map(size).sum::<usize>(),
+        Value::Object(fields) => {
+            2 + fields
+                .iter()
+                .map(|(key, value)| key.len() + 4 + size(value))
+                .sum::<usize>()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn operations() {
+        let object = json!({"metadata": {"labels": {"a/b": "1"}}, "list": [1, 2]});
+        let patch = json!([
+            {"op": "test", "path": "/metadata/labels/a~1b", "value": "1"},
+            {"op": "remove", "path": "/metadata/labels/a~1b"},
+            {"op": "add", "path": "/list/-", "value": 3},
+            {"op": "replace", "path": "/list/0", "value": 0},
+            {"op": "copy", "from": "/list", "path": "/copy"},
+            {"op": "move", "from": "/list", "path": "/moved"}]);
+        let result = apply(&object, patch.to_string().as_bytes()).unwrap();
+        assert_eq!(
+            result,
+            json!({"metadata": {"labels": {}}, "moved": [0, 2, 3], "copy": [0, 2, 3]})
+        );
+    }
+
+    #[test]
+    fn refusals() {
+        let many = Value::from(vec![json!({"op": "test", "path": "", "value": {}}); MAX_OPERATIONS + 1]);
+        let mut bomb = vec![json!({"op": "add", "path": "/a", "value": ["x".repeat(1000)]})];
+        bomb.extend(vec![json!({"op": "copy", "from": "/a", "path": "/a/-"}); 40]);
+        let patches = [
+            "{}".to_owned(),
+            r#"[{"op": "frob", "path": "/a"}]"#.to_owned(),
+            r#"[{"op": "test", "path": "/a", "value": 1}]"#.to_owned(),
+            r#"[{"op": "remove", "path": "/b"}]"#.to_owned(),
+            many.to_string(),
+            Value::from(bomb).to_string(),
+        ];
+        let lines: Vec<String> = patches
+            .iter()
+            .map(|patch| format!("{:?}", apply(&json!({"a": 2}), patch.as_bytes()).unwrap_err()))
+            .collect();
+        expect![[r#"
+            400 BadRequest: error decoding patch: invalid type: map, expected a sequence at line 1 column 0
+            400 BadRequest: error decoding patch: unknown variant `frob`, expected one of `add`, `remove`, `replace`, `move`, `copy`, `test` at line 1 column 14
+            422 Invalid: the server rejected our request due to an error in our request: operation 0 at "/a" failed: value did not match
+            422 Invalid: the server rejected our request due to an error in our request: operation 0 at "/b" failed: path is invalid
+            413 RequestEntityTooLarge: Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001
+            422 Invalid: the server rejected our request due to an error in our request: the patch copies more than 3145728 bytes"#]].assert_eq(&lines.join("\n"));
+    }
+}
