@@ -19,7 +19,9 @@ impl Digest {
     pub fn parse(text: &str) -> Result<Digest, Error> {
         match text.strip_prefix(PREFIX) {
             Some(hex) if is_hex64(hex) => Ok(Digest(text.to_owned())),
-            _ => Err(Error::InvalidDigest { digest: text.chars().take(100).collect() }),
+            _ => Err(Error::InvalidDigest {
+                digest: text.chars().take(100).collect(),
+            }),
         }
     }
 
@@ -86,7 +88,14 @@ mod tests {
     fn only_well_formed_sha256_is_a_digest() {
         let good = format!("sha256:{}", "0a".repeat(32));
         assert_eq!(Digest::parse(&good).unwrap().hex(), "0a".repeat(32));
-        for bad in ["", "sha256:", "sha256:../../x", "sha512:00", &good.to_uppercase(), &good[..70]] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:../../x",
+            "sha512:00",
+            &good.to_uppercase(),
+            &good[..70],
+        ] {
             assert!(Digest::parse(bad).is_err(), "{bad}");
         }
         assert!(Digest::of(b"").hex().starts_with("e3b0c44298fc1c14"));

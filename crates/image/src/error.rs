@@ -21,45 +21,108 @@ pub enum Error {
     #[error("{what}: unauthorized: {detail}")]
     Unauthorized { what: String, detail: String },
     #[error("{what}: registry {registry} is unreachable")]
-    Unreachable { what: String, registry: String, #[source] source: reqwest::Error },
+    Unreachable {
+        what: String,
+        registry: String,
+        #[source]
+        source: reqwest::Error,
+    },
     #[error("{what}: TLS with registry {registry} failed")]
-    Tls { what: String, registry: String, #[source] source: reqwest::Error },
+    Tls {
+        what: String,
+        registry: String,
+        #[source]
+        source: reqwest::Error,
+    },
     #[error("{what}: transfer from registry {registry} failed")]
-    Transfer { what: String, registry: String, #[source] source: reqwest::Error },
+    Transfer {
+        what: String,
+        registry: String,
+        #[source]
+        source: reqwest::Error,
+    },
     #[error("{what}: registry {registry} is busy ({status}); tried {attempts} times")]
-    Busy { what: String, registry: String, status: u16, attempts: u32 },
+    Busy {
+        what: String,
+        registry: String,
+        status: u16,
+        attempts: u32,
+    },
     #[error("{what}: registry {registry} answered {status}: {message}")]
-    Registry { what: String, registry: String, status: u16, message: String },
+    Registry {
+        what: String,
+        registry: String,
+        status: u16,
+        message: String,
+    },
     #[error("{what}: content has digest {actual}, expected {expected}")]
-    DigestMismatch { what: String, expected: String, actual: String },
+    DigestMismatch {
+        what: String,
+        expected: String,
+        actual: String,
+    },
     #[error("{what}: content has {actual} bytes, expected {expected}")]
     SizeMismatch { what: String, expected: u64, actual: u64 },
     #[error("{reference}: no image for platform {wanted}; available: {available}")]
-    NoMatchingPlatform { reference: String, wanted: String, available: String },
+    NoMatchingPlatform {
+        reference: String,
+        wanted: String,
+        available: String,
+    },
     #[error("{reference}: the image is built for {actual}, this node runs {wanted}")]
-    WrongArchitecture { reference: String, wanted: String, actual: String },
-    #[error("{reference}: unknown artifact: config {config}, layers {layers}: neither a container image nor a wasm artifact")]
-    UnknownArtifact { reference: String, config: String, layers: String },
+    WrongArchitecture {
+        reference: String,
+        wanted: String,
+        actual: String,
+    },
+    #[error(
+        "{reference}: unknown artifact: config {config}, layers {layers}: neither a container image nor a wasm artifact"
+    )]
+    UnknownArtifact {
+        reference: String,
+        config: String,
+        layers: String,
+    },
     #[error("{what}: too large: {actual} bytes, the limit is {limit}")]
     TooLarge { what: String, actual: u64, limit: u64 },
     #[error("{what}: {reason}")]
     Invalid { what: String, reason: String },
     #[error("{what}: invalid JSON")]
-    Json { what: String, #[source] source: serde_json::Error },
+    Json {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("layer {layer}: entry {entry:?}: {reason}")]
-    LayerEntry { layer: String, entry: String, reason: String },
+    LayerEntry {
+        layer: String,
+        entry: String,
+        reason: String,
+    },
     #[error("layer {layer}: cannot unpack entry {entry:?}")]
-    LayerIo { layer: String, entry: String, #[source] source: io::Error },
+    LayerIo {
+        layer: String,
+        entry: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("layer {layer}: damaged archive: {reason}")]
     Archive { layer: String, reason: String },
     #[error("{path}: {reason}", path = path.display())]
     Pack { path: PathBuf, reason: String },
     #[error("{path} needs the shared library {library}, which is in none of the loader's directories", path = path.display())]
     MissingLibrary { path: PathBuf, library: String },
-    #[error("registry {registry}: credentials come from the helper {helper:?}, which is not supported; put them into `auths`")]
+    #[error(
+        "registry {registry}: credentials come from the helper {helper:?}, which is not supported; put them into `auths`"
+    )]
     CredentialHelper { registry: String, helper: String },
     #[error("cannot {action} {path}", path = path.display())]
-    Io { action: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot set up the HTTP client")]
     HttpClient(#[source] reqwest::Error),
     #[error("the background task of an image operation failed")]
@@ -129,10 +192,17 @@ impl Error {
     }
 
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Error {
-        Error::Io { action, path: path.as_ref().to_path_buf(), source: source.into() }
+        Error::Io {
+            action,
+            path: path.as_ref().to_path_buf(),
+            source: source.into(),
+        }
     }
 
     pub(crate) fn invalid(what: impl Into<String>, reason: impl Into<String>) -> Error {
-        Error::Invalid { what: what.into(), reason: reason.into() }
+        Error::Invalid {
+            what: what.into(),
+            reason: reason.into(),
+        }
     }
 }

@@ -28,12 +28,17 @@ impl Platform {
             "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", ""),
             other => (other, ""),
         };
-        Platform { os: "linux".into(), architecture: architecture.into(), variant: variant.into() }
+        Platform {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: variant.into(),
+        }
     }
 
     /// Whether the image is for a wasm host rather than for a processor.
     pub fn is_wasm(&self) -> bool {
-        matches!(self.architecture.as_str(), "wasm" | "wasm32") && (WASM_OS.contains(&self.os.as_str()) || self.os == "linux")
+        matches!(self.architecture.as_str(), "wasm" | "wasm32")
+            && (WASM_OS.contains(&self.os.as_str()) || self.os == "linux")
             || WASM_OS.contains(&self.os.as_str())
     }
 
@@ -77,11 +82,34 @@ mod tests {
     #[test]
     fn the_machine_comes_first_then_wasm() {
         let host = platform("linux/arm64/v8");
-        let mut offers = ["wasi/wasm", "linux/arm64", "wasip1/wasm", "linux/arm64/v8", "wasip2/wasm"].map(platform).to_vec();
+        let mut offers = [
+            "wasi/wasm",
+            "linux/arm64",
+            "wasip1/wasm",
+            "linux/arm64/v8",
+            "wasip2/wasm",
+        ]
+        .map(platform)
+        .to_vec();
         offers.sort_by_key(|offer| host.preference(offer));
         let order: Vec<String> = offers.iter().map(ToString::to_string).collect();
-        assert_eq!(order, ["linux/arm64/v8", "linux/arm64", "wasip2/wasm", "wasip1/wasm", "wasi/wasm"]);
-        for foreign in ["linux/amd64", "windows/arm64", "linux/arm/v7", "unknown/unknown", "linux/arm64/v9"] {
+        assert_eq!(
+            order,
+            [
+                "linux/arm64/v8",
+                "linux/arm64",
+                "wasip2/wasm",
+                "wasip1/wasm",
+                "wasi/wasm"
+            ]
+        );
+        for foreign in [
+            "linux/amd64",
+            "windows/arm64",
+            "linux/arm/v7",
+            "unknown/unknown",
+            "linux/arm64/v9",
+        ] {
             assert_eq!(host.preference(&platform(foreign)), None, "{foreign}");
         }
     }

@@ -28,7 +28,10 @@ pub struct Reference {
 impl Reference {
     /// Parses and completes a reference.
     pub fn parse(text: &str) -> Result<Reference, Error> {
-        let fail = |reason| Error::InvalidReference { reference: text.chars().take(300).collect(), reason };
+        let fail = |reason| Error::InvalidReference {
+            reference: text.chars().take(300).collect(),
+            reason,
+        };
         if text.is_empty() {
             return Err(fail("it is empty"));
         }
@@ -36,7 +39,10 @@ impl Reference {
             return Err(fail("64 hex digits are an image ID, not a name"));
         }
         let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => (name, Some(Digest::parse(digest).map_err(|_| fail("the digest is malformed"))?)),
+            Some((name, digest)) => (
+                name,
+                Some(Digest::parse(digest).map_err(|_| fail("the digest is malformed"))?),
+            ),
             None => (text, None),
         };
         let (registry, rest) = split_registry(name);
@@ -47,9 +53,16 @@ impl Reference {
             Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
             _ => (rest, None),
         };
-        let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
-        let repository =
-            if registry == DEFAULT_REGISTRY && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        let registry = if registry == "index.docker.io" {
+            DEFAULT_REGISTRY
+        } else {
+            registry
+        };
+        let repository = if registry == DEFAULT_REGISTRY && !path.contains('/') {
+            format!("library/{path}")
+        } else {
+            path.to_owned()
+        };
         if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(fail("the repository name must be lower case"));
         }
@@ -67,7 +80,12 @@ impl Reference {
             (None, None) => Some(DEFAULT_TAG.to_owned()),
             (None, Some(_)) => None,
         };
-        Ok(Reference { registry: registry.to_owned(), repository, tag, digest })
+        Ok(Reference {
+            registry: registry.to_owned(),
+            repository,
+            tag,
+            digest,
+        })
     }
 
     /// Host and optional port, as in the name: `docker.io`, `127.0.0.1:5000`.
@@ -167,7 +185,14 @@ fn valid_registry(registry: &str) -> bool {
                 if address.parse::<std::net::Ipv6Addr>().is_err() {
                     return false;
                 }
-                ("v6", if rest.is_empty() { None } else { rest.strip_prefix(':').or(Some("x")) })
+                (
+                    "v6",
+                    if rest.is_empty() {
+                        None
+                    } else {
+                        rest.strip_prefix(':').or(Some("x"))
+                    },
+                )
             }
             None => return false,
         },
@@ -189,7 +214,9 @@ fn valid_registry(registry: &str) -> bool {
 fn valid_component(component: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = component.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     if !alphanumeric(*first) || !alphanumeric(*last) {
         return false;
     }
@@ -228,16 +255,40 @@ mod tests {
         ] {
             let reference = Reference::parse(text).unwrap();
             assert_eq!(reference.to_string(), canonical);
-            assert_eq!(Reference::parse(&canonical).unwrap(), reference, "canonical form parses to itself");
+            assert_eq!(
+                Reference::parse(&canonical).unwrap(),
+                reference,
+                "canonical form parses to itself"
+            );
         }
     }
 
     #[test]
     fn malformed_references_are_refused() {
         for text in [
-            "", " nginx", "Nginx", "nginx:", "nginx:la test", "a//b", "/a", "a/", "-a", "a..b", "a___b", "a/../b", "ex.com:99999/a",
-            "ex.com:/a", "nginx@sha256:1", "nginx@md5:x", "https://ghcr.io/a", "a:b:c", &"ab".repeat(32), &"a".repeat(300),
-            "[::1/app", "[::g]/app", &format!("a:{}", "t".repeat(129)),
+            "",
+            " nginx",
+            "Nginx",
+            "nginx:",
+            "nginx:la test",
+            "a//b",
+            "/a",
+            "a/",
+            "-a",
+            "a..b",
+            "a___b",
+            "a/../b",
+            "ex.com:99999/a",
+            "ex.com:/a",
+            "nginx@sha256:1",
+            "nginx@md5:x",
+            "https://ghcr.io/a",
+            "a:b:c",
+            &"ab".repeat(32),
+            &"a".repeat(300),
+            "[::1/app",
+            "[::g]/app",
+            &format!("a:{}", "t".repeat(129)),
         ] {
             assert!(Reference::parse(text).is_err(), "{text}");
         }
@@ -245,9 +296,13 @@ mod tests {
 
     #[test]
     fn loopback_hosts() {
-        for (registry, expected) in
-            [("localhost:5000", true), ("127.3.2.1", true), ("[::1]:80", true), ("10.0.0.1:5000", false), ("localhost.evil.org", false)]
-        {
+        for (registry, expected) in [
+            ("localhost:5000", true),
+            ("127.3.2.1", true),
+            ("[::1]:80", true),
+            ("10.0.0.1:5000", false),
+            ("localhost.evil.org", false),
+        ] {
             assert_eq!(is_loopback(registry), expected, "{registry}");
         }
     }
