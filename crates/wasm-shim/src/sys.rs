@@ -1,0 +1,272 @@
+//! What has no safe interface: fork, signal dispositions, wholesale closing of descriptors, mapping native code.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::sync::OnceLock;
+use wasmtime::{Engine, Module, component::Component};
+
+/// Descriptors below this are standard streams.
+pub(crate) const FIRST_FREE_FD: RawFd = 3;
+
+/// CPU time between two epochs of a service, microseconds: how long one request may keep the thread to itself.
+const EPOCH_CPU_MICROS: libc::suseconds_t = 10_000;
+
+/// Where a process finds itself after [`fork`].
+pub(crate) enum Fork {
+    Child,
+    Parent { pid: i32 },
+}
+
+/// `fork(2)` through the C library, which keeps its own idea of the calling thread right in the child (a raw `clone3`
+/// does not, and the child starts threads). The pid cannot be reused before the caller has reaped it, so opening a
+/// pidfd afterwards is without a race.
+///
+/// # Safety
+/// The calling process must have one thread; the child must never return into the parent's code, but end itself.
+///
+/// # Errors
+/// `EAGAIN`, `ENOMEM`.
+pub(crate) unsafe fn fork() -> io::Result<Fork> {
+    // SAFETY: the caller promises a single thread, so no lock is held by another one.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent { pid }),
+    }
+}
+
+/// Ends the process without running exit handlers, which belong to the process it was forked from.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: ends the process; nothing is run.
+    unsafe { libc::_exit(code) }
+}
+
+/// Default dispositions and an empty mask. `SIGPIPE` stays ignored, since guests are to see `EPIPE`, and the engine's own
+/// handlers (memory faults become traps) stay in place.
+pub(crate) fn reset_signals() {
+    const KEPT: [c_int; 7] = [
+        libc::SIGPIPE,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGKILL,
+        libc::SIGSTOP,
+    ];
+    for signal in 1..=libc::SIGRTMAX() {
+        if !KEPT.contains(&signal) {
+            // SAFETY: SIG_DFL is a valid disposition; for the numbers the C library keeps to itself this fails unnoticed.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+    // SAFETY: the set is initialised before it is read, and ours.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Moves `kept` to the descriptors from [`FIRST_FREE_FD`] on, in this order, and closes everything above. Values that own
+/// other descriptors must not be used any more, and never be dropped.
+///
+/// # Errors
+/// `EMFILE`, or where neither `close_range(2)` nor `/proc/self/fd` works.
+pub(crate) fn keep_only<const N: usize>(kept: [OwnedFd; N]) -> io::Result<[OwnedFd; N]> {
+    let above = FIRST_FREE_FD + N as RawFd;
+    let parked = kept.map(|fd| rustix::io::fcntl_dupfd_cloexec(&fd, above).map(|fd| (fd.as_raw_fd(), fd)));
+    let mut placed = Vec::with_capacity(N);
+    for (target, fd) in (FIRST_FREE_FD..).zip(parked) {
+        let (raw, fd) = fd?;
+        // SAFETY: whatever stands at `target` is inherited and no longer used; the new descriptor is owned below.
+        if unsafe { libc::dup3(raw, target, libc::O_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        std::mem::forget(fd);
+        // SAFETY: just made, owned by nobody else.
+        placed.push(unsafe { OwnedFd::from_raw_fd(target) });
+    }
+    close_from(above)?;
+    Ok(placed.try_into().unwrap_or_else(|_| unreachable!("as many as were given")))
+}
+
+fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: closes descriptors nobody uses any more, see `keep_only`.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } == 0 {
+        return Ok(());
+    }
+    // Kernels before 5.9.
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|fd| *fd >= first)
+        .collect();
+    for fd in open {
+        // SAFETY: as above.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
+/// Shows `title` as the process's name (its first 15 bytes) and command line, as far as the original one leaves room.
+pub(crate) fn set_title(title: &str) {
+    let name: Vec<u8> = title.bytes().filter(|byte| *byte != 0).take(15).chain([0]).collect();
+    if let Ok(name) = CStr::from_bytes_with_nul(&name) {
+        let _ = rustix::thread::set_name(name);
+    }
+    let Some((start, end)) = argument_area() else { return };
+    let room = end - start;
+    let bytes = title.as_bytes();
+    let used = bytes.len().min(room.saturating_sub(1));
+    // SAFETY: the kernel names this range as the process's argument strings: mapped, writable, and read by nobody in this
+    // process after start-up. It is written whole, so it stays terminated.
+    unsafe {
+        let area = std::slice::from_raw_parts_mut(start as *mut u8, room);
+        area.fill(0);
+        area[..used].copy_from_slice(&bytes[..used]);
+    }
+}
+
+/// `arg_start` and `arg_end` of `proc(5)`.
+fn argument_area() -> Option<(usize, usize)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The command name may hold anything, parentheses too: fields are counted after the last one.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<usize>().ok();
+    let (start, end) = (field(48)?, field(49)?);
+    (start != 0 && start < end).then_some((start, end))
+}
+
+/// Looks host names up in `/etc/hosts` first. Without an `nsswitch.conf` (a wasm container has none) glibc would ask DNS
+/// first, for `localhost` too.
+pub(crate) fn files_before_dns() {
+    #[cfg(target_env = "gnu")]
+    {
+        unsafe extern "C" {
+            fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
+        }
+        // SAFETY: both strings are terminated and static; there is one thread.
+        unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+    }
+}
+
+/// Sets an environment variable.
+pub(crate) fn set_variable(name: &CStr, value: &str) {
+    // SAFETY: called while there is one thread, see `compile_main`.
+    unsafe { std::env::set_var(name.to_string_lossy().as_ref(), value) };
+}
+
+/// Enters a mount namespace.
+///
+/// # Errors
+/// As `setns(2)` says.
+pub(crate) fn enter_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: changes what paths mean, not memory; there is one thread.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A mount namespace of its own for the calling process.
+///
+/// # Errors
+/// As `unshare(2)` says.
+pub(crate) fn new_mount_namespace() -> io::Result<()> {
+    // SAFETY: only CLONE_NEWNS, which copies the mount table and the file system information; there is one thread.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a mount and everything below it read-only, which `mount(2)` cannot do.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.12.
+pub(crate) fn make_tree_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct MountAttr {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_ns: u64,
+    }
+    const READ_ONLY: u64 = 1;
+    const RECURSIVE: c_int = 0x8000;
+    let attr = MountAttr { set: READ_ONLY, clear: 0, propagation: 0, user_ns: 0 };
+    // SAFETY: path and structure are valid for the call, the size is the structure's.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            RECURSIVE | libc::AT_EMPTY_PATH,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Native code, mapped.
+pub(crate) enum Code {
+    Module(Module),
+    Component(Component),
+}
+
+/// Maps native code.
+///
+/// # Safety
+/// The file must be the unchanged output of [`crate::compile_main`], and must not be modified while it is mapped.
+///
+/// # Errors
+/// A file made by another version of wasmtime or with other options.
+pub(crate) unsafe fn map_module(engine: &Engine, path: &Path) -> wasmtime::Result<Code> {
+    // SAFETY: passed on to the caller.
+    Ok(Code::Module(unsafe { Module::deserialize_file(engine, path) }?))
+}
+
+/// As [`map_module`], for a component.
+///
+/// # Safety
+/// As for [`map_module`].
+///
+/// # Errors
+/// As for [`map_module`].
+pub(crate) unsafe fn map_component(engine: &Engine, path: &Path) -> wasmtime::Result<Code> {
+    // SAFETY: passed on to the caller.
+    Ok(Code::Component(unsafe { Component::deserialize_file(engine, path) }?))
+}
+
+/// Advances the engine's epoch with every [`EPOCH_CPU_MICROS`] of CPU time the process uses. A timer on CPU time wakes
+/// nobody while the process is idle, and needs no thread.
+///
+/// # Errors
+/// What `sigaction(2)` and `setitimer(2)` say.
+pub(crate) fn advance_epochs_with_cpu_time(engine: &Engine) -> io::Result<()> {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+
+    extern "C" fn tick(_signal: c_int) {
+        // `OnceLock::get` and `increment_epoch` are plain atomic operations, so they may run in a handler.
+        if let Some(engine) = ENGINE.get() {
+            engine.increment_epoch();
+        }
+    }
+
+    let _ = ENGINE.set(engine.clone());
+    let interval = libc::timeval { tv_sec: 0, tv_usec: EPOCH_CPU_MICROS };
+    // SAFETY: the action is fully initialised; the handler is async-signal-safe (above), runs on the alternate stack where
+    // there is one, and lets interrupted calls go on.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = tick as *const () as usize;
+        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        libc::sigemptyset(&raw mut action.sa_mask);
+        if libc::sigaction(libc::SIGPROF, &raw const action, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let timer = libc::itimerval { it_interval: interval, it_value: interval };
+        if libc::setitimer(libc::ITIMER_PROF, &raw const timer, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
