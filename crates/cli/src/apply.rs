@@ -1,11 +1,21 @@
-//! Manifests in, objects out: what `cata apply`, `cata create` and `cata dev -f` share.
+//! Client-side apply: what `cata apply` and `cata dev -f` share.
+//!
+//! The manifest is kept in the annotation kubectl keeps it in, so that both programs can take turns on one object. What
+//! the manifest had and has no more is removed; what others set stays: a three-way merge of last applied, new and current.
+//! <https://kubernetes.io/docs/tasks/manage-kubernetes-objects/declarative-config/>
 
-use anyhow::{Context, Result, bail};
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use kube::discovery::{ApiCapabilities, ApiResource, Scope};
-use kube::{Api, Client, ResourceExt};
-use serde::Deserialize;
+use crate::client::discovery::Catalogue;
+use crate::client::{Connection, explain, is_not_found};
+use anyhow::{Context, Result};
+use catamaran_api::patch::{merge, strategic};
+use catamaran_api::schema::Schemas;
+use http::Method;
+use serde_json::{Map, Value, json};
 use std::fmt;
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Another writer may come between reading and patching; each round starts from what it left.
+const CONFLICT_ROUNDS: usize = 5;
 
 /// What became of one object.
 #[derive(Debug)]
@@ -16,6 +26,8 @@ pub(crate) struct Applied {
     pub(crate) namespace: Option<String>,
     pub(crate) name: String,
     pub(crate) verb: &'static str,
+    /// The object as the server has it now.
+    pub(crate) object: Value,
 }
 
 impl fmt::Display for Applied {
@@ -24,92 +36,132 @@ impl fmt::Display for Applied {
     }
 }
 
-/// Applies every document of a YAML (or JSON) text.
+/// How to apply.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    /// The server checks everything and changes nothing.
+    pub(crate) dry_run: bool,
+    /// `Strict`, `Warn` or `Ignore` for fields the server does not know.
+    pub(crate) validation: Option<&'static str>,
+}
+
+impl Options {
+    fn query(self) -> String {
+        let mut pairs = vec![("fieldManager", "cata-client-side-apply")];
+        pairs.push(("fieldValidation", self.validation.unwrap_or("Strict")));
+        if self.dry_run {
+            pairs.push(("dryRun", "All"));
+        }
+        crate::client::query_string(&pairs)
+    }
+}
+
+/// Makes the server's object what the manifest says.
 ///
 /// # Errors
-/// The first document that cannot be read or that the server refuses, named.
-pub(crate) async fn apply_text(client: &Client, text: &str, default_namespace: &str) -> Result<Vec<Applied>> {
-    let mut outcomes = Vec::new();
-    for object in parse(text)? {
-        outcomes.push(apply_object(client, object, default_namespace).await?);
-    }
-    Ok(outcomes)
+/// An unknown kind, or the server's refusal, with the object named.
+pub(crate) async fn apply(
+    connection: &Connection,
+    catalogue: &Catalogue,
+    manifest: &Value,
+    options: Options,
+) -> Result<Applied> {
+    let kind = manifest["kind"].as_str().unwrap_or_default();
+    let resource = catalogue.by_kind(manifest["apiVersion"].as_str().unwrap_or_default(), kind)?;
+    let name = manifest["metadata"]["name"]
+        .as_str()
+        .with_context(|| format!("a {kind} has no metadata.name; apply needs one (create takes generateName)"))?;
+    let namespace = connection.namespace_of(manifest);
+    let collection = resource.path(Some(namespace));
+    let modified = annotated(manifest)?;
+    let named = format!("{}/{name}", resource.qualified_singular());
+    let outcome = write(connection, &collection, name, &modified, options).await;
+    let (verb, object) = outcome.map_err(|error| explain(error, &connection.server).context(format!("cannot apply {named}")))?;
+    Ok(Applied {
+        resource: resource.qualified_singular(),
+        kind: kind.to_owned(),
+        namespace: resource.namespaced.then(|| namespace.to_owned()),
+        name: name.to_owned(),
+        verb,
+        object,
+    })
 }
 
-/// The objects of a text, `List`s opened. Empty documents are skipped.
-pub(crate) fn parse(text: &str) -> Result<Vec<DynamicObject>> {
-    let mut objects = Vec::new();
-    for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
-        let value = serde_json::Value::deserialize(document)
-            .with_context(|| format!("document {} is not valid YAML", index + 1))?;
-        if value.is_null() {
-            continue;
-        }
-        let items = match value.get("items").and_then(|items| items.as_array()) {
-            Some(items) if value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => items.clone(),
-            _ => vec![value],
-        };
-        for item in items {
-            let object: DynamicObject = serde_json::from_value(item)
-                .with_context(|| format!("document {} is not a Kubernetes object", index + 1))?;
-            if object.types.is_none() {
-                bail!("document {} has no apiVersion and kind", index + 1);
+async fn write(
+    connection: &Connection,
+    collection: &str,
+    name: &str,
+    modified: &Value,
+    options: Options,
+) -> Result<(&'static str, Value), kube::Error> {
+    let query = options.query();
+    let path = format!("{collection}/{name}");
+    let mut round = 0;
+    loop {
+        round += 1;
+        let current = match connection.send(Method::GET, &path, "application/json", None).await {
+            Ok(current) => current,
+            Err(error) if is_not_found(&error) => {
+                let create = format!("{collection}?{query}");
+                match connection.send(Method::POST, &create, "application/json", Some(modified)).await {
+                    Ok(object) => return Ok(("created", object)),
+                    Err(error) if is_conflict(&error) && round < CONFLICT_ROUNDS => continue,
+                    Err(error) => return Err(error),
+                }
             }
-            objects.push(object);
+            Err(error) => return Err(error),
+        };
+        let (content_type, patch) = patch_for(modified, &current);
+        if patch.as_object().is_some_and(Map::is_empty) {
+            return Ok(("unchanged", current));
+        }
+        match connection.send(Method::PATCH, &format!("{path}?{query}"), content_type, Some(&patch)).await {
+            Ok(object) => {
+                let same = object["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"];
+                return Ok((if same && !options.dry_run { "unchanged" } else { "configured" }, object));
+            }
+            Err(error) if is_conflict(&error) && round < CONFLICT_ROUNDS => {}
+            Err(error) => return Err(error),
         }
     }
-    Ok(objects)
 }
 
-/// The API of an object's kind, by discovery, in the namespace it (or the default) names.
-pub(crate) async fn api_for(
-    client: &Client,
-    object: &DynamicObject,
-    default_namespace: &str,
-) -> Result<(Api<DynamicObject>, ApiResource, ApiCapabilities)> {
-    let types = object.types.as_ref().context("the object has no apiVersion and kind")?;
-    let gvk = kube::core::GroupVersionKind::try_from(types).context("apiVersion cannot be read")?;
-    let (resource, capabilities) = kube::discovery::pinned_kind(client, &gvk).await.map_err(|error| match error {
-        kube::Error::Discovery(_) => {
-            anyhow::anyhow!("no matches for kind {:?} in version {:?}; see `cata api-resources`", types.kind, types.api_version)
-        }
-        kube::Error::Api(status) if status.code == 404 => {
-            anyhow::anyhow!("no matches for kind {:?} in version {:?}; see `cata api-resources`", types.kind, types.api_version)
-        }
-        other => anyhow::Error::new(other).context("cannot ask the server for its kinds"),
-    })?;
-    let api = match capabilities.scope {
-        Scope::Cluster => Api::all_with(client.clone(), &resource),
-        Scope::Namespaced => {
-            let namespace = object.metadata.namespace.as_deref().unwrap_or(default_namespace);
-            Api::namespaced_with(client.clone(), namespace, &resource)
-        }
-    };
-    Ok((api, resource, capabilities))
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-async fn apply_object(client: &Client, object: DynamicObject, default_namespace: &str) -> Result<Applied> {
-    let (api, resource, capabilities) = api_for(client, &object, default_namespace).await?;
-    let name = object.name_any();
-    let named = if resource.group.is_empty() {
-        resource.kind.to_lowercase()
-    } else {
-        format!("{}.{}", resource.kind.to_lowercase(), resource.group)
-    };
-    let describe = || format!("{named}/{name}");
-    let before = api.get_opt(&name).await.with_context(describe)?;
-    let verb = match &before {
-        None => {
-            api.create(&PostParams::default(), &object).await.with_context(describe)?;
-            "created"
+/// The manifest with itself in the annotation.
+fn annotated(manifest: &Value) -> Result<Value> {
+    let mut bare = manifest.clone();
+    if let Some(annotations) = bare.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.remove(LAST_APPLIED);
+    }
+    let mut modified = bare.clone();
+    let metadata = modified["metadata"].as_object_mut().context("a manifest has no metadata")?;
+    let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+    if annotations.is_null() {
+        *annotations = json!({});
+    }
+    annotations[LAST_APPLIED] = Value::String(format!("{bare}\n"));
+    Ok(modified)
+}
+
+fn last_applied(current: &Value) -> Value {
+    let text = current["metadata"]["annotations"][LAST_APPLIED].as_str();
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| json!({}))
+}
+
+/// What to send so that `current` becomes what `modified` says, and in which patch language: strategic merge for kinds
+/// whose schema this program knows (it merges lists by key), merge patch for custom ones.
+fn patch_for(modified: &Value, current: &Value) -> (&'static str, Value) {
+    let empty = Map::new();
+    let last = last_applied(current);
+    let [last, wanted, now] = [&last, modified, current].map(|value| value.as_object().unwrap_or(&empty));
+    let (version, kind) = (modified["apiVersion"].as_str(), modified["kind"].as_str());
+    match Schemas::builtin().node_of_kind(version.unwrap_or_default(), kind.unwrap_or_default()) {
+        Some(node) => {
+            ("application/strategic-merge-patch+json", Value::Object(strategic::three_way(last, wanted, now, Some(node))))
         }
-        Some(before) => {
-            let patch = Patch::Merge(&object);
-            let after = api.patch(&name, &PatchParams::default(), &patch).await.with_context(describe)?;
-            if after.resource_version() == before.resource_version() { "unchanged" } else { "configured" }
-        }
-    };
-    let namespace = (capabilities.scope == Scope::Namespaced)
-        .then(|| object.metadata.namespace.clone().unwrap_or_else(|| default_namespace.to_owned()));
-    Ok(Applied { resource: named, kind: resource.kind, namespace, name, verb })
+        None => ("application/merge-patch+json", Value::Object(merge::three_way(last, wanted, now))),
+    }
 }

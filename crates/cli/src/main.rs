@@ -8,13 +8,17 @@
 
 mod apply;
 mod assembly;
+mod client;
 mod cmd;
 mod daemon;
 mod data_dir;
 mod demo;
 mod follow;
+mod manifest;
+mod print;
 #[allow(unsafe_code, reason = "restoring a signal's default disposition has no safe interface")]
 mod sys;
+mod terminal;
 
 use clap::Parser;
 use std::ffi::OsString;

@@ -8,10 +8,12 @@
 
 use crate::assembly::{self, ApiArgs, Node, NodeArgs, NodeIdentity, Server};
 use crate::data_dir::{DataDir, Part};
-use crate::{daemon, demo, follow};
+use crate::client::Connection;
+use crate::client::discovery::Catalogue;
+use crate::manifest::{self, FileArgs};
+use crate::{apply, daemon, demo, follow};
 use anyhow::{Context, Result};
 use catamaran_node::ServerTls;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -23,9 +25,8 @@ pub(crate) struct Args {
     /// Apply a demo: a pod in which a Linux container calls a wasm service on localhost
     #[arg(long)]
     demo: bool,
-    /// Manifests to apply once the cluster is up
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    files: FileArgs,
     #[command(flatten)]
     api: ApiArgs,
     #[command(flatten)]
@@ -34,12 +35,9 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
     assembly::require_root("dev")?;
-    let mut manifests = Vec::new();
-    for path in &args.files {
-        manifests.push(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?);
-    }
+    let mut manifests = args.files.objects()?;
     if args.demo {
-        manifests.push(demo::MANIFEST.to_owned());
+        manifests.extend(manifest::parse(demo::MANIFEST, "the demo")?);
     }
     let launcher = catamaran_shim::launcher::fork(assembly::runtimes).context("cannot fork the launcher")?;
     let _locks = (data_dir.lock(Part::Server)?, data_dir.lock(Part::Agent)?);
@@ -75,11 +73,13 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
                 demo::pack_images(&node.images).await?;
             }
             let mut shown = follow::Follow::new(client.clone());
+            let connection =
+                Connection { client, namespace: "default".to_owned(), server: server.control.addr.to_string() };
+            let catalogue = Catalogue::fetch(&connection).await?;
             for manifest in &manifests {
-                for applied in crate::apply::apply_text(&client, manifest, "default").await? {
-                    println!("{applied}");
-                    shown.add(&applied);
-                }
+                let applied = apply::apply(&connection, &catalogue, manifest, apply::Options::default()).await?;
+                println!("{applied}");
+                shown.add(&applied);
             }
             shown.run(&server.control.kubeconfig, args.demo).await
         };

@@ -1,12 +1,22 @@
 //! One file per verb. This one only lists them and picks.
 
 mod agent;
+mod api_resources;
+mod apply;
 mod cleanup;
 mod completion;
+mod delete;
+mod describe;
 mod dev;
+mod exec;
+mod explain;
+mod get;
 mod image;
+mod logs;
+mod run;
 mod server;
 mod version;
+mod wait;
 
 use crate::data_dir::DataDir;
 use anyhow::Result;
@@ -43,10 +53,34 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
-    /// Print a completion script for a shell
-    Completion(completion::Args),
+    /// Make objects what manifests say
+    Apply(apply::Args),
+    /// Make the objects of manifests, which must not exist
+    Create(apply::Args),
+    /// Show objects, one line each or whole
+    Get(get::Args),
+    /// Show everything about objects, with their events
+    Describe(describe::Args),
+    /// Print the log of a container
+    Logs(logs::Args),
+    /// Run a command in a container
+    Exec(exec::ExecArgs),
+    /// Attach to a running container
+    Attach(exec::AttachArgs),
+    /// Delete objects
+    Delete(delete::Args),
+    /// Run an image as a pod
+    Run(run::Args),
+    /// Wait until objects are in some state
+    Wait(wait::Args),
+    /// Show the kinds of object the server has
+    ApiResources(api_resources::Args),
+    /// Show what a field means
+    Explain(explain::Args),
     /// Print the version of this program and of the cluster
     Version(version::Args),
+    /// Print a completion script for a shell
+    Completion(completion::Args),
 }
 
 /// Runs the chosen verb.
@@ -54,7 +88,11 @@ enum Command {
 /// # Errors
 /// What the user has to know, complete with the next step; `main` prints it as one line.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    // Clients look for a kubeconfig in a data directory only when one was named.
+    let named = cli.data_dir.is_some();
     let data_dir = DataDir::resolve(cli.data_dir);
+    let client_dir = data_dir.as_ref().ok().filter(|_| named).cloned();
+    let client_dir = client_dir.as_ref();
     match cli.command {
         Command::Dev(args) => dev::run(args, data_dir?),
         Command::Server(args) => server::run(args, data_dir?),
@@ -62,19 +100,39 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Cleanup(args) => cleanup::run(&args, &data_dir?),
         Command::Image(args) => {
             let data_dir = data_dir?;
-            block_on(async move { image::run(args, &data_dir.path).await }).map(|()| ExitCode::SUCCESS)
+            done(async move { image::run(args, &data_dir.path).await })
         }
         // `main` hands these over before it gets here; clap knows the verb for its help only.
         Command::Oci { arguments } => Ok(catamaran_oci_shim::cli(arguments)),
+        Command::Apply(args) => done(apply::apply(args, client_dir)),
+        Command::Create(args) => done(apply::create(args, client_dir)),
+        Command::Get(args) => done(get::run(args, client_dir)),
+        Command::Describe(args) => done(describe::run(args, client_dir)),
+        Command::Logs(args) => done(logs::run(args, client_dir)),
+        Command::Exec(args) => block_on(exec::exec(args, client_dir)),
+        Command::Attach(args) => block_on(exec::attach(args, client_dir)),
+        Command::Delete(args) => done(delete::run(args, client_dir)),
+        Command::Run(args) => block_on(run::run(args, client_dir)),
+        Command::Wait(args) => done(wait::run(args, client_dir)),
+        Command::ApiResources(args) => done(api_resources::run(args, client_dir)),
+        Command::Explain(args) => done(explain::run(args, client_dir)),
+        Command::Version(args) => done(version::run(args, client_dir)),
         Command::Completion(args) => completion::run(&args),
-        Command::Version(args) => version::run(&args),
     }
+}
+
+fn done(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+    block_on(work).map(|()| ExitCode::SUCCESS)
 }
 
 /// Client verbs need no more than one thread.
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     install_tls_provider();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    // A read of standard input that nobody ends must not keep the program alive.
+    runtime.shutdown_background();
+    outcome
 }
 
 pub(crate) fn install_tls_provider() {

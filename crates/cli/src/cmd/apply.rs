@@ -1,0 +1,100 @@
+//! `cata apply` and `cata create`.
+
+use crate::apply::{self, Options};
+use crate::client::discovery::Catalogue;
+use crate::client::{ClientArgs, Connection, explain, query_string};
+use crate::data_dir::DataDir;
+use crate::manifest::FileArgs;
+use crate::print::Output;
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Only ask whether the server would
+    #[arg(long, default_value = "none", value_name = "none|server", value_parser = ["none", "server"])]
+    dry_run: String,
+    /// What to do about fields the server does not know
+    #[arg(long, default_value = "strict", value_parser = ["strict", "warn", "ignore", "true", "false"])]
+    validate: String,
+    /// Output format: yaml, json, name, jsonpath=…
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+impl Args {
+    fn options(&self) -> Options {
+        let validation = match self.validate.as_str() {
+            "warn" => "Warn",
+            "ignore" | "false" => "Ignore",
+            _ => "Strict",
+        };
+        Options { dry_run: self.dry_run == "server", validation: Some(validation) }
+    }
+
+    async fn start(&self, data_dir: Option<&DataDir>) -> Result<(Vec<Value>, Connection, Catalogue)> {
+        if self.files.files.is_empty() {
+            bail!("must specify one of -f and -k: name a manifest with -f FILE");
+        }
+        let objects = self.files.objects()?;
+        if objects.is_empty() {
+            bail!("no objects passed: the manifest is empty");
+        }
+        let connection = self.client.connect(data_dir).await?;
+        let catalogue = Catalogue::fetch(&connection).await?;
+        Ok((objects, connection, catalogue))
+    }
+
+    fn report(&self, named: &str, verb: &str, object: &Value) -> Result<()> {
+        match self.output.as_deref().map(Output::parse).transpose()? {
+            Some(output) if !output.is_table() => print!("{}", output.render(object, &|_| named.to_owned())?),
+            _ => println!("{named} {verb}{}", if self.dry_run == "server" { " (server dry run)" } else { "" }),
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn apply(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
+    let (objects, connection, catalogue) = args.start(data_dir).await?;
+    each(&objects, async |object| {
+        let applied = apply::apply(&connection, &catalogue, object, args.options()).await?;
+        args.report(&format!("{}/{}", applied.resource, applied.name), applied.verb, &applied.object)
+    })
+    .await
+}
+
+pub(super) async fn create(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
+    let (objects, connection, catalogue) = args.start(data_dir).await?;
+    let options = args.options();
+    each(&objects, async |object| {
+        let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
+        let resource = catalogue.by_kind(version.unwrap_or_default(), kind.unwrap_or_default())?;
+        let mut pairs = vec![("fieldManager", "cata-create"), ("fieldValidation", options.validation.unwrap_or("Strict"))];
+        if options.dry_run {
+            pairs.push(("dryRun", "All"));
+        }
+        let path = format!("{}?{}", resource.path(Some(connection.namespace_of(object))), query_string(&pairs));
+        let created = connection.send(http::Method::POST, &path, "application/json", Some(object)).await;
+        let created = created.map_err(|error| explain(error, &connection.server))?;
+        let name = created["metadata"]["name"].as_str().unwrap_or_default();
+        args.report(&format!("{}/{name}", resource.qualified_singular()), "created", &created)
+    })
+    .await
+}
+
+/// One refused object does not keep the others back; the last refusal is the verb's.
+async fn each(objects: &[Value], work: impl AsyncFn(&Value) -> Result<()>) -> Result<()> {
+    let mut failure = None;
+    for object in objects {
+        if let Err(error) = work(object).await
+            && let Some(earlier) = failure.replace(error)
+        {
+            eprintln!("error: {earlier:#}");
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}

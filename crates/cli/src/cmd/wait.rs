@@ -1,0 +1,190 @@
+//! `cata wait --for=…`.
+
+use crate::client::discovery::{Catalogue, Resource};
+use crate::client::refs::targets;
+use crate::client::{ClientArgs, Connection, explain, parse_duration, query_string};
+use crate::data_dir::DataDir;
+use crate::print::jsonpath::Template;
+use anyhow::{Context, Result, bail};
+use futures::{AsyncBufReadExt, TryStreamExt};
+use serde_json::Value;
+use std::pin::pin;
+use std::time::Duration;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// TYPE NAME…, TYPE/NAME…, or TYPE with -l or --all
+    #[arg(required = true, value_name = "RESOURCE")]
+    words: Vec<String>,
+    /// create, delete, condition=NAME[=VALUE], or jsonpath='{.path}'[=VALUE]
+    #[arg(long = "for", value_name = "CONDITION")]
+    condition: String,
+    /// Label selector
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// All objects of the type in the namespace
+    #[arg(long)]
+    all: bool,
+    /// How long to wait
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// What to wait for.
+#[derive(Debug, PartialEq)]
+enum Goal {
+    Created,
+    Deleted,
+    Condition { name: String, status: String },
+    JsonPath { template: Template, value: Option<String> },
+}
+
+impl Goal {
+    fn parse(text: &str) -> Result<Self> {
+        let lower = text.to_lowercase();
+        if lower == "delete" {
+            return Ok(Self::Deleted);
+        }
+        if lower == "create" {
+            return Ok(Self::Created);
+        }
+        if let Some(condition) = text.strip_prefix("condition=") {
+            let (name, status) = condition.split_once('=').unwrap_or((condition, "True"));
+            return Ok(Self::Condition { name: name.to_owned(), status: status.to_owned() });
+        }
+        if let Some(rest) = text.strip_prefix("jsonpath=") {
+            let rest = rest.trim_matches('\'');
+            let end = rest.rfind('}').with_context(|| format!("{text:?} has no {{…}} path"))?;
+            let value = rest[end + 1..].trim_start_matches('\'').strip_prefix('=').map(str::to_owned);
+            return Ok(Self::JsonPath { template: Template::parse(&rest[..=end])?, value });
+        }
+        bail!("unrecognized condition {text:?}; use create, delete, condition=NAME or jsonpath='{{.path}}'=VALUE")
+    }
+
+    /// `None` for an object that is not (or no longer) there.
+    fn reached(&self, object: Option<&Value>) -> bool {
+        match (self, object) {
+            (Self::Deleted, object) => object.is_none(),
+            (_, None) => false,
+            (Self::Created, Some(_)) => true,
+            (Self::Condition { name, status }, Some(object)) => {
+                let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+                conditions.into_iter().any(|condition| {
+                    condition["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case(name))
+                        && condition["status"].as_str().is_some_and(|value| value.eq_ignore_ascii_case(status))
+                })
+            }
+            (Self::JsonPath { template, value }, Some(object)) => {
+                let found = template.values(object);
+                match value {
+                    None => !found.is_empty(),
+                    Some(value) => found.iter().any(|found| match found {
+                        Value::String(text) => text == value,
+                        other => other.to_string() == *value,
+                    }),
+                }
+            }
+        }
+    }
+}
+
+pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
+    let goal = Goal::parse(&args.condition)?;
+    let connection = args.client.connect(data_dir).await?;
+    let catalogue = Catalogue::fetch(&connection).await?;
+    let mut waits = Vec::new();
+    for target in targets(&catalogue, &args.words)? {
+        let names = match (target.names.is_empty(), args.all || args.selector.is_some()) {
+            (false, _) => target.names,
+            (true, true) => names_of(&args, &connection, target.resource).await?,
+            (true, false) => bail!("name what to wait for, or use -l or --all"),
+        };
+        waits.extend(names.into_iter().map(|name| (target.resource, name)));
+    }
+    if waits.is_empty() && goal != Goal::Deleted {
+        bail!("no matching resources found");
+    }
+    let waiting = async {
+        for (resource, name) in &waits {
+            wait_for(&connection, resource, name, &goal).await?;
+            let met = if goal == Goal::Deleted { "deleted" } else { "condition met" };
+            println!("{}/{name} {met}", resource.qualified_singular());
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(args.timeout, waiting).await.map_err(|_| {
+        let names: Vec<&str> = waits.iter().map(|(_, name)| name.as_str()).collect();
+        anyhow::anyhow!("timed out waiting for the condition on {}", names.join(", "))
+    })?
+}
+
+async fn names_of(args: &Args, connection: &Connection, resource: &Resource) -> Result<Vec<String>> {
+    let selector = args.selector.as_deref().unwrap_or_default();
+    let path = format!("{}?{}", resource.path(Some(&connection.namespace)), query_string(&[("labelSelector", selector)]));
+    let list = connection.json(http::Method::GET, &path, None).await?;
+    let names = list["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
+}
+
+async fn wait_for(connection: &Connection, resource: &Resource, name: &str, goal: &Goal) -> Result<()> {
+    let collection = resource.path(Some(&connection.namespace));
+    let selector = format!("metadata.name={name}");
+    loop {
+        let list = format!("{collection}?{}", query_string(&[("fieldSelector", &selector)]));
+        let list = connection.json(http::Method::GET, &list, None).await?;
+        let present = list["items"].as_array().and_then(|items| items.first());
+        if goal.reached(present) {
+            return Ok(());
+        }
+        if present.is_none() && !matches!(goal, Goal::Created) {
+            bail!("from server (NotFound): {} {name:?} not found", resource.qualified());
+        }
+        let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let query = [("fieldSelector", selector.as_str()), ("resourceVersion", revision), ("watch", "true")];
+        let request = http::Request::get(format!("{collection}?{}", query_string(&query))).body(Vec::new())?;
+        let stream =
+            connection.client.request_stream(request).await.map_err(|error| explain(error, &connection.server))?;
+        let mut lines = pin!(stream.lines());
+        // A watch that breaks off says nothing about the object: look again.
+        while let Ok(Some(line)) = lines.try_next().await {
+            let event: Value = serde_json::from_str(&line).context("the server's event is no JSON")?;
+            let object = match event["type"].as_str() {
+                Some("ADDED" | "MODIFIED") => Some(&event["object"]),
+                Some("DELETED") => None,
+                _ => break,
+            };
+            if goal.reached(object) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn goals_are_read_and_reached() {
+        let pod = json!({"status": {"phase": "Running", "n": 3, "conditions": [{"type": "Ready", "status": "True"}]}});
+        for (text, reached) in [
+            ("condition=Ready", true),
+            ("condition=ready=true", true),
+            ("condition=Ready=False", false),
+            ("condition=Other", false),
+            ("jsonpath='{.status.phase}'=Running", true),
+            ("jsonpath={.status.phase}=Failed", false),
+            ("jsonpath={.status.n}=3", true),
+            ("jsonpath={.status.podIP}", false),
+            ("create", true),
+            ("delete", false),
+        ] {
+            assert_eq!(Goal::parse(text).expect(text).reached(Some(&pod)), reached, "{text}");
+        }
+        assert!(Goal::parse("delete").expect("goal").reached(None));
+        assert!(Goal::parse("happiness").is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! Golden pages.
+
+use super::{Facts, page};
+use expect_test::expect;
+use serde_json::json;
+
+#[test]
+fn a_pod_page() {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "default", "labels": {"app": "web", "tier": "front"}},
+        "spec": {"serviceAccountName": "default", "nodeName": "n1",
+            "containers": [{"name": "main", "image": "x:v1", "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                "env": [{"name": "A", "value": "b"}, {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+                "resources": {"limits": {"cpu": "1"}},
+                "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": true}]}],
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]},
+        "status": {"phase": "Running", "hostIP": "10.0.0.1", "podIP": "10.42.0.2", "podIPs": [{"ip": "10.42.0.2"}],
+            "qosClass": "Burstable", "startTime": "2026-11-21T13:00:00Z",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "main", "ready": true, "restartCount": 1, "containerID": "catamaran://1",
+                "imageID": "sha256:2", "state": {"running": {"startedAt": "2026-11-21T13:00:01Z"}},
+                "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]},
+    });
+    let events = [json!({"type": "Normal", "reason": "Pulled", "source": {"component": "kubelet"}, "message": "done", "count": 3,
+        "firstTimestamp": "2026-11-21T13:00:00Z", "lastTimestamp": "2026-11-21T13:01:50Z"})];
+    let now = "2026-11-21T13:02:00Z".parse().expect("time");
+    let facts = Facts { object: &pod, events: &events, pods: &[], now };
+    expect![[r#""#]].assert_eq(&page(&facts));
+}
+
+#[test]
+fn secrets_show_sizes_only() {
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"},
+        "type": "Opaque", "data": {"password": "aHVudGVyMg=="}});
+    let now = "2026-11-21T13:02:00Z".parse().expect("time");
+    let text = page(&Facts { object: &secret, events: &[], pods: &[], now });
+    assert!(text.contains("password:  7 bytes") && !text.contains("aHVudGVy"), "{text}");
+}
