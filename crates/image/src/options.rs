@@ -1,6 +1,6 @@
 //! How a store behaves: hosts, limits, timeouts. Every bound has a name and a default here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::platform::Platform;
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Registry hosts (`host` or `host:port`) that speak plain HTTP; loopback hosts always may.
-    pub plain_http_hosts: BTreeSet<String>,
+    pub plain_http_hosts: Vec<String>,
     /// Registry hosts whose certificate is not verified.
-    pub insecure_tls_hosts: BTreeSet<String>,
+    pub insecure_tls_hosts: Vec<String>,
     /// PEM certificates to trust instead of the platform's.
     pub ca_file: Option<PathBuf>,
     /// Registry → hosts that are asked first, in order; the registry itself is the last resort.
@@ -70,8 +70,8 @@ impl Default for Limits {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            plain_http_hosts: BTreeSet::new(),
-            insecure_tls_hosts: BTreeSet::new(),
+            plain_http_hosts: Vec::new(),
+            insecure_tls_hosts: Vec::new(),
             ca_file: None,
             mirrors: BTreeMap::new(),
             platform: Platform::host(),

@@ -11,7 +11,7 @@ use crate::digest::is_hex64;
 use crate::{Digest, Error};
 
 /// The registry that a name without one means.
-pub const DEFAULT_REGISTRY: &str = "docker.io";
+pub(crate) const DEFAULT_REGISTRY: &str = "docker.io";
 const DEFAULT_TAG: &str = "latest";
 const MAX_NAME_LENGTH: usize = 255;
 const MAX_TAG_LENGTH: usize = 128;

@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::{Catalog, Entry, Snapshot};
 use crate::config::ImageConfig;
@@ -39,7 +39,7 @@ pub(crate) struct Inner {
     pub(crate) catalog: Catalog,
     pub(crate) options: Options,
     images: Mutex<HashMap<Digest, Arc<Image>>>,
-    client: OnceLock<Client>,
+    client: Client,
     /// One pull per name and one unpack per image at a time; whoever waited finds the work done.
     pub(crate) busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -66,9 +66,9 @@ impl Store {
             locks: dir.join("locks"),
             content,
             catalog,
+            client: Client::new(&options),
             options,
             images: Mutex::default(),
-            client: OnceLock::new(),
             busy: Mutex::default(),
         };
         for dir in [&inner.layers, &inner.leases, &inner.locks] {
@@ -251,13 +251,8 @@ impl Inner {
         self.locks.join("collector")
     }
 
-    /// The registry client, made at first use: it loads certificates and costs memory.
-    pub(crate) fn client(&self) -> Result<&Client, Error> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let client = Client::new(&self.options)?;
-        Ok(self.client.get_or_init(|| client))
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The lock of one piece of work within this process.
@@ -347,26 +342,4 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(Error::Task)?
-}
-
-impl Store {
-    pub async fn pull(&self, reference: &str, credentials: &[crate::Credential]) -> Result<Image, Error> {
-        let _ = credentials;
-        Err(Error::NotFound { what: reference.into() })
-    }
-    pub async fn import(&self, path: &std::path::Path, tag: Option<&str>) -> Result<Vec<Image>, Error> {
-        let _ = tag;
-        Err(Error::NotFound {
-            what: path.display().to_string(),
-        })
-    }
-    pub async fn push(
-        &self,
-        reference: &str,
-        destination: &str,
-        credentials: &[crate::Credential],
-    ) -> Result<String, Error> {
-        let _ = (destination, credentials);
-        Err(Error::NotFound { what: reference.into() })
-    }
 }

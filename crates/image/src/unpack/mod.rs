@@ -12,11 +12,12 @@ mod tree;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::meter::Meter;
 use self::tar::{Kind, Reader, TarError};
-use self::tree::{Tree, TreeError};
+use self::tree::{Tree, TreeError, os};
+use crate::import::clean;
 use crate::options::Limits;
 use crate::{Digest, Error};
 
@@ -32,7 +33,7 @@ pub(crate) struct Layer<'a> {
     /// Digest of the uncompressed archive, from the image config.
     pub(crate) diff_id: &'a Digest,
     /// Unpacked layers below, topmost first.
-    pub(crate) lowers: &'a [std::path::PathBuf],
+    pub(crate) lowers: &'a [PathBuf],
 }
 
 /// Unpacks into the empty directory `target`, verifies the diff ID and syncs.
@@ -142,6 +143,46 @@ fn too_large(layer: &str, limit: u64) -> Error {
         actual: limit.saturating_add(1),
         limit,
     }
+}
+
+/// A file of an archive that is not unpacked but read.
+pub(crate) enum ArchiveFile<'a> {
+    Regular { path: PathBuf, size: u64, data: &'a mut dyn FnMut(&mut [u8]) -> Result<usize, Error> },
+    /// A symbolic link; a hard link is one to a path from the root.
+    Link { path: PathBuf, target: PathBuf },
+}
+
+/// Shows every file of an archive to `each`, in order.
+pub(crate) fn read_archive(
+    archive: impl Read,
+    what: &str,
+    limits: &Limits,
+    mut each: impl FnMut(ArchiveFile<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut reader = Reader::new(archive, limits.header_bytes);
+    let mut entries = 0u64;
+    while let Some(entry) = reader.next().map_err(|error| archive_error(error, what, limits.layer_bytes))? {
+        entries += 1;
+        if entries > limits.layer_entries {
+            let reason = format!("more than {} entries", limits.layer_entries);
+            return Err(Error::Archive { layer: what.to_owned(), reason });
+        }
+        let path = clean(Path::new(os(&entry.path)));
+        match entry.kind {
+            Kind::File if entry.segments.is_none() => {
+                let mut data = |buffer: &mut [u8]| {
+                    reader.read_data(buffer).map_err(|error| archive_error(error, what, limits.layer_bytes))
+                };
+                each(ArchiveFile::Regular { path, size: entry.size, data: &mut data })?;
+            }
+            Kind::Symlink => each(ArchiveFile::Link { path, target: PathBuf::from(os(&entry.link)) })?,
+            Kind::Hardlink => {
+                each(ArchiveFile::Link { path, target: Path::new("/").join(os(&entry.link)) })?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// How a layer is compressed. Media types are often wrong about it, and a wrong guess cannot get past the diff ID.
