@@ -21,6 +21,8 @@ pub(crate) fn container() -> Program {
         list.when(libc::SYS_socket, vec![equal(0, family as u64)], Action::Allow);
     }
     list.when(libc::SYS_socket, Vec::new(), Action::Errno(libc::EAFNOSUPPORT as u16));
+    // The event loop's own wake-up for signals.
+    list.when(libc::SYS_socketpair, vec![equal(0, libc::AF_UNIX as u64)], Action::Allow);
     list.compile()
 }
 

@@ -160,7 +160,7 @@ fn died_silently(signal: Option<i32>) -> StartError {
             error
         }
         Some(signal) => failure(&format!("the container ended by signal {signal} while it started")),
-        None => failure("the container ended while it started, without a reason"),
+        None => failure("the container ended while it started; its log may say why"),
     }
 }
 

@@ -177,11 +177,19 @@ pub(crate) fn new_mount_namespace() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes a mount and everything below it read-only, which `mount(2)` cannot do.
+/// How far [`make_read_only`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    ThisMount,
+    /// All mounts below too, which `mount(2)` cannot do.
+    Recursive,
+}
+
+/// Makes a mount read-only.
 ///
 /// # Errors
 /// `ENOSYS` before Linux 5.12.
-pub(crate) fn make_tree_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn make_read_only(mount: BorrowedFd<'_>, extent: Extent) -> io::Result<()> {
     #[repr(C)]
     struct MountAttr {
         set: u64,
@@ -191,6 +199,7 @@ pub(crate) fn make_tree_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
     }
     const READ_ONLY: u64 = 1;
     const RECURSIVE: c_int = 0x8000;
+    let recursive = if extent == Extent::Recursive { RECURSIVE } else { 0 };
     let attr = MountAttr { set: READ_ONLY, clear: 0, propagation: 0, user_ns: 0 };
     // SAFETY: path and structure are valid for the call, the size is the structure's.
     let result = unsafe {
@@ -198,7 +207,7 @@ pub(crate) fn make_tree_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            RECURSIVE | libc::AT_EMPTY_PATH,
+            recursive | libc::AT_EMPTY_PATH,
             &raw const attr,
             size_of::<MountAttr>(),
         )

@@ -6,7 +6,7 @@
 //! there is no host file to be found.
 
 use crate::guest::GuestDir;
-use crate::sys;
+use crate::sys::{self, Extent};
 use catamaran_shim::overlay::{self, Writable};
 use catamaran_shim::spec::{Preopen, WasmSpec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
@@ -52,7 +52,7 @@ pub(crate) fn enter(spec: &WasmSpec, bundle: &Path) -> Result<(), Error> {
         mount_preopen(root_fd.as_fd(), preopen)?;
     }
     if spec.writable_layer.is_none() {
-        remount_read_only(root_fd.as_fd()).map_err(step("make the root read-only"))?;
+        remount_read_only(root_fd.as_fd(), Extent::ThisMount).map_err(step("make the root read-only"))?;
     }
     rustix::process::fchdir(&root_fd).map_err(step("enter the root directory"))?;
     rustix::process::pivot_root(".", ".").map_err(step("change the root"))?;
@@ -90,7 +90,7 @@ fn mount_preopen(root: BorrowedFd<'_>, preopen: &Preopen) -> Result<(), Error> {
         rustix::mount::mount_bind_recursive(&preopen.host_path, fd_path(target.as_fd()))?;
         if preopen.read_only {
             // A second look: the first descriptor is of what the mount has covered.
-            remount_read_only(open_in(root, &guest)?.as_fd())?;
+            remount_read_only(open_in(root, &guest)?.as_fd(), Extent::Recursive)?;
         }
         Ok(())
     };
@@ -131,8 +131,8 @@ fn fd_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-fn remount_read_only(mount: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    if sys::make_tree_read_only(mount).is_ok() {
+fn remount_read_only(mount: BorrowedFd<'_>, extent: Extent) -> rustix::io::Result<()> {
+    if sys::make_read_only(mount, extent).is_ok() {
         return Ok(());
     }
     // Before Linux 5.12: this mount only. Flags the mount already has must be repeated.
