@@ -1,1 +1,0 @@
-//! Development only: worlds, clocks, an in-process cluster, fault injection, leak counting.
