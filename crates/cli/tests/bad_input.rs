@@ -20,12 +20,19 @@ fn without_a_cluster() {
     let home = directory.path();
     let bare = |arguments: &[&str]| {
         let mut command = cata();
-        command.args(arguments).env("HOME", home).env_remove("KUBECONFIG").env("XDG_DATA_HOME", home);
+        command
+            .args(arguments)
+            .env("HOME", home)
+            .env_remove("KUBECONFIG")
+            .env("XDG_DATA_HOME", home);
         refusal(&mut command)
     };
     one_line(&bare(&["get", "pods", "--kubeconfig", "/none"]), &["/none"]);
     one_line(&bare(&["apply", "-f", "/none.yaml"]), &["/none.yaml"]);
-    one_line(&bare(&["get", "pods", "-o", "xml", "--kubeconfig", "/none"]), &["output format", "yaml"]);
+    one_line(
+        &bare(&["get", "pods", "-o", "xml", "--kubeconfig", "/none"]),
+        &["output format", "yaml"],
+    );
 }
 
 #[test]
@@ -38,14 +45,23 @@ fn manifests_that_cannot_be_applied() {
     };
     one_line(&refused("a: [\n"), &["bad.yaml", "document 1"]);
     one_line(&refused("kind: Pod\n"), &["apiVersion not set"]);
-    one_line(&refused("{apiVersion: v1, kind: Boat, metadata: {name: x}}"), &["no matches for kind", "Boat"]);
+    one_line(
+        &refused("{apiVersion: v1, kind: Boat, metadata: {name: x}}"),
+        &["no matches for kind", "Boat"],
+    );
     let unknown = "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {containrs: []}}";
     one_line(&refused(unknown), &["unknown field \"spec.containrs\""]);
     let invalid = "{apiVersion: v1, kind: Pod, metadata: {name: X_x}, spec: {containers: [{name: c}]}}";
-    one_line(&refused(invalid), &["Invalid", "metadata.name", "spec.containers[0].image: Required value"]);
+    one_line(
+        &refused(invalid),
+        &["Invalid", "metadata.name", "spec.containers[0].image: Required value"],
+    );
     let class = "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {runtimeClassName: none, containers: [{name: c, image: x}]}}";
     one_line(&refused(class), &["RuntimeClass", "none"]);
-    assert!(stdout(&mut cluster.cata(&["get", "namespaces"])).contains("kube-system"), "the server goes on");
+    assert!(
+        stdout(&mut cluster.cata(&["get", "namespaces"])).contains("kube-system"),
+        "the server goes on"
+    );
     cluster.stop();
 }
 
@@ -59,9 +75,19 @@ fn a_second_cluster_in_one_place() {
         &["already runs", "--data-dir"],
     );
     let kubeconfig = std::fs::read_to_string(data_dir.join("kubeconfig")).expect("kubeconfig");
-    let port = kubeconfig.split("127.0.0.1:").nth(1).expect("address").split(|c: char| !c.is_ascii_digit()).next();
+    let port = kubeconfig
+        .split("127.0.0.1:")
+        .nth(1)
+        .expect("address")
+        .split(|c: char| !c.is_ascii_digit())
+        .next();
     let other = cluster.directory.path().join("other");
-    let error = second(&["--api-port", port.expect("port"), "--data-dir", other.to_str().expect("utf-8")]);
+    let error = second(&[
+        "--api-port",
+        port.expect("port"),
+        "--data-dir",
+        other.to_str().expect("utf-8"),
+    ]);
     one_line(&error, &["in use", "--api-port"]);
     assert!(Path::new(&data_dir).join("instance").exists());
     cluster.stop();

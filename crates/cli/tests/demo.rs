@@ -6,24 +6,46 @@ use common::{Cluster, http_get, leftovers, stdout};
 
 #[test]
 fn the_demo_runs_is_cleaned_up_and_runs_again() {
-    let Some(mut cluster) = Cluster::start(&["--demo"]) else { return };
+    let Some(mut cluster) = Cluster::start(&["--demo"]) else {
+        return;
+    };
     let dev = cluster.dev();
     dev.line("pod/hello created");
     dev.line("Running 2/2");
     let url = dev.line("answers at");
     let answer = dev.line("[hello/caller] caller: HTTP/1.1 200 OK");
-    assert!(answer.contains("Ahoy"), "the wasm side answers with its environment's greeting: {answer}");
+    assert!(
+        answer.contains("Ahoy"),
+        "the wasm side answers with its environment's greeting: {answer}"
+    );
     dev.line("[hello/web]");
 
-    let address = url.split("http://").nth(1).and_then(|rest| rest.split(':').next()).expect("an address");
-    assert!(http_get(address, 8080, "/from-the-host").expect("answer").starts_with("HTTP/1.1 200"));
+    let address = url
+        .split("http://")
+        .nth(1)
+        .and_then(|rest| rest.split(':').next())
+        .expect("an address");
+    assert!(
+        http_get(address, 8080, "/from-the-host")
+            .expect("answer")
+            .starts_with("HTTP/1.1 200")
+    );
     let table = stdout(&mut cluster.cata(&["get", "pods", "-o", "wide"]));
-    assert!(table.lines().nth(1).is_some_and(|row| row.contains("2/2") && row.contains(address)), "{table}");
+    assert!(
+        table
+            .lines()
+            .nth(1)
+            .is_some_and(|row| row.contains("2/2") && row.contains(address)),
+        "{table}"
+    );
 
     cluster.stop();
     cluster.boot(&[]);
     cluster.wait_for("pod/hello", "condition=Ready");
-    assert!(!leftovers(&cluster.instance()).is_empty(), "the pod of the first life runs again");
+    assert!(
+        !leftovers(&cluster.instance()).is_empty(),
+        "the pod of the first life runs again"
+    );
     cluster.stop();
 }
 

@@ -6,12 +6,17 @@ use common::{Cluster, leftovers, stdout, until};
 use std::collections::BTreeSet;
 
 fn manifest(name: &str, image: &str, command: &str) -> String {
-    format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 1, containers: [{{name: c, image: '{image}'{command}}}]}}}}\n---\n")
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 1, containers: [{{name: c, image: '{image}'{command}}}]}}}}\n---\n"
+    )
 }
 
 /// Pids of everything in the instance's cgroups.
 fn pids(cluster: &Cluster) -> BTreeSet<String> {
-    leftovers(&cluster.instance()).into_iter().filter(|entry| entry.starts_with("process")).collect()
+    leftovers(&cluster.instance())
+        .into_iter()
+        .filter(|entry| entry.starts_with("process"))
+        .collect()
 }
 
 #[test]
@@ -19,7 +24,8 @@ fn pods_outlive_the_agent_with_their_pids_and_logs() {
     let Some(mut cluster) = Cluster::start(&[]) else { return };
     cluster.pack_images();
     let count = "command: [bash, -c, 'n=0; while true; do echo $((n++)); read -rt 0.05 <> <(:); done']";
-    cluster.apply(&(manifest("counter", "host/tools:v1", &format!(", {count}")) + &manifest("web", "host/hello:v1", "")));
+    cluster
+        .apply(&(manifest("counter", "host/tools:v1", &format!(", {count}")) + &manifest("web", "host/hello:v1", "")));
     cluster.wait_for("pod/counter", "condition=Ready");
     cluster.wait_for("pod/web", "condition=Ready");
     let uid = cluster.get("pod/counter", "{.metadata.uid}");
@@ -37,10 +43,17 @@ fn pods_outlive_the_agent_with_their_pids_and_logs() {
         assert_eq!(pids(&cluster), before, "the same processes run on");
     }
     assert_eq!(cluster.get("pod/counter", "{.metadata.uid}"), uid);
-    assert_eq!(cluster.get("pod/counter", "{.status.containerStatuses[0].restartCount}"), "0");
+    assert_eq!(
+        cluster.get("pod/counter", "{.status.containerStatuses[0].restartCount}"),
+        "0"
+    );
     let log = stdout(&mut cluster.cata(&["logs", "counter"]));
     let numbers: Vec<usize> = log.lines().map(|line| line.parse().expect("a whole line")).collect();
-    assert_eq!(numbers, (0..numbers.len()).collect::<Vec<_>>(), "no line is lost, doubled or torn");
+    assert_eq!(
+        numbers,
+        (0..numbers.len()).collect::<Vec<_>>(),
+        "no line is lost, doubled or torn"
+    );
     cluster.stop();
 }
 
@@ -62,7 +75,10 @@ fn nothing_acknowledged_is_lost_and_nothing_leaks_while_pods_come_and_go() {
         cluster.apply(&manifests);
         expected.extend(names.iter().cloned());
         // Some of the earlier pods go at the same moment; the answer to --wait=false is the acknowledgement.
-        for name in (0..5).filter(|_| round > 0).map(|number| format!("p{}-{number}", round - 1)) {
+        for name in (0..5)
+            .filter(|_| round > 0)
+            .map(|number| format!("p{}-{number}", round - 1))
+        {
             stdout(&mut cluster.cata(&["delete", "pod", &name, "--wait=false"]));
             expected.remove(&name);
         }
@@ -81,8 +97,13 @@ fn nothing_acknowledged_is_lost_and_nothing_leaks_while_pods_come_and_go() {
     }
     stdout(&mut cluster.cata(&["delete", "pods", "--all"]));
     let instance = cluster.instance();
-    until("every process of every pod to be gone", || pids(&cluster).is_empty().then_some(()));
-    let pods: Vec<String> = leftovers(&instance).into_iter().filter(|entry| entry.contains("/pod")).collect();
+    until("every process of every pod to be gone", || {
+        pids(&cluster).is_empty().then_some(())
+    });
+    let pods: Vec<String> = leftovers(&instance)
+        .into_iter()
+        .filter(|entry| entry.contains("/pod"))
+        .collect();
     assert_eq!(pods, Vec::<String>::new());
     cluster.stop();
 }

@@ -33,32 +33,71 @@ fn apply_get_describe_logs_exec_label_delete() {
     let k = |arguments: &[&str]| stdout(&mut cluster.kubectl(arguments));
 
     assert_eq!(k(&["apply", "-f", path]), "pod/mixed created\n");
-    assert_eq!(k(&["wait", "--for=condition=Ready", "pod/mixed", "--timeout=60s"]), "pod/mixed condition met\n");
+    assert_eq!(
+        k(&["wait", "--for=condition=Ready", "pod/mixed", "--timeout=60s"]),
+        "pod/mixed condition met\n"
+    );
     assert_eq!(k(&["apply", "-f", path]), "pod/mixed unchanged\n");
 
     let wide = k(&["get", "pods", "-o", "wide"]);
     let mut lines = wide.lines();
-    let headers: Vec<&str> = lines.next().expect("headers").split("  ").map(str::trim).filter(|h| !h.is_empty()).collect();
+    let headers: Vec<&str> = lines
+        .next()
+        .expect("headers")
+        .split("  ")
+        .map(str::trim)
+        .filter(|h| !h.is_empty())
+        .collect();
     assert_eq!(
         headers,
-        ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"]
+        [
+            "NAME",
+            "READY",
+            "STATUS",
+            "RESTARTS",
+            "AGE",
+            "IP",
+            "NODE",
+            "NOMINATED NODE",
+            "READINESS GATES"
+        ]
     );
-    assert!(lines.next().is_some_and(|row| row.contains("2/2") && row.contains("Running") && row.contains("node-1")));
+    assert!(
+        lines
+            .next()
+            .is_some_and(|row| row.contains("2/2") && row.contains("Running") && row.contains("node-1"))
+    );
 
     let page = k(&["describe", "pod", "mixed"]);
-    for words in ["Successfully assigned default/mixed to node-1", "Started", "Pulled", "QoS Class", "BestEffort"] {
+    for words in [
+        "Successfully assigned default/mixed to node-1",
+        "Started",
+        "Pulled",
+        "QoS Class",
+        "BestEffort",
+    ] {
         assert!(page.contains(words), "{words} in {page}");
     }
     assert!(k(&["describe", "node", "node-1"]).contains("Ready"));
     assert_eq!(k(&["logs", "mixed", "-c", "sh"]), "started\n");
     assert_eq!(k(&["exec", "mixed", "-c", "sh", "--", "bash", "-c", "echo hi"]), "hi\n");
-    let output = cluster.kubectl(&["exec", "mixed", "-c", "sh", "--", "bash", "-c", "exit 3"]).output().expect("kubectl");
+    let output = cluster
+        .kubectl(&["exec", "mixed", "-c", "sh", "--", "bash", "-c", "exit 3"])
+        .output()
+        .expect("kubectl");
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
 
     k(&["label", "pod", "mixed", "tier=front"]);
     assert_eq!(k(&["get", "pods", "-l", "tier=front", "-o", "name"]), "pod/mixed\n");
     k(&["annotate", "pod", "mixed", "note=x"]);
-    k(&["patch", "pod", "mixed", "--type=json", "-p", r#"[{"op":"remove","path":"/metadata/labels/tier"}]"#]);
+    k(&[
+        "patch",
+        "pod",
+        "mixed",
+        "--type=json",
+        "-p",
+        r#"[{"op":"remove","path":"/metadata/labels/tier"}]"#,
+    ]);
     assert_eq!(k(&["get", "pods", "-l", "tier=front", "-o", "name"]), "");
     assert!(k(&["explain", "pod.spec.containers"]).contains("image"));
     assert!(k(&["api-resources"]).contains("runtimeclasses"));
@@ -76,9 +115,19 @@ fn configuration_objects_and_namespaces() {
     assert_eq!(k(&["create", "namespace", "shop"]), "namespace/shop created\n");
     k(&["create", "configmap", "conf", "-n", "shop", "--from-literal=a=b"]);
     k(&["create", "secret", "generic", "s", "-n", "shop", "--from-literal=p=q"]);
-    assert_eq!(k(&["get", "configmap", "conf", "-n", "shop", "-o", "jsonpath={.data.a}"]), "b");
+    assert_eq!(
+        k(&["get", "configmap", "conf", "-n", "shop", "-o", "jsonpath={.data.a}"]),
+        "b"
+    );
     k(&["run", "web", "-n", "shop", "--image=host/hello:v1", "--port=8080"]);
-    k(&["wait", "-n", "shop", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    k(&[
+        "wait",
+        "-n",
+        "shop",
+        "--for=condition=Ready",
+        "pod/web",
+        "--timeout=60s",
+    ]);
     assert!(k(&["get", "all", "-A"]).contains("pod/web"));
     k(&["delete", "namespace", "shop"]);
     assert!(refusal(&mut cluster.kubectl(&["get", "namespace", "shop"])).contains("NotFound"));

@@ -105,7 +105,15 @@ spec:
     );
     let log = log_of_finished(&cluster, "confined");
     assert!(log.starts_with("1234:2345:2345 "), "{log}");
-    for words in ["3456", "4567", "root is read-only", "group 3456", "CapEff: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2"] {
+    for words in [
+        "3456",
+        "4567",
+        "root is read-only",
+        "group 3456",
+        "CapEff: 0000000000000000",
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+    ] {
         assert!(log.contains(words), "{words} in {log}");
     }
     cluster.stop();
@@ -125,13 +133,25 @@ fn restarts_back_off_and_exit_codes_and_previous_logs_are_kept() {
     );
     let state = "{.status.containerStatuses[0].state.waiting.reason}";
     cluster.wait_for("pod/crashing", &format!("jsonpath={state}=CrashLoopBackOff"));
-    assert_eq!(cluster.get("pod/crashing", "{.status.containerStatuses[0].lastState.terminated.exitCode}"), "7");
+    assert_eq!(
+        cluster.get(
+            "pod/crashing",
+            "{.status.containerStatuses[0].lastState.terminated.exitCode}"
+        ),
+        "7"
+    );
     let table = stdout(&mut cluster.cata(&["get", "pods"]));
     assert!(table.contains("CrashLoopBackOff"), "{table}");
     assert_eq!(stdout(&mut cluster.cata(&["logs", "crashing", "--previous"])), "life\n");
 
     cluster.wait_for("pod/failing", "jsonpath={.status.phase}=Failed");
-    assert_eq!(cluster.get("pod/failing", "{.status.containerStatuses[0].state.terminated.exitCode}"), "137");
+    assert_eq!(
+        cluster.get(
+            "pod/failing",
+            "{.status.containerStatuses[0].state.terminated.exitCode}"
+        ),
+        "137"
+    );
 
     let reason = "jsonpath={.status.containerStatuses[0].state.terminated.reason}=OOMKilled";
     cluster.wait_for("pod/hungry", reason);
@@ -156,10 +176,22 @@ spec:
 "#,
     );
     cluster.wait_for("pod/served", "condition=Ready");
-    let said = stdout(&mut cluster.cata(&["exec", "served", "-c", "sh", "--", "bash", "-c", "echo out; echo $((6*7))"]));
+    let said = stdout(&mut cluster.cata(&[
+        "exec",
+        "served",
+        "-c",
+        "sh",
+        "--",
+        "bash",
+        "-c",
+        "echo out; echo $((6*7))",
+    ]));
     assert_eq!(said, "out\n42\n");
 
-    let output = cluster.cata(&["exec", "served", "-c", "sh", "--", "bash", "-c", "exit 42"]).output().expect("cata");
+    let output = cluster
+        .cata(&["exec", "served", "-c", "sh", "--", "bash", "-c", "exit 42"])
+        .output()
+        .expect("cata");
     assert_eq!(output.status.code(), Some(42));
     assert!(text(&output.stderr).contains("command terminated with exit code 42"));
 
@@ -175,7 +207,10 @@ spec:
     let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, sent.as_bytes()).expect("write"));
     let output = child.wait_with_output().expect("cata");
     writer.join().expect("writer");
-    assert!(output.status.success() && text(&output.stdout) == lines, "what goes in comes out, whole");
+    assert!(
+        output.status.success() && text(&output.stdout) == lines,
+        "what goes in comes out, whole"
+    );
 
     let refused = refusal(&mut cluster.cata(&["exec", "served", "-c", "web", "--", "bash"]));
     assert!(refused.contains("wasm"), "{refused}");
@@ -187,9 +222,15 @@ spec:
         move || stdout(&mut command)
     });
     stdout(&mut cluster.cata(&["delete", "pod", "served"]));
-    assert!(follow.join().expect("logs").ends_with("bye\n"), "SIGTERM was answered before the pod went");
+    assert!(
+        follow.join().expect("logs").ends_with("bye\n"),
+        "SIGTERM was answered before the pod went"
+    );
     let gone = refusal(&mut cluster.cata(&["get", "pod", "served"]));
-    assert!(gone.contains("from server (NotFound): pods \"served\" not found"), "{gone}");
+    assert!(
+        gone.contains("from server (NotFound): pods \"served\" not found"),
+        "{gone}"
+    );
     cluster.stop();
 }
 
@@ -203,7 +244,10 @@ fn unschedulable_pods_say_why_and_are_placed_when_they_fit() {
     );
     cluster.wait_for("pod/picky", "condition=PodScheduled=False");
     let message = cluster.get("pod/picky", "{.status.conditions[?(@.type=='PodScheduled')].message}");
-    assert!(message.starts_with("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."), "{message}");
+    assert!(
+        message.starts_with("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."),
+        "{message}"
+    );
     let node = r#"{apiVersion: v1, kind: Node, metadata: {name: node-1, labels: {deck: upper}}}"#;
     cluster.apply(node);
     cluster.wait_for("pod/picky", "condition=Ready");
@@ -228,21 +272,36 @@ fn what_cannot_run_says_so_on_the_pod() {
     );
     let waiting = |pod: &str| {
         until(&format!("{pod} to wait"), || {
-            let reason = cluster.get(&format!("pod/{pod}"), "{.status.containerStatuses[0].state.waiting.reason}");
-            let message = cluster.get(&format!("pod/{pod}"), "{.status.containerStatuses[0].state.waiting.message}");
+            let reason = cluster.get(
+                &format!("pod/{pod}"),
+                "{.status.containerStatuses[0].state.waiting.reason}",
+            );
+            let message = cluster.get(
+                &format!("pod/{pod}"),
+                "{.status.containerStatuses[0].state.waiting.message}",
+            );
             (!reason.is_empty() && reason != "ContainerCreating").then_some((reason, message))
         })
     };
     assert!(["ErrImagePull", "ImagePullBackOff"].contains(&waiting("nowhere").0.as_str()));
     assert_eq!(waiting("never").0, "ErrImageNeverPull");
     let (reason, message) = waiting("missing");
-    assert_eq!((reason.as_str(), message.as_str()), ("CreateContainerConfigError", "configmap \"none\" not found"));
+    assert_eq!(
+        (reason.as_str(), message.as_str()),
+        ("CreateContainerConfigError", "configmap \"none\" not found")
+    );
     let (reason, message) = waiting("probing");
-    assert!(reason == "CreateContainerConfigError" && message.contains("livenessProbe"), "{reason}: {message}");
+    assert!(
+        reason == "CreateContainerConfigError" && message.contains("livenessProbe"),
+        "{reason}: {message}"
+    );
     let typo = until("typo to be refused", || {
         let status = cluster.get("pod/typo", "{.status.containerStatuses[0]}");
         status.contains("bahs").then_some(status)
     });
-    assert!(typo.contains("127") || typo.contains("128") || typo.contains("RunContainerError"), "{typo}");
+    assert!(
+        typo.contains("127") || typo.contains("128") || typo.contains("RunContainerError"),
+        "{typo}"
+    );
     cluster.stop();
 }

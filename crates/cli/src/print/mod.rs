@@ -83,7 +83,7 @@ fn custom_columns(text: &str) -> Result<Vec<(String, jsonpath::Template)>> {
 }
 
 fn custom_table(object: &Value, columns: &[(String, jsonpath::Template)]) -> Result<String> {
-    let headers = columns.iter().map(|(header, _)| header.clone()).collect();
+    let headers: Vec<String> = columns.iter().map(|(header, _)| header.clone()).collect();
     let mut rows = Vec::new();
     for item in items(object) {
         let cells = columns.iter().map(|(_, path)| {

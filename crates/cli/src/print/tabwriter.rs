@@ -56,8 +56,8 @@ mod tests {
               a:
                 Image:  x
                 ID:
-            Type  Reason  Age
-            N     S       1s
+            Type        Reason  Age
+            N           S       1s
         "#]]
         .assert_eq(&super::expand(
             "Name:\tweb\nNamespace:\tdefault\nContainers:\n  a:\n    Image:\tx\n    ID:\t\nType\tReason\tAge\nN\tS\t1s\n",

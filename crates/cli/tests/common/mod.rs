@@ -27,7 +27,10 @@ pub fn have(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
     if !found {
-        assert!(std::env::var_os("CATA_TEST_REAL").is_none(), "the real-client tier needs {program}");
+        assert!(
+            std::env::var_os("CATA_TEST_REAL").is_none(),
+            "the real-client tier needs {program}"
+        );
         eprintln!("skipped: needs {program}");
     }
     found
@@ -41,7 +44,12 @@ pub fn cata() -> Command {
 #[track_caller]
 pub fn stdout(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().expect("command starts");
-    assert!(output.status.success(), "{command:?} failed: {}{}", text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?} failed: {}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
     text(&output.stdout)
 }
 
@@ -49,7 +57,11 @@ pub fn stdout(command: &mut Command) -> String {
 #[track_caller]
 pub fn refusal(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().expect("command starts");
-    assert!(!output.status.success(), "{command:?} should have failed: {}", text(&output.stdout));
+    assert!(
+        !output.status.success(),
+        "{command:?} should have failed: {}",
+        text(&output.stdout)
+    );
     text(&output.stderr)
 }
 
@@ -86,8 +98,10 @@ impl Running {
             .spawn()
             .expect("command starts");
         let (sender, lines) = channel();
-        let streams: [Box<dyn std::io::Read + Send>; 2] =
-            [Box::new(child.stdout.take().expect("stdout")), Box::new(child.stderr.take().expect("stderr"))];
+        let streams: [Box<dyn std::io::Read + Send>; 2] = [
+            Box::new(child.stdout.take().expect("stdout")),
+            Box::new(child.stderr.take().expect("stderr")),
+        ];
         for stream in streams {
             let sender = sender.clone();
             std::thread::spawn(move || {
@@ -98,7 +112,11 @@ impl Running {
                 }
             });
         }
-        Self { child, lines, seen: Vec::new() }
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
     }
 
     /// Reads on until a line contains `words`, and returns it.
@@ -106,7 +124,10 @@ impl Running {
     pub fn line(&mut self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => {
                     self.seen.push(line.clone());
                     if line.contains(words) {
@@ -156,7 +177,10 @@ impl Cluster {
         if !root() {
             return None;
         }
-        let mut cluster = Self { directory: tempfile::tempdir().expect("directory"), dev: None };
+        let mut cluster = Self {
+            directory: tempfile::tempdir().expect("directory"),
+            dev: None,
+        };
         cluster.boot(arguments);
         Some(cluster)
     }
@@ -168,7 +192,11 @@ impl Cluster {
     /// Starts `cata dev` (again) and returns once node and API are up.
     pub fn boot(&mut self, arguments: &[&str]) {
         let mut command = cata();
-        command.arg("dev").arg("--data-dir").arg(self.data_dir()).args(["--api-port", "0", "--node-name", "node-1"]);
+        command
+            .arg("dev")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(["--api-port", "0", "--node-name", "node-1"]);
         let mut dev = Running::start(command.args(arguments));
         dev.line("is up");
         dev.line("data ");
@@ -180,20 +208,29 @@ impl Cluster {
     }
 
     pub fn instance(&self) -> String {
-        std::fs::read_to_string(self.data_dir().join("instance")).expect("instance").trim().to_owned()
+        std::fs::read_to_string(self.data_dir().join("instance"))
+            .expect("instance")
+            .trim()
+            .to_owned()
     }
 
     /// `cata VERB` as a client of this cluster.
     pub fn cata(&self, arguments: &[&str]) -> Command {
         let mut command = cata();
-        command.args(arguments).arg("--data-dir").arg(self.data_dir()).env_remove("KUBECONFIG");
+        command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .env_remove("KUBECONFIG");
         command
     }
 
     /// `cata VERB … -- …`: options go before the command's own words.
     pub fn kubectl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
-        command.env("KUBECONFIG", self.data_dir().join("kubeconfig")).env("KUBECACHEDIR", self.directory.path().join("cache"));
+        command
+            .env("KUBECONFIG", self.data_dir().join("kubeconfig"))
+            .env("KUBECACHEDIR", self.directory.path().join("cache"));
         command.args(arguments);
         command
     }
@@ -216,21 +253,35 @@ impl Cluster {
         let output = command.output().expect("cata");
         if !output.status.success() {
             let page = self.cata(&["describe", what]).output().expect("cata");
-            panic!("{what} never reached {condition}: {}\n{}", text(&output.stderr), text(&page.stdout));
+            panic!(
+                "{what} never reached {condition}: {}\n{}",
+                text(&output.stderr),
+                text(&page.stdout)
+            );
         }
     }
 
     /// The host's bash and a few tools as the image `host/tools:v1`, and hello as `host/hello:v1`.
     pub fn pack_images(&self) {
-        let tools = ["bash", "cat", "ls", "sleep", "id", "stat", "touch", "hostname", "head", "true", "dd"];
+        let tools = [
+            "bash", "cat", "ls", "sleep", "id", "stat", "touch", "hostname", "head", "true", "dd",
+        ];
         let tools: Vec<PathBuf> = tools
             .iter()
-            .filter_map(|tool| ["/bin", "/usr/bin"].iter().map(|directory| Path::new(directory).join(tool)).find(|path| path.exists()))
+            .filter_map(|tool| {
+                ["/bin", "/usr/bin"]
+                    .iter()
+                    .map(|directory| Path::new(directory).join(tool))
+                    .find(|path| path.exists())
+            })
             .collect();
         let mut command = self.cata(&["image", "pack", "--tag", "host/tools:v1", "--from-host"]);
         stdout(command.args(tools));
         let hello = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello/hello.wasm");
-        stdout(self.cata(&["image", "pack", "--tag", "host/hello:v1", "--wasm"]).arg(hello));
+        stdout(
+            self.cata(&["image", "pack", "--tag", "host/hello:v1", "--wasm"])
+                .arg(hello),
+        );
     }
 
     /// Ctrl-C, and the proof that nothing of the instance is left on the machine.
@@ -274,7 +325,12 @@ pub fn leftovers(instance: &str) -> BTreeSet<String> {
         }
     }
     for base in ["/run", "/dev/shm"] {
-        found.extend(entries(base).into_iter().filter(|entry| *entry == name).map(|entry| format!("directory {base}/{entry}")));
+        found.extend(
+            entries(base)
+                .into_iter()
+                .filter(|entry| *entry == name)
+                .map(|entry| format!("directory {base}/{entry}")),
+        );
     }
     for hierarchy in std::iter::once(String::new()).chain(entries("/sys/fs/cgroup")) {
         let path = Path::new("/sys/fs/cgroup").join(&hierarchy).join(&name);
@@ -282,7 +338,10 @@ pub fn leftovers(instance: &str) -> BTreeSet<String> {
             found.insert(format!("cgroup {}", path.display()));
         }
     }
-    for process in entries("/proc").into_iter().filter(|entry| entry.bytes().all(|byte| byte.is_ascii_digit())) {
+    for process in entries("/proc")
+        .into_iter()
+        .filter(|entry| entry.bytes().all(|byte| byte.is_ascii_digit()))
+    {
         let cgroups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
         if cgroups.contains(&name) {
             let command = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
@@ -290,9 +349,19 @@ pub fn leftovers(instance: &str) -> BTreeSet<String> {
         }
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    found.extend(mounts.lines().filter(|line| line.contains(&name)).map(|line| format!("mount {line}")));
+    found.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(&name))
+            .map(|line| format!("mount {line}")),
+    );
     if let Ok(output) = Command::new("nft").args(["list", "tables"]).output() {
-        found.extend(text(&output.stdout).lines().filter(|line| line.contains(&name)).map(|line| format!("nft {line}")));
+        found.extend(
+            text(&output.stdout)
+                .lines()
+                .filter(|line| line.contains(&name))
+                .map(|line| format!("nft {line}")),
+        );
     }
     found
 }
@@ -310,7 +379,10 @@ pub fn http_get(host: &str, port: u16, path: &str) -> std::io::Result<String> {
     let address = format!("{host}:{port}").parse().expect("address");
     let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer)?;
     Ok(answer)

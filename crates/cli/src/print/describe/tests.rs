@@ -27,7 +27,55 @@ fn a_pod_page() {
         "firstTimestamp": "2026-11-21T13:00:00Z", "lastTimestamp": "2026-11-21T13:01:50Z"})];
     let now = "2026-11-21T13:02:00Z".parse().expect("time");
     let facts = Facts { object: &pod, events: &events, pods: &[], now };
-    expect![[r#""#]].assert_eq(&page(&facts));
+    expect![[r#"
+        Name:             web
+        Namespace:        default
+        Service Account:  default
+        Node:             n1/10.0.0.1
+        Start Time:       Sat, 21 Nov 2026 13:00:00 +0000
+        Labels:           app=web
+                          tier=front
+        Annotations:      <none>
+        Status:           Running
+        IP:               10.42.0.2
+        IPs:
+          IP:  10.42.0.2
+        Containers:
+          main:
+            Container ID:   catamaran://1
+            Image:          x:v1
+            Image ID:       sha256:2
+            Port:           80/TCP
+            State:          Running
+              Started:      Sat, 21 Nov 2026 13:00:01 +0000
+            Last State:     Terminated
+              Reason:       OOMKilled
+              Exit Code:    137
+            Ready:          True
+            Restart Count:  1
+            Limits:
+              cpu:  1
+            Environment:
+              A:  b
+              S:  <set to the key 'k' of secret 's'>  Optional: false
+            Mounts:
+              /v from v (ro)
+        Conditions:
+          Type   Status
+          Ready  True
+        Volumes:
+          v:
+            Type:        EmptyDir (a temporary directory that shares a pod's lifetime)
+            Medium:
+            SizeLimit:
+        QoS Class:       Burstable
+        Node-Selectors:  <none>
+        Tolerations:     k:NoExecute op=Exists for 300s
+        Events:
+          Type    Reason  Age               From     Message
+          ----    ------  ----              ----     -------
+          Normal  Pulled  10s (x3 over 2m)  kubelet  done
+    "#]].assert_eq(&page(&facts));
 }
 
 #[test]
