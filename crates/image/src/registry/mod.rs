@@ -295,18 +295,15 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn is_tls(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    std::error::Error::source(error).is_some_and(is_caused_by_tls)
+}
+
+/// An `io::Error` is no link of the chain of sources but a wrapper around what it was made from.
+fn is_caused_by_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || wrapped.is_some_and(|wrapped| is_caused_by_tls(wrapped))
+        || error.source().is_some_and(is_caused_by_tls)
 }
 
 /// The first of the errors that the registry lists (distribution-spec, "Error Codes"), or the beginning of its text.

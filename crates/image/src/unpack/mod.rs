@@ -116,7 +116,9 @@ struct DataError(TarError);
 impl From<DataError> for TreeError {
     fn from(DataError(error): DataError) -> TreeError {
         match error {
-            TarError::Io(error) => TreeError::Io(error),
+            TarError::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => TreeError::Io(error),
+            // Reading failed, so it is the archive's fault, unlike an error of writing.
+            TarError::Io(error) => TreeError::Refused(format!("damaged archive: {error}")),
             TarError::Damaged(reason) => TreeError::Refused(format!("damaged archive: {reason}")),
         }
     }
