@@ -55,7 +55,9 @@ impl Cluster {
 
     /// Whether a binding of the pod was sent, and no watch has shown its effect yet.
     pub fn is_assumed(&self, key: &PodKey) -> bool {
-        self.pods.get(key).is_some_and(|known| known.pod.node_name.is_none() && known.place.is_some())
+        self.pods
+            .get(key)
+            .is_some_and(|known| known.pod.node_name.is_none() && known.place.is_some())
     }
 
     pub fn pod_keys(&self) -> impl Iterator<Item = &PodKey> {

@@ -88,7 +88,11 @@ fn sentence(pod: &PodView, rejections: &[Rejection]) -> String {
         return "no nodes available to schedule pods".to_owned();
     }
     let total = rejections.len();
-    let reasons = histogram(rejections.iter().flat_map(|rejection| rejection.reasons.iter().map(String::as_str)));
+    let reasons = histogram(
+        rejections
+            .iter()
+            .flat_map(|rejection| rejection.reasons.iter().map(String::as_str)),
+    );
     let preemption = if pod.never_preempts {
         "not eligible due to preemptionPolicy=Never.".to_owned()
     } else {
@@ -107,7 +111,10 @@ fn histogram<'a>(reasons: impl Iterator<Item = &'a str>) -> String {
     for reason in reasons {
         *counts.entry(reason).or_default() += 1;
     }
-    let mut parts: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let mut parts: Vec<String> = counts
+        .into_iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
     parts.sort();
     parts.join(", ")
 }

@@ -151,7 +151,12 @@ impl Driver {
             Ok(Event::InitDone) => {
                 let listed = std::mem::take(&mut self.pods_seen.listed);
                 self.pods_seen.complete = true;
-                let gone: Vec<PodKey> = self.cluster.pod_keys().filter(|key| !listed.contains(key)).cloned().collect();
+                let gone: Vec<PodKey> = self
+                    .cluster
+                    .pod_keys()
+                    .filter(|key| !listed.contains(key))
+                    .cloned()
+                    .collect();
                 gone.iter().for_each(|key| self.remove_pod(key));
             }
             Err(error) => tracing::warn!(error = chain(&error), "watching pods failed; trying again"),
@@ -162,7 +167,9 @@ impl Driver {
     fn node_watched(&mut self, event: Watched<Node>) -> Result<(), Error> {
         let change = match event.ok_or(Error::WatchEnded { what: "nodes" })? {
             Ok(Event::Apply(node)) => self.set_node(&node),
-            Ok(Event::Delete(node)) => self.cluster.remove_node(node.metadata.name.as_deref().unwrap_or_default()),
+            Ok(Event::Delete(node)) => self
+                .cluster
+                .remove_node(node.metadata.name.as_deref().unwrap_or_default()),
             Ok(Event::Init) => {
                 self.nodes_seen.listed.clear();
                 Change::None
@@ -243,7 +250,9 @@ impl Driver {
             return self.queue.wait(key);
         }
         self.decisions = self.decisions.wrapping_add(1);
-        match cycle::decide(&self.cluster.snapshot(), &pod, self.decisions) {
+        // Not in the match below: the snapshot would live to its end, and assuming would have to copy the node.
+        let decision = cycle::decide(&self.cluster.snapshot(), &pod, self.decisions);
+        match decision {
             Decision::Place { node } => {
                 self.cluster.assume(key, &node);
                 let client = self.client.clone();
@@ -307,7 +316,8 @@ impl Driver {
             Failure::Stale => self.queue.back_off(&pod.key, Instant::now()),
             Failure::Other(error) => {
                 tracing::warn!(pod = %pod.key, node, error, "binding failed; trying again");
-                self.events.failed_scheduling(pod, &format!("binding rejected: {error}"));
+                self.events
+                    .failed_scheduling(pod, &format!("binding rejected: {error}"));
                 self.queue.back_off(&pod.key, Instant::now());
             }
         }

@@ -95,6 +95,18 @@ struct Series {
     written: Instant,
 }
 
+impl Series {
+    /// True when the count is due to be written.
+    fn count_one_more(&mut self, now: Instant) -> bool {
+        self.count += 1;
+        let due = now.duration_since(self.written) >= REWRITE;
+        if due {
+            self.written = now;
+        }
+        due
+    }
+}
+
 impl Writer {
     async fn run(mut self, mut occurrences: mpsc::Receiver<Occurrence>) {
         while let Some(occurrence) = occurrences.recv().await {
@@ -128,20 +140,22 @@ impl Writer {
 
     /// Counts a repetition of the last event; false when it is none, or when that event is gone by now.
     async fn repeat(&mut self, occurrence: &Occurrence) -> Result<bool, kube::Error> {
-        let Some(series) = self.series.get_mut(&occurrence.uid) else {
+        let Some(series) = self
+            .series
+            .get_mut(&occurrence.uid)
+            .filter(|series| series.message == occurrence.message)
+        else {
             return Ok(false);
         };
-        if series.message != occurrence.message {
-            return Ok(false);
-        }
-        series.count += 1;
-        if series.written.elapsed() < REWRITE {
+        if !series.count_one_more(Instant::now()) {
             return Ok(true);
         }
-        series.written = Instant::now();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &occurrence.pod.namespace);
         let patch = serde_json::json!({ "count": series.count, "lastTimestamp": Time(Timestamp::now()) });
-        match api.patch(&series.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        match api
+            .patch(&series.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+        {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
             Err(error) => Err(error),
@@ -187,5 +201,26 @@ impl Writer {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &occurrence.pod.namespace);
         api.create(&PostParams::default(), &event).await?;
         Ok(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repetitions_are_counted_always_and_written_now_and_then() {
+        let start = Instant::now();
+        let mut series = Series {
+            name: "p.1".to_owned(),
+            message: "no".to_owned(),
+            count: 1,
+            written: start,
+        };
+        let second = Duration::from_secs(1);
+        let due: Vec<u32> = (1..=25)
+            .filter(|at| series.count_one_more(start + second * *at))
+            .collect();
+        assert_eq!((series.count, due), (26, vec![10, 20]));
     }
 }

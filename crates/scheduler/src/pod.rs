@@ -65,7 +65,10 @@ impl PodView {
     /// `None` for an object without name or spec, which the API does not serve.
     pub fn new(pod: &Pod) -> Option<PodView> {
         let (meta, spec) = (&pod.metadata, pod.spec.as_ref()?);
-        let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let affinity = spec
+            .affinity
+            .as_ref()
+            .and_then(|affinity| affinity.node_affinity.as_ref());
         let preferred =
             affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.clone());
         Some(PodView {
@@ -75,7 +78,10 @@ impl PodView {
             },
             uid: meta.uid.as_deref().unwrap_or_default().into(),
             node_name: spec.node_name.clone().filter(|name| !name.is_empty()),
-            scheduler_name: spec.scheduler_name.clone().unwrap_or_else(|| "default-scheduler".to_owned()),
+            scheduler_name: spec
+                .scheduler_name
+                .clone()
+                .unwrap_or_else(|| "default-scheduler".to_owned()),
             gated: spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()),
             deleting: meta.deletion_timestamp.is_some(),
             priority: spec.priority.unwrap_or(0),
@@ -110,7 +116,11 @@ impl PodView {
 fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    let ports = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|container| container.ports.iter().flatten());
     ports
         .filter_map(|port| {
             Some(HostPort {

@@ -86,7 +86,9 @@ impl Queue {
         let Some(queued) = self.pods.get_mut(key) else {
             return;
         };
-        let delay = FIRST_BACKOFF.saturating_mul(1 << queued.failures.min(10)).min(LAST_BACKOFF);
+        let delay = FIRST_BACKOFF
+            .saturating_mul(1 << queued.failures.min(10))
+            .min(LAST_BACKOFF);
         queued.failures += 1;
         self.put(key, Place::BackingOff(now + delay));
     }
@@ -145,7 +147,9 @@ mod tests {
     }
 
     fn take_all(queue: &mut Queue) -> Vec<String> {
-        std::iter::from_fn(|| queue.take()).map(|key| key.name.to_string()).collect()
+        std::iter::from_fn(|| queue.take())
+            .map(|key| key.name.to_string())
+            .collect()
     }
 
     #[test]
@@ -204,6 +208,9 @@ mod tests {
         }
         queue.hope();
         queue.due(start + LAST_BACKOFF);
-        assert_eq!((queue.take(), queue.next_due(), queue.contains(&key("active"))), (None, None, false));
+        assert_eq!(
+            (queue.take(), queue.next_due(), queue.contains(&key("active"))),
+            (None, None, false)
+        );
     }
 }

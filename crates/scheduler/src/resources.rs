@@ -82,7 +82,7 @@ impl Resources {
 
 /// What the pod asks for, as it is reserved on its node.
 pub fn requested(spec: &PodSpec) -> Resources {
-    combined(spec, |container| container_requests(container))
+    combined(spec, container_requests)
 }
 
 /// The same for scoring, where a container that names no CPU or memory still counts a little.
@@ -124,7 +124,10 @@ fn combined(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resou
 
 /// Requests of the pod as a whole replace the sum of its containers' for what they name.
 fn override_by_pod(resources: &mut Resources, spec: &PodSpec) {
-    let list = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let list = spec
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref());
     for (name, quantity) in list.into_iter().flatten() {
         match name.as_str() {
             "cpu" => resources.milli_cpu = millis(quantity),
@@ -140,7 +143,10 @@ fn container_requests(container: &Container) -> Resources {
 }
 
 fn container_list(container: &Container) -> Option<&BTreeMap<String, Wire>> {
-    container.resources.as_ref().and_then(|resources| resources.requests.as_ref())
+    container
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref())
 }
 
 /// The API validated the text, so what cannot be read here is nothing.

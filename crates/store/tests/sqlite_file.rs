@@ -187,3 +187,67 @@ async fn freed_space_is_given_back() {
     }
     panic!("the file still has {length} bytes");
 }
+
+/// A file system of 2 MB of its own, gone when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None`, and a word about it, without root; in CI that is a failure.
+    fn mount() -> Option<SmallDisk> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .arg(directory.path())
+            .status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(SmallDisk(directory));
+        }
+        assert!(std::env::var("CI").is_err(), "needs root");
+        println!("skipped: needs root");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount").arg(self.0.path()).status();
+        assert!(
+            unmounted.is_ok_and(|status| status.success()),
+            "the small disk stays mounted"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_really_full_loses_nothing() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let path = disk.0.path().join("state.db");
+    let filler = disk.0.path().join("filler");
+    let store = Sqlite::open(&path, &Options::default()).expect("open");
+    let value = Bytes::from(vec![7; 10_000]);
+    std::fs::write(&filler, vec![0; 500_000]).expect("fill");
+    let mut written = 0;
+    let refused = loop {
+        match store.create(&format!("{written}"), value.clone()).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Backend { .. }), "{refused}");
+    assert_eq!(store.revision(), written);
+    assert_eq!(
+        store.range("", None, 0, None).await.expect("range").entries.len() as u64,
+        written,
+        "reads go on"
+    );
+    std::fs::remove_file(&filler).expect("make room");
+    store.create("after", value.clone()).await.expect("writes go on");
+    drop(store);
+    let store = Sqlite::open(&path, &Options::default()).expect("reopen");
+    assert_eq!(store.revision(), written + 1);
+    let entries = store.range("", None, 0, None).await.expect("range").entries;
+    assert!(entries.len() as u64 == written + 1 && entries.iter().all(|entry| entry.value == value));
+    drop(store);
+}

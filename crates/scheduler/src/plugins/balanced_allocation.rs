@@ -23,7 +23,10 @@ impl Plugin for BalancedAllocation {
             (Some(cpu), Some(memory)) => (cpu - memory).abs() / 2.0,
             _ => 0.0,
         };
-        #[expect(clippy::cast_possible_truncation, reason = "between 0 and 100, and truncation is the rule")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "between 0 and 100, and truncation is the rule"
+        )]
         Some(((1.0 - deviation) * MAX_SCORE as f64) as i64)
     }
 }

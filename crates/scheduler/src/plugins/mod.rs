@@ -88,7 +88,8 @@ pub trait Plugin: Sync {
 
 /// <https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/>
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let unset_or = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == is);
+    let unset_or =
+        |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == is);
     if !unset_or(&toleration.effect, &taint.effect) || !unset_or(&toleration.key, &taint.key) {
         return false;
     }

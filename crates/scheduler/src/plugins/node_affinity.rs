@@ -22,19 +22,29 @@ impl Plugin for NodeAffinity {
             return Err(Rejection::incurable("node(s) didn't satisfy plugin(s) [NodeAffinity]"));
         }
         let labels = &node.facts.labels;
-        let selected = pod.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+        let selected = pod
+            .node_selector
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value));
         let required = pod.required_affinity.as_ref();
-        if selected && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches(term, node))) {
+        if selected
+            && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches(term, node)))
+        {
             return Ok(());
         }
-        Err(Rejection::incurable("node(s) didn't match Pod's node affinity/selector"))
+        Err(Rejection::incurable(
+            "node(s) didn't match Pod's node affinity/selector",
+        ))
     }
 
     fn score(&self, pod: &PodView, node: &NodeView) -> Option<i64> {
         if pod.preferred_affinity.is_empty() {
             return None;
         }
-        let liked = pod.preferred_affinity.iter().filter(|preferred| matches(&preferred.preference, node));
+        let liked = pod
+            .preferred_affinity
+            .iter()
+            .filter(|preferred| matches(&preferred.preference, node));
         Some(liked.map(|preferred| i64::from(preferred.weight)).sum())
     }
 
@@ -53,7 +63,9 @@ fn may_be_named(required: &NodeSelector, name: &str) -> bool {
     required.node_selector_terms.is_empty()
         || required.node_selector_terms.iter().any(|term| {
             let fields = term.match_fields.iter().flatten();
-            let mut names = fields.filter(|field| field.key == "metadata.name" && field.operator == "In").peekable();
+            let mut names = fields
+                .filter(|field| field.key == "metadata.name" && field.operator == "In")
+                .peekable();
             names.peek().is_none() || names.all(|field| field.values.iter().flatten().any(|value| value == name))
         })
 }
@@ -66,8 +78,12 @@ fn matches(term: &NodeSelectorTerm, node: &NodeView) -> bool {
     }
     let label = |key: &str| node.facts.labels.get(key).map(String::as_str);
     let field = |key: &str| (key == "metadata.name").then_some(node.facts.name.as_str());
-    expressions.iter().all(|requirement| holds(requirement, label(&requirement.key)))
-        && fields.iter().all(|requirement| holds(requirement, field(&requirement.key)))
+    expressions
+        .iter()
+        .all(|requirement| holds(requirement, label(&requirement.key)))
+        && fields
+            .iter()
+            .all(|requirement| holds(requirement, field(&requirement.key)))
 }
 
 fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {

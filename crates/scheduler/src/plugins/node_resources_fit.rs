@@ -29,10 +29,19 @@ impl Plugin for NodeResourcesFit {
         };
         check("cpu", wanted.milli_cpu, taken.milli_cpu, there.milli_cpu);
         check("memory", wanted.memory, taken.memory, there.memory);
-        check("ephemeral-storage", wanted.ephemeral_storage, taken.ephemeral_storage, there.ephemeral_storage);
+        check(
+            "ephemeral-storage",
+            wanted.ephemeral_storage,
+            taken.ephemeral_storage,
+            there.ephemeral_storage,
+        );
         for (name, amount) in &wanted.others {
             check(name, *amount, taken.other(name), there.other(name));
         }
-        if rejection.reasons.is_empty() { Ok(()) } else { Err(rejection) }
+        if rejection.reasons.is_empty() {
+            Ok(())
+        } else {
+            Err(rejection)
+        }
     }
 }

@@ -21,7 +21,9 @@ impl Plugin for TaintToleration {
     }
 
     fn score(&self, pod: &PodView, node: &NodeView) -> Option<i64> {
-        let unwelcome = untolerated(pod, node).filter(|taint| taint.effect == "PreferNoSchedule").count();
+        let unwelcome = untolerated(pod, node)
+            .filter(|taint| taint.effect == "PreferNoSchedule")
+            .count();
         i64::try_from(unwelcome).ok()
     }
 
