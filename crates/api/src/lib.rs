@@ -16,6 +16,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
+pub mod unsupported;
 
 pub use field::{Errors, Path};
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};

@@ -1,8 +1,8 @@
 //! The form of a kind that the registry works with: no type parameter, objects behind [`Object`].
 
-use super::{Kind, NameRule, Subresource, Typed};
+use super::{FieldLabel, Kind, NameRule, Subresource, Typed};
 use catamaran_api::table::Column;
-use catamaran_api::{Errors, GroupKind, GroupResource};
+use catamaran_api::{Errors, GroupKind, GroupResource, GroupVersionKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -22,8 +22,10 @@ pub struct Info {
     pub short_names: &'static [&'static str],
     pub categories: &'static [&'static str],
     pub subresources: &'static [Subresource],
-    pub field_selectors: &'static [&'static str],
+    pub field_selectors: &'static [FieldLabel],
     pub name_rule: NameRule,
+    /// Name of the type's schema: `io.k8s.api.core.v1.Pod`.
+    pub schema: Cow<'static, str>,
 }
 
 impl Info {
@@ -40,6 +42,11 @@ impl Info {
     /// How validation errors name the type: `Deployment.apps`.
     pub fn group_kind(&self) -> GroupKind {
         GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+    }
+
+    /// The kind with all its names.
+    pub fn gvk(&self) -> GroupVersionKind {
+        GroupVersionKind { group: self.group.clone(), version: self.version.clone(), kind: self.kind.clone() }
     }
 
     /// Does an object have this path below it?
@@ -120,6 +127,7 @@ impl<K: Kind> ErasedKind for K {
             subresources: K::SUBRESOURCES,
             field_selectors: K::FIELD_SELECTORS,
             name_rule: K::NAME_RULE,
+            schema: <K::Object as schemars::JsonSchema>::schema_name(),
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod coordination;
 mod core;
+mod data;
 mod erased;
 mod node;
 
@@ -16,6 +17,7 @@ pub use erased::{ErasedKind, Info, Object};
 
 use catamaran_api::Errors;
 use catamaran_api::table::Column;
+use k8s_openapi::Metadata as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
@@ -44,6 +46,7 @@ pub trait Typed:
     + k8s_openapi::Metadata<Ty = ObjectMeta>
     + Serialize
     + DeserializeOwned
+    + schemars::JsonSchema
     + Clone
     + PartialEq
     + Send
@@ -57,6 +60,7 @@ impl<T> Typed for T where
         + k8s_openapi::Metadata<Ty = ObjectMeta>
         + Serialize
         + DeserializeOwned
+        + schemars::JsonSchema
         + Clone
         + PartialEq
         + Send
@@ -65,16 +69,8 @@ impl<T> Typed for T where
 {
 }
 
-/// What `metadata.name` of a kind may look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameRule {
-    /// RFC 1123 subdomain, at most 253 characters: most kinds.
-    Subdomain,
-    /// RFC 1123 label, at most 63 characters: namespaces.
-    Label,
-    /// Anything that can be one segment of a URL path: RBAC roles.
-    PathSegment,
-}
+/// Says what is wrong with a name: one sentence per problem, none for a good one.
+pub type NameRule = fn(&str) -> Vec<String>;
 
 /// A path below an object that has its own verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +81,34 @@ pub struct Subresource {
     pub kind: &'static str,
     /// Verbs in discovery, sorted.
     pub verbs: &'static [&'static str],
+}
+
+/// A field selector of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldLabel {
+    /// The name in the selector: `spec.nodeName`.
+    pub label: &'static str,
+    /// Where the value is, as a dotted path into the object.
+    pub path: &'static str,
+    /// The value of an object that does not have the field.
+    pub absent: &'static str,
+}
+
+impl FieldLabel {
+    /// A label that is the path.
+    pub const fn new(path: &'static str) -> Self {
+        FieldLabel { label: path, path, absent: "" }
+    }
+
+    /// A label for another path.
+    pub const fn at(self, path: &'static str) -> Self {
+        FieldLabel { path, ..self }
+    }
+
+    /// What to compare with where the field is missing.
+    pub const fn or(self, absent: &'static str) -> Self {
+        FieldLabel { absent, ..self }
+    }
 }
 
 /// The `status` subresource as most kinds have it.
@@ -107,10 +131,10 @@ pub trait Kind: Send + Sync + 'static {
     const CATEGORIES: &'static [&'static str] = &[];
     /// Paths below an object.
     const SUBRESOURCES: &'static [Subresource] = &[];
-    /// Field selectors beside `metadata.name` and `metadata.namespace`, as dotted paths into the object.
-    const FIELD_SELECTORS: &'static [&'static str] = &[];
+    /// Field selectors beside `metadata.name` and `metadata.namespace`.
+    const FIELD_SELECTORS: &'static [FieldLabel] = &[];
     /// What a name may look like.
-    const NAME_RULE: NameRule = NameRule::Subdomain;
+    const NAME_RULE: NameRule = catamaran_api::names::dns1123_subdomain;
 
     /// Fills in what the user left out and Kubernetes defines a default for.
     fn default(&self, _object: &mut Self::Object) {}
@@ -170,6 +194,11 @@ pub trait Kind: Send + Sync + 'static {
 
 /// The table of a kind that has nothing to say.
 pub static NAME_AND_AGE: &[Column] = &[Column::NAME, Column::AGE];
+
+/// The `Name` cell.
+pub(crate) fn name(metadata: &ObjectMeta) -> Value {
+    Value::from(metadata.name.clone().unwrap_or_default())
+}
 
 /// The `Age` cell, in `kubectl`'s notation (`5d3h`), or `<unknown>`.
 pub fn age(metadata: &ObjectMeta, now: Timestamp) -> Value {

@@ -1,8 +1,11 @@
 //! Namespace: the scope of names. Deletion is done by the namespace lifecycle (`bootstrap/namespaces.rs`), which empties
 //! the namespace and then takes `kubernetes` out of `spec.finalizers` through the `finalize` subresource.
 
-use crate::kinds::{Kind, NameRule, STATUS, Subresource};
+use crate::kinds::{FieldLabel, Kind, NameRule, STATUS, Subresource, age, name};
+use catamaran_api::table::Column;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceSpec, NamespaceStatus};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
 
 /// The finalizer in `spec.finalizers` that stands for "its content is still there".
 pub(crate) const KUBERNETES_FINALIZER: &str = "kubernetes";
@@ -13,20 +16,37 @@ impl Kind for Namespaces {
     type Object = Namespace;
     const NAMESPACED: bool = false;
     const SHORT_NAMES: &'static [&'static str] = &["ns"];
-    const NAME_RULE: NameRule = NameRule::Label;
-    const FIELD_SELECTORS: &'static [&'static str] = &["status.phase"];
-    const SUBRESOURCES: &'static [Subresource] =
-        &[Subresource { name: "finalize", kind: "", verbs: &["update"] }, STATUS];
+    const NAME_RULE: NameRule = catamaran_api::names::dns1123_label;
+    const FIELD_SELECTORS: &'static [FieldLabel] = &[FieldLabel::new("status.phase")];
+    const SUBRESOURCES: &'static [Subresource] = &[
+        Subresource {
+            name: "finalize",
+            kind: "",
+            verbs: &["update"],
+        },
+        STATUS,
+    ];
 
     fn default(&self, object: &mut Namespace) {
         if let Some(name) = object.metadata.name.clone().filter(|name| !name.is_empty()) {
-            object.metadata.labels.get_or_insert_default().insert("kubernetes.io/metadata.name".to_owned(), name);
+            object
+                .metadata
+                .labels
+                .get_or_insert_default()
+                .insert("kubernetes.io/metadata.name".to_owned(), name);
         }
     }
 
     fn prepare_create(&self, object: &mut Namespace) {
-        object.status = Some(NamespaceStatus { phase: Some("Active".to_owned()), ..Default::default() });
-        let finalizers = object.spec.get_or_insert_with(NamespaceSpec::default).finalizers.get_or_insert_default();
+        object.status = Some(NamespaceStatus {
+            phase: Some("Active".to_owned()),
+            ..Default::default()
+        });
+        let finalizers = object
+            .spec
+            .get_or_insert_with(NamespaceSpec::default)
+            .finalizers
+            .get_or_insert_default();
         if !finalizers.iter().any(|finalizer| finalizer == KUBERNETES_FINALIZER) {
             finalizers.push(KUBERNETES_FINALIZER.to_owned());
         }
@@ -48,5 +68,23 @@ impl Kind for Namespaces {
 
     fn mark_deleted(&self, object: &mut Namespace) {
         object.status.get_or_insert_default().phase = Some("Terminating".to_owned());
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[
+            Column::NAME,
+            Column::string("Status", "Active, or Terminating while it is emptied."),
+            Column::AGE,
+        ];
+        COLUMNS
+    }
+
+    fn row(&self, object: &Namespace, now: Timestamp) -> Vec<Value> {
+        let phase = object.status.as_ref().and_then(|status| status.phase.clone());
+        vec![
+            name(&object.metadata),
+            phase.unwrap_or_default().into(),
+            age(&object.metadata, now),
+        ]
     }
 }

@@ -1,0 +1,425 @@
+//! Containers: names, images, ports, variables, mounts, resources.
+
+use super::handlers;
+use super::security;
+use super::validate::{one_of, one_of_required};
+use super::volumes::{self, Volumes};
+use catamaran_api::quantity::Quantity;
+use catamaran_api::{Errors, Path, names};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource, PodSpec, ResourceRequirements, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
+use std::collections::{BTreeMap, HashSet};
+
+const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
+
+/// All containers of the pod. Names are unique among all lists.
+pub(super) fn validate(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    let list = path.child("containers");
+    if spec.containers.is_empty() {
+        errors.required(&list, "");
+    }
+    for (index, container) in spec.containers.iter().enumerate() {
+        let at = list.index(index);
+        self::container(spec, container, volumes, &at, &mut seen, errors);
+        handlers::of_container(container, &at, errors);
+    }
+    let list = path.child("initContainers");
+    for (index, container) in spec.init_containers.iter().flatten().enumerate() {
+        let at = list.index(index);
+        self::container(spec, container, volumes, &at, &mut seen, errors);
+        init_container(container, &at, errors);
+    }
+    if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
+        errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
+    }
+    host_ports(spec, path, errors);
+}
+
+fn container<'s>(
+    spec: &PodSpec,
+    container: &'s Container,
+    volumes: &Volumes<'_>,
+    path: &Path<'_>,
+    seen: &mut HashSet<&'s str>,
+    errors: &mut Errors,
+) {
+    let name = path.child("name");
+    if container.name.is_empty() {
+        errors.required(&name, "");
+    } else {
+        errors.invalid_each(&name, &container.name, names::dns1123_label(&container.name));
+        if !seen.insert(&container.name) {
+            errors.duplicate(&name, container.name.as_str());
+        }
+    }
+    image(container, path, errors);
+    let policy = container.termination_message_policy.as_deref().unwrap_or_default();
+    let supported = ["FallbackToLogsOnError", "File"];
+    one_of_required(policy, &supported, &path.child("terminationMessagePolicy"), errors);
+    let policy = container.image_pull_policy.as_deref().unwrap_or_default();
+    one_of_required(policy, PULL_POLICIES, &path.child("imagePullPolicy"), errors);
+    one_of(
+        container.restart_policy.as_deref(),
+        &["Always", "Never", "OnFailure"],
+        &path.child("restartPolicy"),
+        errors,
+    );
+    ports(
+        container.ports.as_deref().unwrap_or_default(),
+        spec.host_network == Some(true),
+        &path.child("ports"),
+        errors,
+    );
+    env(container.env.as_deref().unwrap_or_default(), &path.child("env"), errors);
+    env_from(
+        container.env_from.as_deref().unwrap_or_default(),
+        &path.child("envFrom"),
+        errors,
+    );
+    mounts(container, volumes, &path.child("volumeMounts"), errors);
+    devices(container, volumes, &path.child("volumeDevices"), errors);
+    if let Some(resources) = &container.resources {
+        self::resources(resources, &path.child("resources"), errors);
+    }
+    if let Some(context) = &container.security_context {
+        security::container(context, &path.child("securityContext"), errors);
+    }
+}
+
+fn image(container: &Container, path: &Path<'_>, errors: &mut Errors) {
+    let image = container.image.as_deref().unwrap_or_default();
+    let path = path.child("image");
+    if image.is_empty() {
+        errors.required(&path, "");
+    } else if image != image.trim() {
+        errors.invalid(&path, image, "must not have leading or trailing whitespace");
+    }
+}
+
+/// An init container that is no sidecar runs to its end: it has neither probes nor hooks.
+fn init_container(container: &Container, path: &Path<'_>, errors: &mut Errors) {
+    if container.restart_policy.as_deref() == Some("Always") {
+        handlers::of_container(container, path, errors);
+        return;
+    }
+    let set = [
+        ("lifecycle", container.lifecycle.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
+    ];
+    for (field, _) in set.into_iter().filter(|(_, set)| *set) {
+        errors.forbidden(
+            &path.child(field),
+            "may not be set for init containers without restartPolicy=Always",
+        );
+    }
+}
+
+fn ports(ports: &[ContainerPort], host_network: bool, path: &Path<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        let at = path.index(index);
+        if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
+            let messages = names::port_name(name);
+            if messages.is_empty() && !seen.insert(name) {
+                errors.duplicate(&at.child("name"), name);
+            }
+            errors.invalid_each(&at.child("name"), name, messages);
+        }
+        if port.container_port == 0 {
+            errors.required(&at.child("containerPort"), "");
+        } else {
+            port_number(port.container_port, &at.child("containerPort"), errors);
+        }
+        if let Some(host_port) = port.host_port.filter(|port| *port != 0) {
+            port_number(host_port, &at.child("hostPort"), errors);
+            if host_network && host_port != port.container_port {
+                let detail = "must match `hostPort` when `hostNetwork` is true";
+                errors.invalid(&at.child("containerPort"), port.container_port, detail);
+            }
+        }
+        if let Some(ip) = port.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
+            errors.invalid_each(&at.child("hostIP"), ip, names::ip(ip));
+        }
+        let protocol = port.protocol.as_deref().unwrap_or_default();
+        one_of_required(protocol, &["SCTP", "TCP", "UDP"], &at.child("protocol"), errors);
+    }
+}
+
+pub(super) fn port_number(port: i32, path: &Path<'_>, errors: &mut Errors) {
+    for message in names::port_number(port) {
+        errors.invalid(path, port, message);
+    }
+}
+
+/// No two containers may ask for the same port of the node.
+fn host_ports(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    let list = path.child("containers");
+    for (index, container) in spec.containers.iter().enumerate() {
+        let ports = list.index(index);
+        let ports = ports.child("ports");
+        for (index, port) in container.ports.iter().flatten().enumerate() {
+            let Some(number) = port.host_port.filter(|port| *port != 0) else {
+                continue;
+            };
+            let protocol = port.protocol.as_deref().unwrap_or_default();
+            let taken = format!("{protocol}/{}/{number}", port.host_ip.as_deref().unwrap_or_default());
+            if !seen.insert(taken.clone()) {
+                errors.duplicate(&ports.index(index).child("hostPort"), taken);
+            }
+        }
+    }
+}
+
+fn env(variables: &[EnvVar], path: &Path<'_>, errors: &mut Errors) {
+    for (index, variable) in variables.iter().enumerate() {
+        let at = path.index(index);
+        if variable.name.is_empty() {
+            errors.required(&at.child("name"), "");
+        } else {
+            errors.invalid_each(&at.child("name"), &variable.name, names::env_var_name(&variable.name));
+        }
+        if let Some(source) = &variable.value_from {
+            let has_value = variable.value.as_deref().is_some_and(|value| !value.is_empty());
+            env_source(source, has_value, &at.child("valueFrom"), errors);
+        }
+    }
+}
+
+/// Fields of the pod that a variable may take its value from.
+const ENV_FIELDS: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+
+const ENV_RESOURCES: &[&str] = &[
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+];
+
+fn env_source(source: &EnvVarSource, has_value: bool, path: &Path<'_>, errors: &mut Errors) {
+    let mut sources = usize::from(source.file_key_ref.is_some());
+    if let Some(field) = &source.field_ref {
+        sources += 1;
+        volumes::field_ref(field, ENV_FIELDS, &path.child("fieldRef"), errors);
+    }
+    if let Some(resource) = &source.resource_field_ref {
+        sources += 1;
+        volumes::resource_ref(resource, ENV_RESOURCES, false, &path.child("resourceFieldRef"), errors);
+    }
+    if let Some(reference) = &source.config_map_key_ref {
+        sources += 1;
+        key_ref(&reference.name, &reference.key, &path.child("configMapKeyRef"), errors);
+    }
+    if let Some(reference) = &source.secret_key_ref {
+        sources += 1;
+        key_ref(&reference.name, &reference.key, &path.child("secretKeyRef"), errors);
+    }
+    if sources == 0 {
+        let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
+        errors.invalid(path, "", detail);
+    } else if has_value {
+        errors.invalid(path, "", "may not be specified when `value` is not empty");
+    } else if sources > 1 {
+        errors.invalid(path, "", "may not have more than one field specified at a time");
+    }
+}
+
+fn key_ref(name: &str, key: &str, path: &Path<'_>, errors: &mut Errors) {
+    errors.invalid_each(&path.child("name"), name, names::dns1123_subdomain(name));
+    if key.is_empty() {
+        errors.required(&path.child("key"), "");
+    } else {
+        errors.invalid_each(&path.child("key"), key, names::config_key(key));
+    }
+}
+
+fn env_from(sources: &[EnvFromSource], path: &Path<'_>, errors: &mut Errors) {
+    for (index, source) in sources.iter().enumerate() {
+        let at = path.index(index);
+        if let Some(prefix) = source.prefix.as_deref().filter(|prefix| !prefix.is_empty()) {
+            errors.invalid_each(&at.child("prefix"), prefix, names::env_var_name(prefix));
+        }
+        let config_map = source
+            .config_map_ref
+            .as_ref()
+            .map(|reference| ("configMapRef", &reference.name));
+        let secret = source
+            .secret_ref
+            .as_ref()
+            .map(|reference| ("secretRef", &reference.name));
+        for (field, name) in config_map.iter().chain(&secret) {
+            let at = at.child(field);
+            if name.is_empty() {
+                errors.required(&at.child("name"), "");
+            } else {
+                errors.invalid_each(&at.child("name"), name, names::dns1123_subdomain(name));
+            }
+        }
+        match (config_map, secret) {
+            (None, None) => errors.invalid(&at, "", "must specify one of: `configMapRef` or `secretRef`"),
+            (Some(_), Some(_)) => errors.invalid(&at, "", "may not have more than one field specified at a time"),
+            _ => {}
+        }
+    }
+}
+
+fn mounts(container: &Container, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut Errors) {
+    let mounts = container.volume_mounts.as_deref().unwrap_or_default();
+    for (index, mount) in mounts.iter().enumerate() {
+        let at = path.index(index);
+        if mount.name.is_empty() {
+            errors.required(&at.child("name"), "");
+        } else if !volumes.contains_key(mount.name.as_str()) {
+            errors.not_found(&at.child("name"), mount.name.as_str());
+        }
+        if mount.mount_path.is_empty() {
+            errors.required(&at.child("mountPath"), "");
+        } else if mounts[..index].iter().any(|other| other.mount_path == mount.mount_path) {
+            errors.invalid(&at.child("mountPath"), mount.mount_path.as_str(), "must be unique");
+        }
+        self::mount(container, mount, &at, errors);
+    }
+}
+
+fn mount(container: &Container, mount: &VolumeMount, path: &Path<'_>, errors: &mut Errors) {
+    let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    if let Some(sub_path) = set(&mount.sub_path) {
+        volumes::descending(&sub_path, &path.child("subPath"), errors);
+    }
+    if let Some(sub_path) = set(&mount.sub_path_expr) {
+        if set(&mount.sub_path).is_some() {
+            errors.invalid(
+                &path.child("subPathExpr"),
+                sub_path.as_str(),
+                "subPathExpr and subPath are mutually exclusive",
+            );
+        }
+        volumes::descending(&sub_path, &path.child("subPathExpr"), errors);
+    }
+    if let Some(mode) = &mount.mount_propagation {
+        let at = path.child("mountPropagation");
+        one_of(Some(mode), &["Bidirectional", "HostToContainer", "None"], &at, errors);
+        let privileged = container
+            .security_context
+            .as_ref()
+            .is_some_and(|context| context.privileged == Some(true));
+        if mode == "Bidirectional" && !privileged {
+            errors.forbidden(
+                &at,
+                "Bidirectional mount propagation is available only to privileged containers",
+            );
+        }
+    }
+    if let Some(mode) = &mount.recursive_read_only {
+        let at = path.child("recursiveReadOnly");
+        one_of(Some(mode), &["Disabled", "Enabled", "IfPossible"], &at, errors);
+        if mode != "Disabled" && mount.read_only != Some(true) {
+            errors.forbidden(&at, "may only be specified when readOnly is true");
+        }
+    }
+}
+
+fn devices(container: &Container, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut Errors) {
+    let devices = container.volume_devices.as_deref().unwrap_or_default();
+    for (index, device) in devices.iter().enumerate() {
+        let at = path.index(index);
+        match volumes.get(device.name.as_str()) {
+            _ if device.name.is_empty() => errors.required(&at.child("name"), ""),
+            None => errors.not_found(&at.child("name"), device.name.as_str()),
+            Some(volume) if volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none() => {
+                let detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                errors.invalid(&at.child("name"), device.name.as_str(), detail);
+            }
+            Some(_) => {}
+        }
+        if device.device_path.is_empty() {
+            errors.required(&at.child("devicePath"), "");
+        } else if devices[..index]
+            .iter()
+            .any(|other| other.device_path == device.device_path)
+        {
+            errors.invalid(&at.child("devicePath"), device.device_path.as_str(), "must be unique");
+        }
+    }
+}
+
+fn resources(resources: &ResourceRequirements, path: &Path<'_>, errors: &mut Errors) {
+    let none = BTreeMap::new();
+    let limits = resources.limits.as_ref().unwrap_or(&none);
+    let requests = resources.requests.as_ref().unwrap_or(&none);
+    amounts(limits, &path.child("limits"), errors);
+    amounts(requests, &path.child("requests"), errors);
+    let at = path.child("requests");
+    for (name, request) in requests {
+        let exact = !overcommits(name);
+        let request_amount = Quantity::try_from(request).unwrap_or_default();
+        match limits.get(name) {
+            Some(limit) => {
+                let limit_amount = Quantity::try_from(limit).unwrap_or_default();
+                if exact && request_amount != limit_amount {
+                    errors.invalid(
+                        &at,
+                        request.0.as_str(),
+                        format!("must be equal to {name} limit of {}", limit.0),
+                    );
+                } else if request_amount > limit_amount {
+                    let detail = format!("must be less than or equal to {name} limit of {}", limit.0);
+                    errors.invalid(&at, request.0.as_str(), detail);
+                }
+            }
+            None if exact => errors.required(
+                &path.child("limits"),
+                "Limit must be set for non overcommitable resources",
+            ),
+            None => {}
+        }
+    }
+}
+
+/// Can more of it be promised than there is? Devices and huge pages cannot.
+fn overcommits(name: &str) -> bool {
+    matches!(name, "cpu" | "memory" | "ephemeral-storage")
+}
+
+fn amounts(amounts: &BTreeMap<String, Amount>, path: &Path<'_>, errors: &mut Errors) {
+    for (name, amount) in amounts {
+        errors.invalid_each(path, name, names::qualified_name(name));
+        if !name.contains('/') && !overcommits(name) && !name.starts_with("hugepages-") {
+            let at = path.key(name);
+            errors.invalid(
+                &at,
+                name.as_str(),
+                "must be a standard resource type or fully qualified",
+            );
+            errors.invalid(&at, name.as_str(), "must be a standard resource for containers");
+        }
+        let at = path.key(name);
+        match Quantity::try_from(amount) {
+            Err(error) => errors.invalid(&at, amount.0.as_str(), error.to_string()),
+            Ok(quantity) if quantity.is_negative() => {
+                errors.invalid(&at, amount.0.as_str(), "must be greater than or equal to 0");
+            }
+            Ok(quantity) if !overcommits(name) && !quantity.is_integer() => {
+                errors.invalid(&at, amount.0.as_str(), "must be an integer");
+            }
+            Ok(_) => {}
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Security contexts of pods and containers.
+
+use super::validate::{one_of, one_of_required};
+use super::volumes;
+use catamaran_api::{Errors, Path, names};
+use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext, Sysctl};
+use std::collections::HashSet;
+
+pub(super) fn pod(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+    if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
+        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.invalid(&path.child("shareProcessNamespace"), true, detail);
+    }
+    host_users(spec, path, errors);
+    let Some(context) = &spec.security_context else { return };
+    let path = path.child("securityContext");
+    id(context.run_as_user, &path.child("runAsUser"), errors);
+    id(context.run_as_group, &path.child("runAsGroup"), errors);
+    id(context.fs_group, &path.child("fsGroup"), errors);
+    let groups = path.child("supplementalGroups");
+    for (index, group) in context.supplemental_groups.iter().flatten().enumerate() {
+        id(Some(*group), &groups.index(index), errors);
+    }
+    let policy = context.fs_group_change_policy.as_deref();
+    one_of(
+        policy,
+        &["Always", "OnRootMismatch"],
+        &path.child("fsGroupChangePolicy"),
+        errors,
+    );
+    let policy = context.supplemental_groups_policy.as_deref();
+    one_of(
+        policy,
+        &["Merge", "Strict"],
+        &path.child("supplementalGroupsPolicy"),
+        errors,
+    );
+    sysctls(
+        context.sysctls.as_deref().unwrap_or_default(),
+        &path.child("sysctls"),
+        errors,
+    );
+    if let Some(profile) = &context.seccomp_profile {
+        seccomp(profile, &path.child("seccompProfile"), errors);
+    }
+    if let Some(profile) = &context.app_armor_profile {
+        app_armor(profile, &path.child("appArmorProfile"), errors);
+    }
+}
+
+/// A user namespace of its own excludes the namespaces of the host.
+fn host_users(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+    if spec.host_users != Some(false) {
+        return;
+    }
+    for (field, value) in [
+        ("hostNetwork", spec.host_network),
+        ("hostPID", spec.host_pid),
+        ("hostIPC", spec.host_ipc),
+    ] {
+        if value == Some(true) {
+            errors.forbidden(&path.child(field), "when `hostUsers` is false");
+        }
+    }
+}
+
+/// A user or group.
+fn id(id: Option<i64>, path: &Path<'_>, errors: &mut Errors) {
+    let max = i64::from(i32::MAX);
+    if let Some(id) = id.filter(|id| !(0..=max).contains(id)) {
+        errors.invalid(path, id, names::inclusive_range(0, max));
+    }
+}
+
+fn sysctls(sysctls: &[Sysctl], path: &Path<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for (index, sysctl) in sysctls.iter().enumerate() {
+        let at = path.index(index);
+        let name = sysctl.name.as_str();
+        if name.is_empty() {
+            errors.required(&at.child("name"), "");
+        } else {
+            errors.invalid_each(&at.child("name"), name, names::sysctl(name));
+        }
+        if !seen.insert(name.replace('/', ".")) {
+            errors.duplicate(&at.child("name"), name);
+        }
+    }
+}
+
+fn seccomp(profile: &SeccompProfile, path: &Path<'_>, errors: &mut Errors) {
+    one_of_required(
+        &profile.type_,
+        &["Localhost", "RuntimeDefault", "Unconfined"],
+        &path.child("type"),
+        errors,
+    );
+    let file = profile.localhost_profile.as_deref();
+    let at = path.child("localhostProfile");
+    match (profile.type_.as_str(), file) {
+        ("Localhost", None | Some("")) => errors.required(&at, "must be set when seccomp type is Localhost"),
+        ("Localhost", Some(file)) => volumes::descending(file, &at, errors),
+        (_, Some(file)) => errors.invalid(&at, file, "can only be set when seccomp type is Localhost"),
+        (_, None) => {}
+    }
+}
+
+fn app_armor(profile: &AppArmorProfile, path: &Path<'_>, errors: &mut Errors) {
+    one_of_required(
+        &profile.type_,
+        &["Localhost", "RuntimeDefault", "Unconfined"],
+        &path.child("type"),
+        errors,
+    );
+    let name = profile.localhost_profile.as_deref();
+    let at = path.child("localhostProfile");
+    match (profile.type_.as_str(), name) {
+        ("Localhost", None | Some("")) => errors.required(&at, "must be set when AppArmor type is Localhost"),
+        ("Localhost", Some(_)) | (_, None) => {}
+        (_, Some(name)) => errors.invalid(&at, name, "can only be set when AppArmor type is Localhost"),
+    }
+}
+
+pub(super) fn container(context: &SecurityContext, path: &Path<'_>, errors: &mut Errors) {
+    id(context.run_as_user, &path.child("runAsUser"), errors);
+    id(context.run_as_group, &path.child("runAsGroup"), errors);
+    one_of(
+        context.proc_mount.as_deref(),
+        &["Default", "Unmasked"],
+        &path.child("procMount"),
+        errors,
+    );
+    if let Some(profile) = &context.seccomp_profile {
+        seccomp(profile, &path.child("seccompProfile"), errors);
+    }
+    if let Some(profile) = &context.app_armor_profile {
+        app_armor(profile, &path.child("appArmorProfile"), errors);
+    }
+    if context.allow_privilege_escalation == Some(false) {
+        let shown = || serde_json::to_value(context).unwrap_or_default();
+        if context.privileged == Some(true) {
+            let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+            errors.invalid(path, shown(), detail);
+        }
+        let mut added = context
+            .capabilities
+            .iter()
+            .flat_map(|capabilities| capabilities.add.iter().flatten());
+        if added.any(|capability| capability == "CAP_SYS_ADMIN") {
+            let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+            errors.invalid(path, shown(), detail);
+        }
+    }
+}
