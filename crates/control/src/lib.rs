@@ -1,1 +1,228 @@
 //! The Kubernetes API server and the assembly of the control plane.
+//!
+//! ```text
+//!   http ──▶ registry ──▶ store          pki: who we are, and who everybody else is
+//!     ▲          │ reads                 kinds: what is special about each kind
+//!     │          ▼                       admission: what the cluster demands of an object
+//!     └──── watch_cache ◀── store        bootstrap: what every cluster has, as a client of the above
+//! ```
+//!
+//! *Architecture invariant:* only `registry` (and the cache that follows it) calls the store; kinds and admission do no
+//! IO; everything that is not the API itself speaks to it through a [`kube::Client`].
+#![forbid(unsafe_code)]
+
+mod admission;
+pub mod authn;
+pub mod authz;
+mod bootstrap;
+mod files;
+mod http;
+pub mod kinds;
+mod kubeconfig;
+mod pki;
+mod registry;
+mod watch_cache;
+
+pub use pki::NodeCredentials;
+
+use authn::Identity;
+use axum::Router;
+use catamaran_store::Store;
+use registry::Registry;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long connections and tasks may take to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How a control plane is to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Holds `state.db`, `pki/` and `kubeconfig`. Created if missing.
+    pub data_dir: PathBuf,
+    /// `sqlite:<data_dir>/state.db` if `None`.
+    pub store_url: Option<String>,
+    /// Port 0 picks one.
+    pub listen: SocketAddr,
+    /// Further names and addresses by which clients reach the server, for its certificate.
+    pub advertise: Vec<String>,
+}
+
+impl Config {
+    /// On loopback, port 6443.
+    pub fn new(data_dir: PathBuf) -> Self {
+        let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
+        Config { data_dir, store_url: None, listen, advertise: Vec::new() }
+    }
+}
+
+/// Why a control plane did not start, or could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot create {}", path.display())]
+    DataDir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot open the store")]
+    Store(#[from] catamaran_store::Error),
+    #[error("cannot set up the cluster's certificates")]
+    Pki(#[from] pki::Error),
+    #[error("cannot serve")]
+    Serve(#[from] http::serve::Error),
+    #[error("cannot write {}", path.display())]
+    Kubeconfig {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot create the objects every cluster has")]
+    Bootstrap(#[source] Box<kube::Error>),
+}
+
+/// A running control plane. Dropping it does not stop it; cancelling the token it was started with does.
+pub struct ControlPlane {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The admin's kubeconfig, mode 0600.
+    pub kubeconfig: PathBuf,
+    /// The cluster's CA.
+    pub ca_pem: String,
+    pki: pki::Pki,
+    router: Router,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl ControlPlane {
+    /// Starts everything; the server is serving and the cluster's first objects are there when this returns.
+    ///
+    /// # Errors
+    /// If the data directory, the store, the certificates or the socket cannot be had. Nothing keeps running then.
+    pub async fn start(config: Config, shutdown: CancellationToken) -> Result<ControlPlane, Error> {
+        let data_dir = &config.data_dir;
+        files::create_private_dir(data_dir).map_err(|source| Error::DataDir { path: data_dir.clone(), source })?;
+        let listener = http::serve::listen(config.listen).await?;
+        let addr = listener
+            .local_addr()
+            .map_err(|source| http::serve::Error::Listen { address: config.listen, source })?;
+
+        let pki = pki::Pki::open(data_dir)?;
+        let mut advertise = config.advertise.clone();
+        if !addr.ip().is_unspecified() {
+            advertise.push(addr.ip().to_string());
+        }
+        let tls = http::serve::tls(&pki.server(&advertise)?, pki.ca_pem())?;
+        let nodes = http::NodeDialer::new(&pki.kubelet_client()?, pki.ca_pem())?;
+
+        let url = config.store_url.clone().unwrap_or_else(|| format!("sqlite:{}", data_dir.join("state.db").display()));
+        let store = catamaran_store::open(&url)?;
+        let stop = Stop { token: shutdown.child_token(), armed: true };
+        let assembled = Assembled::new(store, nodes, &stop.token).await?;
+        let client = assembled.client(&Identity::system());
+        bootstrap::ensure(&client).await.map_err(|error| Error::Bootstrap(Box::new(error)))?;
+        bootstrap::spawn(&client, &assembled.tasks, &stop.token);
+        assembled.app.set_bootstrapped();
+
+        let kubeconfig = data_dir.join("kubeconfig");
+        let text = kubeconfig::render(addr, pki.ca_pem(), &pki.admin()?);
+        files::write_private(&kubeconfig, text.as_bytes())
+            .map_err(|source| Error::Kubeconfig { path: kubeconfig.clone(), source })?;
+        let Assembled { router, tasks, .. } = assembled;
+        let serve = http::serve::serve(listener, tls, router.clone(), tasks.clone(), stop.token.clone());
+        tasks.spawn(serve);
+        let shutdown = stop.disarm();
+        Ok(ControlPlane { addr, kubeconfig, ca_pem: pki.ca_pem().to_owned(), pki, router, tasks, shutdown })
+    }
+
+    /// A client inside this process: no socket, the same layers. Streams that upgrade (exec, attach) do not work on it.
+    pub fn client(&self, user: &str, groups: &[&str]) -> kube::Client {
+        client(&self.router, Identity::authenticated(user, groups))
+    }
+
+    /// Certificates for a node whose own server has these addresses.
+    ///
+    /// # Errors
+    /// If the name cannot be a node's name, or the files cannot be written.
+    pub fn issue_node_credentials(&self, node_name: &str, addresses: &[IpAddr]) -> Result<NodeCredentials, Error> {
+        Ok(self.pki.node(node_name, addresses)?)
+    }
+
+    /// Waits until the token was cancelled and everything has ended, at most a few seconds after.
+    pub async fn join(self) {
+        self.shutdown.cancelled().await;
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "connections did not end in time");
+        }
+    }
+}
+
+impl std::fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlPlane").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+/// Certificates of a node, made with the CA in a control plane's data directory, whether or not it runs.
+///
+/// # Errors
+/// If the CA is not there or cannot be used, or the name cannot be a node's name.
+pub fn node_credentials(data_dir: &Path, node_name: &str, addresses: &[IpAddr]) -> Result<NodeCredentials, Error> {
+    Ok(pki::Pki::open(data_dir)?.node(node_name, addresses)?)
+}
+
+/// The server without its socket.
+struct Assembled {
+    app: Arc<http::App>,
+    router: Router,
+    tasks: TaskTracker,
+}
+
+impl Assembled {
+    async fn new(store: Arc<dyn Store>, nodes: http::NodeDialer, shutdown: &CancellationToken) -> Result<Self, Error> {
+        let registry = Arc::new(Registry::open(store, shutdown.clone()).await?);
+        let tasks = TaskTracker::new();
+        tasks.spawn(Arc::clone(&registry.caches).follow(shutdown.clone()));
+        tasks.spawn(Arc::clone(&registry).sweep_events(shutdown.clone()));
+        let app = Arc::new(http::App::new(registry, Arc::new(authz::AuthenticatedMay), nodes));
+        let router = http::router(&app);
+        Ok(Assembled { app, router, tasks })
+    }
+
+    fn client(&self, identity: &Identity) -> kube::Client {
+        client(&self.router, identity.clone())
+    }
+}
+
+fn client(router: &Router, identity: Identity) -> kube::Client {
+    use tower::Layer as _;
+    let service = http::with_identity(identity).layer(router.clone());
+    kube::Client::new(service, "default")
+}
+
+/// Stops what was started if the start fails half way.
+struct Stop {
+    token: CancellationToken,
+    armed: bool,
+}
+
+impl Stop {
+    fn disarm(mut self) -> CancellationToken {
+        self.armed = false;
+        self.token.clone()
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        if self.armed {
+            self.token.cancel();
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What Kubernetes' own admission plugins add to every pod: a service account, a priority, and patience with a node
+//! that is away.
+
+use super::{Plugin, Request, World, as_pod};
+use crate::kinds::Object;
+use catamaran_api::Status;
+use k8s_openapi::api::core::v1::{PodSpec, Toleration};
+
+pub(super) struct PodDefaults;
+
+/// How long a pod stays on a node that is not ready or cannot be reached.
+const AWAY_SECONDS: i64 = 300;
+
+impl Plugin for PodDefaults {
+    fn admit(&self, _world: &World<'_>, request: &Request<'_>, object: &mut dyn Object) -> Result<(), Status> {
+        if !request.is_create_of("v1", "pods") {
+            return Ok(());
+        }
+        let Some(spec) = as_pod(object).and_then(|pod| pod.spec.as_mut()) else { return Ok(()) };
+        let account = spec.service_account_name.get_or_insert_default();
+        if account.is_empty() {
+            *account = spec.service_account.clone().filter(|name| !name.is_empty()).unwrap_or("default".to_owned());
+        }
+        spec.service_account = Some(account.clone());
+        spec.priority.get_or_insert(0);
+        spec.preemption_policy.get_or_insert_with(|| "PreemptLowerPriority".to_owned());
+        for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+            tolerate(spec, key);
+        }
+        Ok(())
+    }
+}
+
+fn tolerate(spec: &mut PodSpec, key: &str) {
+    let tolerations = spec.tolerations.get_or_insert_default();
+    let covered = tolerations.iter().any(|toleration| {
+        matches!(toleration.key.as_deref(), None | Some(""))
+            || (toleration.key.as_deref() == Some(key)
+                && matches!(toleration.effect.as_deref(), None | Some("" | "NoExecute")))
+    });
+    if !covered {
+        tolerations.push(Toleration {
+            key: Some(key.to_owned()),
+            operator: Some("Exists".to_owned()),
+            effect: Some("NoExecute".to_owned()),
+            toleration_seconds: Some(AWAY_SECONDS),
+            value: None,
+        });
+    }
+}

@@ -1,0 +1,101 @@
+//! What happens to every request before a handler sees it.
+
+use super::error::response;
+use super::request_info::RequestInfo;
+use super::{App, query};
+use crate::authn::Identity;
+use crate::authz::{Attempt, AttemptedResource, Verdict};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use catamaran_api::{GroupResource, Status};
+use http::Method;
+use std::any::Any;
+use std::sync::Arc;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// A layer that says who all requests through it are from.
+pub(crate) fn with_identity<B>(
+    identity: Identity,
+) -> tower::util::MapRequestLayer<impl Fn(http::Request<B>) -> http::Request<B> + Clone> {
+    tower::util::MapRequestLayer::new(move |mut request: http::Request<B>| {
+        request.extensions_mut().insert(identity.clone());
+        request
+    })
+}
+
+type PanicHandler = fn(Box<dyn Any + Send + 'static>) -> Response;
+
+/// A bug in a handler costs its request, not the server.
+pub(super) fn catch_panic() -> CatchPanicLayer<PanicHandler> {
+    CatchPanicLayer::custom(panicked as PanicHandler)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown");
+    tracing::error!(panic = text, "a request handler panicked");
+    response(&Status::internal("this request caused a panic in the server; its log has the details"))
+}
+
+/// Finds out who asks for what, parses the path once, and asks the authoriser.
+pub(super) async fn authorize(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let info = RequestInfo::parse(request.uri().path());
+    let identity = request.extensions().get::<Identity>().cloned().unwrap_or_else(Identity::anonymous);
+    let verdict = {
+        let method = request.method().as_str().to_ascii_lowercase();
+        let verb = match &info {
+            Some(info) => verb(request.method(), info, request.uri().query().unwrap_or_default()),
+            None => &method,
+        };
+        let resource = info.as_ref().map(|info| AttemptedResource {
+            group: info.api_version.split_once('/').map_or("", |(group, _)| group),
+            plural: &info.plural,
+            subresource: &info.subresource,
+            namespace: info.namespace.as_deref().unwrap_or_default(),
+            name: &info.name,
+        });
+        let path = request.uri().path();
+        app.authorizer.decide(&Attempt { identity: &identity, verb, resource, path })
+    };
+    match verdict {
+        Verdict::Allowed => {
+            let extensions = request.extensions_mut();
+            extensions.insert(identity);
+            if let Some(info) = info {
+                extensions.insert(Arc::new(info));
+            }
+            next.run(request).await
+        }
+        Verdict::Unauthenticated => response(&Status::unauthorized("")),
+        Verdict::Denied { reason } => {
+            let (resource, name) = match info {
+                Some(info) => {
+                    let group = info.api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
+                    (GroupResource { group: group.into(), resource: info.plural.into() }, info.name)
+                }
+                None => (GroupResource::from_static("", ""), String::new()),
+            };
+            response(&Status::forbidden(&resource, &name, reason))
+        }
+    }
+}
+
+/// The verb of a request for a resource, as policies name it.
+pub(super) fn verb(method: &Method, info: &RequestInfo, query: &str) -> &'static str {
+    let collection = info.name.is_empty();
+    match *method {
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if collection => "deletecollection",
+        Method::DELETE => "delete",
+        _ if collection && query::flag(query, "watch") => "watch",
+        _ if collection => "list",
+        _ => "get",
+    }
+}

@@ -1,0 +1,82 @@
+//! HTTP: one stack, read from top to bottom.
+//!
+//! ```text
+//!   serve (TLS, certificate → identity)   in-process client (identity by a layer)
+//!            └───────────────┬───────────────────┘
+//!   panic → 500 Status       │
+//!   authorise                │  layers
+//!   health, version, discovery, OpenAPI : /api/** and /apis/** → resource → registry
+//! ```
+
+mod discovery;
+mod error;
+mod health;
+mod layers;
+mod negotiate;
+mod node_proxy;
+mod query;
+mod render;
+mod request_info;
+mod resource;
+pub(crate) mod serve;
+mod watch_stream;
+
+pub(crate) use layers::with_identity;
+pub(crate) use node_proxy::NodeDialer;
+
+use crate::authz::Authorizer;
+use crate::registry::Registry;
+use axum::Router;
+use axum::routing::{any, get};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What handlers share.
+pub(crate) struct App {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) discovery: discovery::Documents,
+    pub(crate) nodes: NodeDialer,
+    /// The objects every cluster has are there.
+    bootstrapped: AtomicBool,
+}
+
+impl App {
+    pub(crate) fn new(registry: Arc<Registry>, authorizer: Arc<dyn Authorizer>, nodes: NodeDialer) -> Self {
+        let discovery = discovery::Documents::new(registry.resources());
+        App { registry, authorizer, discovery, nodes, bootstrapped: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn set_bootstrapped(&self) {
+        self.bootstrapped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_bootstrapped(&self) -> bool {
+        self.bootstrapped.load(Ordering::Acquire)
+    }
+}
+
+/// The whole stack. Requests carry their [`Identity`](crate::authn::Identity) as an extension; without one they are
+/// anonymous.
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/healthz/{*check}", get(health::healthz))
+        .route("/livez", get(health::livez))
+        .route("/livez/{*check}", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/readyz/{*check}", get(health::readyz))
+        .route("/version", get(health::version))
+        .route("/version/", get(health::version))
+        .route("/api", get(discovery::core))
+        .route("/api/", get(discovery::core))
+        .route("/apis", get(discovery::groups))
+        .route("/apis/", get(discovery::groups))
+        .route("/api/{*path}", any(resource::handle))
+        .route("/apis/{*path}", any(resource::handle))
+        .fallback(error::unknown_path)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), layers::authorize))
+        .layer(layers::catch_panic())
+        .with_state(Arc::clone(app))
+}

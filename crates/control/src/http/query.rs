@@ -1,0 +1,75 @@
+//! Query parameters.
+
+use crate::registry::WriteOptions;
+use catamaran_api::schema::FieldValidation;
+use catamaran_api::{Errors, GroupKind, Path, Status};
+
+/// The parameters of a request, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(uri: &http::Uri) -> Result<Self, Status> {
+        match axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri) {
+            Ok(query) => Ok(Query(query.0)),
+            Err(error) => Err(Status::bad_request(format!("the query cannot be parsed: {error}"))),
+        }
+    }
+
+    /// The first value of a parameter; empty if it is not there.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+    }
+
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A boolean; anything but `false` and `0` counts as true once the parameter is there.
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        let value = self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())?;
+        Some(!matches!(value, "false" | "0" | "False" | "FALSE"))
+    }
+
+    /// A number that must be one.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        match self.get(name) {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| {
+                Status::bad_request(format!("invalid {name} {text:?}: it must be an integer"))
+            }),
+        }
+    }
+
+    /// `dryRun` and `fieldValidation`. `kind` is that of the options, for errors: `CreateOptions`.
+    pub(crate) fn write_options(&self, kind: &'static str) -> Result<WriteOptions, Status> {
+        let mut errors = Errors::new();
+        let dry_run = self.dry_run(&mut errors);
+        let validation = FieldValidation::parse(self.get("fieldValidation"), kind)?;
+        if errors.is_empty() {
+            Ok(WriteOptions { dry_run, validation })
+        } else {
+            Err(Status::invalid(&GroupKind::from_static("meta.k8s.io", kind), "", &errors))
+        }
+    }
+
+    fn dry_run(&self, errors: &mut Errors) -> bool {
+        let mut dry_run = false;
+        for value in self.all("dryRun").filter(|value| !value.is_empty()) {
+            if value == "All" {
+                dry_run = true;
+            } else {
+                errors.not_supported(&Path::new("dryRun"), value, &["All"]);
+            }
+        }
+        dry_run
+    }
+}
+
+/// Is a boolean parameter set in a query that is not parsed yet?
+pub(crate) fn flag(query: &str, name: &str) -> bool {
+    query.split('&').any(|pair| {
+        let (own, value) = pair.split_once('=').unwrap_or((pair, ""));
+        own == name && !matches!(value, "false" | "0")
+    })
+}

@@ -1,0 +1,320 @@
+//! The one route of all resources: from method, path and query to a verb of the registry, and back to a response.
+
+use super::error::Failure;
+use super::negotiate::{self, Shape};
+use super::query::Query;
+use super::render::{self, Style};
+use super::request_info::RequestInfo;
+use super::{App, layers, watch_stream};
+use crate::authn::Identity;
+use crate::registry::filter::Filter;
+use crate::registry::resource::Resource;
+use crate::registry::{DeleteOptions, Deleted, List, ListOptions, Part, Target, VersionMatch, WatchOptions};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use catamaran_api::body::{self, Body, Format};
+use catamaran_api::patch::PatchType;
+use catamaran_api::table::IncludeObject;
+use catamaran_api::{GroupResource, Status};
+use http::{HeaderMap, Method, StatusCode, header, request};
+use k8s_openapi::api::core::v1::Binding;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// No body may be longer. The limit of Kubernetes.
+const LONGEST_BODY: usize = 3 << 20;
+/// How long a client may take to send its body.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
+    dispatch(&app, request).await.unwrap_or_else(|status| Failure(status).into_response())
+}
+
+/// A request for a resource, taken apart.
+struct Call<'a> {
+    app: &'a App,
+    head: request::Parts,
+    query: Query,
+    target: Target,
+}
+
+async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> {
+    let (head, body) = request.into_parts();
+    let info = head.extensions.get::<Arc<RequestInfo>>().cloned().ok_or_else(Status::unknown_path)?;
+    if info.plural.is_empty() {
+        return match head.method {
+            Method::GET | Method::HEAD => Ok(app.discovery.below(&info.api_version, &head.headers)),
+            _ => Err(Status::method_not_allowed()),
+        };
+    }
+    let resource = app.registry.resource(&info.api_version, &info.plural).ok_or_else(Status::unknown_path)?;
+    let identity = head.extensions.get::<Identity>().cloned().unwrap_or_else(Identity::anonymous);
+    let query = Query::parse(&head.uri)?;
+    let target = target(resource, &info, identity)?;
+    let call = Call { app, query, target, head };
+    if !info.subresource.is_empty() {
+        return call.subresource(&info.subresource, body).await;
+    }
+    match layers::verb(&call.head.method, &info, call.head.uri.query().unwrap_or_default()) {
+        "list" if readable(&call.head.method) => call.list().await,
+        "watch" if readable(&call.head.method) => call.watch().await,
+        "get" if readable(&call.head.method) => call.get().await,
+        "create" if info.name.is_empty() => call.create(body).await,
+        "update" if !info.name.is_empty() => call.update(Part::Whole, body).await,
+        "patch" if !info.name.is_empty() => call.patch(Part::Whole, body).await,
+        "delete" => call.delete(body).await,
+        "deletecollection" => call.delete_collection(body).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+fn readable(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
+}
+
+/// Checks that the path fits the scope of the resource.
+fn target(resource: &Arc<Resource>, info: &RequestInfo, identity: Identity) -> Result<Target, Status> {
+    let namespaced = resource.info.namespaced;
+    // A namespace is an object without one, and the namespace of what is in it.
+    let namespace = info.namespace.clone();
+    if namespace.is_some() && !namespaced {
+        return Err(Status::unknown_path());
+    }
+    if namespaced && namespace.is_none() && !info.name.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the resource {} is namespaced: the path must name the namespace",
+            resource.group_resource
+        )));
+    }
+    Ok(Target { resource: Arc::clone(resource), namespace, name: info.name.clone(), identity })
+}
+
+impl Call<'_> {
+    fn style(&self) -> Result<Style, Status> {
+        let form = negotiate::accepted(&self.head.headers, &[Shape::Table, Shape::PartialMetadata])?;
+        let text = self.query.get("includeObject");
+        let include = IncludeObject::parse(text)
+            .ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {text:?}")))?;
+        Ok(Style { form, include })
+    }
+
+    fn filter(&self) -> Result<Filter, Status> {
+        Filter::parse(&self.target.resource, self.query.get("labelSelector"), self.query.get("fieldSelector"))
+    }
+
+    async fn get(&self) -> Result<Response, Status> {
+        let style = self.style()?;
+        match self.query.get("resourceVersion") {
+            "" | "0" => {}
+            version => {
+                let revision = version.parse().map_err(|_| {
+                    Status::bad_request(format!("invalid resourceVersion {version:?}: it must be a number"))
+                })?;
+                self.app.registry.caches.wait_for(revision, Duration::from_secs(3)).await?;
+            }
+        }
+        let record = self.app.registry.get(&self.target).await?;
+        render::object(&self.target.resource, style, StatusCode::OK, record.json())
+    }
+
+    async fn list(&self) -> Result<Response, Status> {
+        let style = self.style()?;
+        let limit = self.query.number("limit")?.unwrap_or(0);
+        let options = ListOptions {
+            filter: self.filter()?,
+            limit: usize::try_from(limit).map_err(|_| Status::bad_request("limit must not be negative"))?,
+            continue_token: self.query.get("continue").to_owned(),
+            resource_version: self.query.get("resourceVersion").to_owned(),
+            version_match: VersionMatch::parse(self.query.get("resourceVersionMatch"))?,
+        };
+        let list = self.app.registry.list(&self.target, &options).await?;
+        render::list(&self.target.resource, style, &list)
+    }
+
+    async fn watch(&self) -> Result<Response, Status> {
+        let style = self.style()?;
+        let seconds = self.query.number("timeoutSeconds")?;
+        let options = WatchOptions {
+            filter: self.filter()?,
+            resource_version: self.query.get("resourceVersion").to_owned(),
+            version_match: VersionMatch::parse(self.query.get("resourceVersionMatch"))?,
+            bookmarks: self.query.flag("allowWatchBookmarks").unwrap_or(false),
+            send_initial_events: self.query.flag("sendInitialEvents"),
+            timeout: seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0).map(Duration::from_secs),
+        };
+        let watching = self.app.registry.watch(&self.target, options).await?;
+        watch_stream::response(watching, style)
+    }
+
+    async fn create(&self, body: axum::body::Body) -> Result<Response, Status> {
+        let style = self.style()?;
+        let options = self.query.write_options("CreateOptions")?;
+        if self.target.resource.info.namespaced && self.target.namespace.is_none() {
+            return Err(Status::method_not_allowed());
+        }
+        let object = self.object(body).await?;
+        let written = self.app.registry.create(&self.target, object, &options).await?;
+        render::written(&self.target.resource, style, written)
+    }
+
+    async fn update(&self, part: Part, body: axum::body::Body) -> Result<Response, Status> {
+        let style = self.style()?;
+        let options = self.query.write_options("UpdateOptions")?;
+        let object = self.object(body).await?;
+        let written = self.app.registry.update(&self.target, part, object, &options).await?;
+        render::written(&self.target.resource, style, written)
+    }
+
+    async fn patch(&self, part: Part, body: axum::body::Body) -> Result<Response, Status> {
+        let style = self.style()?;
+        let options = self.query.write_options("PatchOptions")?;
+        let patch_type = match PatchType::from_content_type(content_type(&self.head.headers)) {
+            Some(PatchType::Apply) | None => return Err(unsupported_patch(&self.head.headers)),
+            Some(patch_type) => patch_type,
+        };
+        let bytes = read(&self.head.headers, body).await?;
+        let written = self.app.registry.patch(&self.target, part, patch_type, &bytes, &options).await?;
+        render::written(&self.target.resource, style, written)
+    }
+
+    async fn delete(&self, body: axum::body::Body) -> Result<Response, Status> {
+        let style = self.style()?;
+        let options = self.delete_options(body).await?;
+        let resource = &self.target.resource;
+        match self.app.registry.delete(&self.target, &options).await? {
+            Deleted::Begun(json) => render::object(resource, style, StatusCode::OK, json),
+            // Pods answer with the pod, as clients of pods expect; everything else with a success.
+            Deleted::Gone(record) if is_pod(resource) => {
+                render::object(resource, style, StatusCode::OK, record.json())
+            }
+            Deleted::Gone(record) => {
+                let value = render::parse(&record.json())?;
+                let uid = value.pointer("/metadata/uid").and_then(|uid| uid.as_str()).unwrap_or_default();
+                let status = Status::deleted(&resource.group_resource, record.name(), uid);
+                render::respond(style.form, StatusCode::OK, Bytes::from(status.to_vec()))
+            }
+        }
+    }
+
+    async fn delete_collection(&self, body: axum::body::Body) -> Result<Response, Status> {
+        let resource = &self.target.resource;
+        if resource.info.kind == "Namespace" && resource.info.group.is_empty() {
+            return Err(Status::method_not_supported(&resource.group_resource, "deletecollection"));
+        }
+        let style = self.style()?;
+        let filter = self.filter()?;
+        let options = self.delete_options(body).await?;
+        let records = self.app.registry.delete_collection(&self.target, &filter, &options).await?;
+        let revision = self.app.registry.caches.applied();
+        render::list(resource, style, &List { records, revision, continue_token: String::new(), remaining: None })
+    }
+
+    async fn subresource(&self, name: &str, body: axum::body::Body) -> Result<Response, Status> {
+        let resource = &self.target.resource;
+        let known = resource.info.subresource(name).ok_or_else(Status::unknown_path)?;
+        let method = &self.head.method;
+        match known.name {
+            "status" if readable(method) => self.get().await,
+            "status" if *method == Method::PUT => self.update(Part::Status, body).await,
+            "status" if *method == Method::PATCH => self.patch(Part::Status, body).await,
+            "finalize" if *method == Method::PUT => {
+                let style = self.style()?;
+                let options = self.query.write_options("UpdateOptions")?;
+                let object = self.object(body).await?;
+                let written = self.app.registry.finalize(&self.target, object, &options).await?;
+                render::written(resource, style, written)
+            }
+            "binding" if *method == Method::POST => self.bind(body).await,
+            "log" if readable(method) => self.app.nodes.logs(&self.app.registry, &self.target, &self.query).await,
+            "exec" | "attach" if *method == Method::GET || *method == Method::POST => {
+                let pod = super::node_proxy::Running { target: &self.target, verb: known.name };
+                self.app.nodes.stream(&self.app.registry, &pod, &self.query, &self.head, body).await
+            }
+            _ => Err(Status::method_not_supported(
+                &GroupResource { group: resource.info.group.clone(), resource: format!("{}/{name}", resource.info.plural).into() },
+                &method.as_str().to_ascii_lowercase(),
+            )),
+        }
+    }
+
+    async fn bind(&self, body: axum::body::Body) -> Result<Response, Status> {
+        let style = self.style()?;
+        let options = self.query.write_options("CreateOptions")?;
+        let object = self.object(body).await?;
+        let binding: Binding = serde_json::from_value(object.value)
+            .map_err(|error| Status::bad_request(format!("Binding in version \"v1\" cannot be handled as a Binding: {error}")))?;
+        let written = self.app.registry.bind(&self.target, &binding, &options).await?;
+        let mut response = render::respond(style.form, StatusCode::CREATED, Bytes::from(Status::success().to_vec()))?;
+        render::warn(&mut response, &written.warnings);
+        Ok(response)
+    }
+
+    /// The body as an object.
+    async fn object(&self, body: axum::body::Body) -> Result<Body, Status> {
+        let format = format(&self.head.headers)?;
+        let bytes = read(&self.head.headers, body).await?;
+        Ok(body::parse(format, &bytes)?)
+    }
+
+    /// Options of a deletion: the body, and what the query says.
+    async fn delete_options(&self, body: axum::body::Body) -> Result<DeleteOptions, Status> {
+        let bytes = read(&self.head.headers, body).await?;
+        let mut options = metav1::DeleteOptions::default();
+        if !bytes.is_empty() {
+            let value = body::parse(format(&self.head.headers)?, &bytes)?.value;
+            options = serde_json::from_value(value)
+                .map_err(|error| Status::bad_request(format!("the body is no DeleteOptions: {error}")))?;
+        }
+        if let Some(seconds) = self.query.number("gracePeriodSeconds")? {
+            options.grace_period_seconds.get_or_insert(seconds);
+        }
+        if !self.query.get("propagationPolicy").is_empty() {
+            options.propagation_policy = Some(self.query.get("propagationPolicy").to_owned());
+        }
+        if self.query.write_options("DeleteOptions")?.dry_run {
+            options.dry_run = Some(vec!["All".to_owned()]);
+        }
+        DeleteOptions::from_body(options)
+    }
+}
+
+fn is_pod(resource: &Resource) -> bool {
+    resource.info.group.is_empty() && resource.info.kind == "Pod"
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn format(headers: &HeaderMap) -> Result<Format, Status> {
+    Format::from_content_type(content_type(headers))
+        .ok_or_else(|| Status::unsupported_media_type(&["application/json", "application/yaml"]))
+}
+
+fn unsupported_patch(headers: &HeaderMap) -> Status {
+    let mut status = Status::unsupported_media_type(PatchType::MEDIA_TYPES).into_inner();
+    if content_type(headers).starts_with("application/apply-patch") {
+        let list = PatchType::MEDIA_TYPES.join(", ");
+        status.message =
+            Some(format!("server-side apply is not supported by this server yet - accepted media types include: {list}"));
+    }
+    status.into()
+}
+
+/// The whole body, bounded in length and time.
+async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Status> {
+    let too_large = || Status::request_too_large(format!("limit is {LONGEST_BODY}"));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > LONGEST_BODY) {
+        return Err(too_large());
+    }
+    let limited = http_body_util::Limited::new(body, LONGEST_BODY);
+    match tokio::time::timeout(BODY_PATIENCE, http_body_util::BodyExt::collect(limited)).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(Status::bad_request(format!("the body cannot be read: {error}"))),
+        Err(_) => Err(Status::timeout("the body did not arrive in time", 0)),
+    }
+}

@@ -1,0 +1,154 @@
+//! Connections: TLS, who is at the other end, HTTP/1.1 and HTTP/2, and an orderly end.
+
+use crate::authn::Identity;
+use crate::pki::{self, Pair};
+use axum::Router;
+use axum::extract::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+/// Connections at a time; more wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 10_000;
+/// How long a client may take for the TLS handshake, and for the head of a request.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+/// Requests at a time on one HTTP/2 connection. client-go keeps every watch of a process on one.
+const MOST_STREAMS: u32 = 1000;
+/// How often an HTTP/2 peer that says nothing is asked whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Pause after the kernel refused a connection (too many open files).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the server cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the server's certificate or key cannot be used")]
+    Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The TLS side: our certificate, and clients' certificates if they have any.
+pub(crate) fn tls(server: &Pair, ca_pem: &str) -> Result<ServerConfig, Error> {
+    fn bad<E: std::error::Error + Send + Sync + 'static>(error: E) -> Error {
+        Error::Certificate(Box::new(error))
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(pki::der(ca_pem).map_err(bad)?).map_err(bad)?;
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(bad)?;
+    let chain = vec![pki::der(&server.cert_pem).map_err(bad)?];
+    let key = pki::key_der(&server.key_pem).map_err(bad)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(bad)?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)
+        .map_err(bad)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Opens the socket.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+/// Accepts until `shutdown`; then every connection finishes the requests it has. Connections are counted by `tasks`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: ServerConfig,
+    router: Router,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&room).acquire_owned().await;
+            (listener.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
+                tasks.spawn(async move {
+                    let _permit = permit;
+                    connection(stream, acceptor, router, shutdown)
+                        .await
+                        .unwrap_or_else(|error| tracing::debug!(%peer, error = &*error, "a connection ended badly"));
+                });
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    shutdown: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    // Answers are written whole; waiting for more to put into a packet only makes watches late.
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(stream)).await??;
+    let identity = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| Identity::of_certificate(chain.first()?))
+        .unwrap_or_else(Identity::anonymous);
+    let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(identity.clone());
+        request
+    });
+    let builder = builder();
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .max_concurrent_streams(MOST_STREAMS)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_send_buf_size(256 << 10);
+    builder
+}

@@ -1,0 +1,134 @@
+//! A watch as a stream of JSON lines.
+
+use super::negotiate::{Form, Language, Shape};
+use super::render::{self, Style};
+use crate::registry::resource::{CLOSING, Change, Resource};
+use crate::registry::{Tick, Watching};
+use crate::watch_cache::Record;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{BufMut, Bytes, BytesMut};
+use catamaran_api::Status;
+use catamaran_api::table::{Table, partial_metadata};
+use catamaran_store::Revision;
+use futures::stream;
+use http::{HeaderValue, header};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+/// The answer that carries a watch.
+pub(super) fn response(watching: Watching, style: Style) -> Result<Response, Status> {
+    if style.form.language == Language::Yaml {
+        return Err(Status::not_acceptable(&["application/json"]));
+    }
+    let writer = Writer { style, resource: Arc::clone(&watching.cache().resource), first_table: true };
+    let lines = stream::unfold((watching, writer), |(mut watching, mut writer)| async move {
+        let ticks = watching.next().await?;
+        let bytes = writer.write(&ticks);
+        Some((Ok::<Bytes, Infallible>(bytes), (watching, writer)))
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    let form = Form { shape: Shape::Whole, ..style.form };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    Ok(response)
+}
+
+struct Writer {
+    style: Style,
+    resource: Arc<Resource>,
+    /// The first table of a watch has the columns, the others go without.
+    first_table: bool,
+}
+
+impl Writer {
+    fn write(&mut self, ticks: &[Tick]) -> Bytes {
+        // Most often it is one change of one whole object: its line exists already and all watchers share it.
+        if let ([Tick::Object(change, record)], Shape::Whole) = (ticks, self.style.form.shape) {
+            return record.line(*change);
+        }
+        let mut lines = BytesMut::with_capacity(ticks.iter().map(size).sum());
+        for tick in ticks {
+            self.line(&mut lines, tick);
+        }
+        lines.freeze()
+    }
+
+    fn line(&mut self, lines: &mut BytesMut, tick: &Tick) {
+        match tick {
+            Tick::Object(change, record) if self.style.form.shape == Shape::Whole => {
+                lines.put_slice(change.opening());
+                lines.put_slice(&record.json());
+                lines.put_slice(CLOSING);
+            }
+            Tick::Object(change, record) => self.shaped(lines, *change, record, None),
+            Tick::Left(record, revision) => self.shaped(lines, Change::Deleted, record, Some(*revision)),
+            Tick::Bookmark { revision, initial_events_end } => {
+                put(lines, "BOOKMARK", &self.bookmark(*revision, *initial_events_end));
+            }
+            Tick::Error(status) => put(lines, "ERROR", &status.to_value()),
+        }
+    }
+
+    /// An object that has to be taken apart: for its shape, or because it is shown with another version than its own.
+    fn shaped(&mut self, lines: &mut BytesMut, change: Change, record: &Record, revision: Option<Revision>) {
+        match self.shape(record, revision) {
+            Ok(value) => put(lines, change.name(), &value),
+            Err(status) => put(lines, "ERROR", &status.to_value()),
+        }
+    }
+
+    fn shape(&mut self, record: &Record, revision: Option<Revision>) -> Result<Value, Status> {
+        let json = record.json();
+        let mut value = render::parse(&json)?;
+        if let Some(revision) = revision {
+            value["metadata"]["resourceVersion"] = json!(revision.to_string());
+        }
+        match self.style.form.shape {
+            Shape::Whole | Shape::Discovery => Ok(value),
+            Shape::PartialMetadata => Ok(partial_metadata(&value)),
+            Shape::Table => {
+                let version = value["metadata"]["resourceVersion"].clone();
+                let row = render::row(&self.resource, &json, &value, self.style.include, Timestamp::now())?;
+                self.table(version, vec![row])
+            }
+        }
+    }
+
+    fn table(&mut self, version: Value, rows: Vec<catamaran_api::table::Row>) -> Result<Value, Status> {
+        let columns = if std::mem::take(&mut self.first_table) { self.resource.kind.columns() } else { &[] };
+        serde_json::to_value(Table::new(json!({ "resourceVersion": version }), columns, rows)).map_err(Status::internal)
+    }
+
+    fn bookmark(&mut self, revision: Revision, initial_events_end: bool) -> Value {
+        let version = json!(revision.to_string());
+        let mut metadata = json!({ "resourceVersion": version, "creationTimestamp": null });
+        if initial_events_end {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let info = &self.resource.info;
+        match self.style.form.shape {
+            Shape::Table => self.table(version, Vec::new()).unwrap_or_default(),
+            Shape::PartialMetadata => {
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
+            }
+            Shape::Whole | Shape::Discovery => {
+                json!({ "kind": info.kind, "apiVersion": self.resource.api_version, "metadata": metadata })
+            }
+        }
+    }
+}
+
+fn put(lines: &mut BytesMut, event: &str, object: &Value) {
+    lines.put_slice(format!(r#"{{"type":"{event}","object":"#).as_bytes());
+    lines.put_slice(object.to_string().as_bytes());
+    lines.put_slice(CLOSING);
+}
+
+fn size(tick: &Tick) -> usize {
+    match tick {
+        Tick::Object(_, record) | Tick::Left(record, _) => record.len() + 16,
+        Tick::Bookmark { .. } | Tick::Error(_) => 512,
+    }
+}

@@ -1,0 +1,28 @@
+//! The file by which `kubectl` and everybody else finds the server and proves to be the admin.
+
+use crate::pki::Pair;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::net::SocketAddr;
+
+/// The content for a server that listens on `address`.
+pub(crate) fn render(address: SocketAddr, ca_pem: &str, admin: &Pair) -> String {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    let (ca, cert, key) =
+        (STANDARD.encode(ca_pem), STANDARD.encode(&admin.cert_pem), STANDARD.encode(&admin.key_pem));
+    format!(
+        "apiVersion: v1\n\
+         kind: Config\n\
+         current-context: catamaran\n\
+         clusters:\n\
+         - name: catamaran\n  cluster:\n    server: https://{address}\n    certificate-authority-data: {ca}\n\
+         contexts:\n\
+         - name: catamaran\n  context:\n    cluster: catamaran\n    user: catamaran-admin\n\
+         users:\n\
+         - name: catamaran-admin\n  user:\n    client-certificate-data: {cert}\n    client-key-data: {key}\n"
+    )
+}

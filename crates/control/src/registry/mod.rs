@@ -1,0 +1,181 @@
+//! The one generic pipeline: what every verb does, whatever the kind.
+//!
+//! ```text
+//!   create   decode → default → admit → prepare_create → validate → store.create
+//!   update   decode → default → admit → prepare_update → validate → store.update at the revision that was read
+//!   patch    read → patch → (as update), again if somebody else wrote in between
+//!   delete   read → graceful or held by finalizers? mark it : store.delete at the revision that was read
+//!   get, list, watch                                          from the watch cache
+//! ```
+//!
+//! A write is one durable commit. Reading before it costs nothing (the cache is memory), and the revision precondition
+//! makes it exact: whoever loses a race reads again and decides again.
+//!
+//! *Architecture invariant:* only this directory and the watch cache (which follows it) call the store.
+
+mod body;
+mod create;
+mod delete;
+pub(crate) mod facts;
+pub(crate) mod filter;
+mod list;
+pub(crate) mod maintenance;
+mod metadata;
+mod patch;
+pub(crate) mod resource;
+mod subresources;
+mod update;
+mod watch;
+
+pub(crate) use delete::{DeleteOptions, Deleted};
+pub(crate) use list::{List, ListOptions, VersionMatch};
+pub(crate) use update::Part;
+pub(crate) use watch::{Tick, WatchOptions, Watching};
+
+use crate::admission;
+use crate::authn::Identity;
+use crate::kinds;
+use crate::watch_cache::{Caches, KindCache, Record};
+use bytes::Bytes;
+use catamaran_api::Status;
+use catamaran_api::schema::FieldValidation;
+use catamaran_store::{Error as StoreError, Store};
+use resource::Resource;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// How often a write that found its object changed in between is decided anew before the conflict is reported.
+const ATTEMPTS: usize = 8;
+
+/// All resources and their state.
+pub(crate) struct Registry {
+    store: Arc<dyn Store>,
+    pub(crate) caches: Arc<Caches>,
+    resources: Vec<Arc<Resource>>,
+    by_path: HashMap<String, usize>,
+    /// Ends watches when the server stops.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Which object, or collection, a request is about, and who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) resource: Arc<Resource>,
+    /// `None` for cluster-wide kinds, and for all namespaces.
+    pub(crate) namespace: Option<String>,
+    /// Empty for a collection.
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
+}
+
+/// What writes have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) validation: FieldValidation,
+}
+
+/// The result of a write.
+pub(crate) struct Written {
+    /// The object as it is now, served form.
+    pub(crate) json: Bytes,
+    pub(crate) created: bool,
+    /// Texts for `Warning` headers.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Registry {
+    /// Reads the store. Follow with [`Caches::follow`].
+    pub(crate) async fn open(store: Arc<dyn Store>, shutdown: CancellationToken) -> Result<Registry, StoreError> {
+        let resources: Vec<Arc<Resource>> = kinds::ALL.iter().map(|kind| Arc::new(Resource::new(*kind))).collect();
+        let by_path = resources
+            .iter()
+            .enumerate()
+            .map(|(index, resource)| (format!("{}/{}", resource.api_version, resource.info.plural), index))
+            .collect();
+        let caches = Arc::new(Caches::new(Arc::clone(&store), &resources));
+        caches.load().await?;
+        Ok(Registry { store, caches, resources, by_path, shutdown })
+    }
+
+    pub(crate) fn resources(&self) -> &[Arc<Resource>] {
+        &self.resources
+    }
+
+    /// The resource at `/api/v1/pods` (`v1`, `pods`) or `/apis/apps/v1/deployments` (`apps/v1`, `deployments`).
+    pub(crate) fn resource(&self, api_version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.by_path.get(&format!("{api_version}/{plural}")).map(|index| &self.resources[*index])
+    }
+
+    fn cache(&self, resource: &Resource) -> &Arc<KindCache> {
+        self.caches.of(resource)
+    }
+
+    /// One object, no older than any acknowledged write.
+    pub(crate) async fn get(&self, target: &Target) -> Result<Arc<Record>, Status> {
+        self.caches.fresh().await?;
+        self.cached(target)
+    }
+
+    fn cached(&self, target: &Target) -> Result<Arc<Record>, Status> {
+        self.cache(&target.resource)
+            .get(target.namespace.as_deref(), &target.name)
+            .ok_or_else(|| Status::not_found(&target.resource.group_resource, &target.name))
+    }
+
+    fn world(&self) -> admission::World<'_> {
+        admission::World { registry: self }
+    }
+
+    /// For admission: an object as it is in the cache.
+    pub(crate) fn peek(&self, api_version: &str, plural: &str, namespace: Option<&str>, name: &str) -> Option<Arc<Record>> {
+        let resource = self.resource(api_version, plural)?;
+        self.cache(resource).get(namespace, name)
+    }
+
+    /// Do the caches show every acknowledged write?
+    pub(crate) fn caught_up(&self) -> bool {
+        self.caches.applied() >= self.store.revision()
+    }
+
+    /// Are the store and the caches alive? For `/readyz`.
+    pub(crate) fn healthy(&self) -> bool {
+        !self.shutdown.is_cancelled()
+    }
+}
+
+impl Target {
+    fn key(&self) -> String {
+        self.resource.key(self.namespace.as_deref(), &self.name)
+    }
+
+    fn modified(&self) -> Status {
+        Status::modified(&self.resource.group_resource, &self.name)
+    }
+
+    fn not_found(&self) -> Status {
+        Status::not_found(&self.resource.group_resource, &self.name)
+    }
+}
+
+/// A failure of the store that no verb expects.
+fn store_failed(error: &StoreError) -> Status {
+    tracing::error!(error = error as &dyn std::error::Error, "the store failed");
+    match error {
+        StoreError::Closed => Status::service_unavailable("the server is shutting down"),
+        other => Status::internal(other),
+    }
+}
+
+/// An object of ours could not be turned into JSON or back.
+fn codec_failed(error: &(dyn std::error::Error + 'static)) -> Status {
+    tracing::error!(error, "an object could not be encoded or decoded");
+    Status::internal(error)
+}
+
+/// The served form of a record as a tree.
+pub(crate) fn tree(record: &Record) -> Result<Value, Status> {
+    serde_json::from_slice(&record.json()).map_err(|error| codec_failed(&error))
+}

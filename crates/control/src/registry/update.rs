@@ -1,0 +1,199 @@
+//! PUT to an object, and what every other change of an object (patch, status, binding, finalize) has in common with it.
+
+use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body, codec_failed, metadata, store_failed};
+use crate::admission::{self, Operation};
+use crate::kinds::Object;
+use crate::watch_cache::Record;
+use catamaran_api::Status;
+use catamaran_api::body::Body;
+use catamaran_store::Error as StoreError;
+use std::sync::Arc;
+
+/// Which part of an object a request may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything that is the user's.
+    Whole,
+    /// Only `status`.
+    Status,
+    /// Only `spec.finalizers` of a namespace.
+    Finalize,
+    /// What the registry itself changes (bindings): already decided, not prepared again.
+    System,
+}
+
+/// The new object, made from the one that is there. Called again if that changed in between.
+pub(super) type Remake<'a> =
+    dyn FnMut(&Record, &dyn Object, &mut Vec<String>) -> Result<Box<dyn Object>, Status> + Send + 'a;
+
+impl Registry {
+    /// Replaces the object, or its `part`, by `body`.
+    pub(crate) async fn update(
+        &self,
+        target: &Target,
+        part: Part,
+        body: Body,
+        options: &WriteOptions,
+    ) -> Result<Written, Status> {
+        let mut warnings = Vec::new();
+        let new = body::decode(&target.resource, body, options.validation, &mut warnings)?;
+        let mut written =
+            self.change(target, part, options, &mut |_, _, _| Ok(new.boxed_clone())).await?;
+        written.warnings.splice(0..0, warnings);
+        Ok(written)
+    }
+
+    /// Reads, remakes and writes an object at the revision that was read. If somebody else wrote in between, it is done
+    /// anew, unless the new object says which version it was made from.
+    pub(super) async fn change(
+        &self,
+        target: &Target,
+        part: Part,
+        options: &WriteOptions,
+        remake: &mut Remake<'_>,
+    ) -> Result<Written, Status> {
+        for _ in 0..ATTEMPTS {
+            let current = self.get(target).await?;
+            let old = target.resource.kind.decode_slice(&current.json()).map_err(|error| codec_failed(&error))?;
+            let mut warnings = Vec::new();
+            let mut new = remake(&current, old.as_ref(), &mut warnings)?;
+            let bound = check_identity(target, new.as_ref(), old.as_ref(), &current)?;
+            self.prepare_change(target, part, new.as_mut(), old.as_ref(), &mut warnings)?;
+            match self.replace(target, new.as_mut(), old.as_ref(), &current, options).await? {
+                Some(json) => return Ok(Written { json, created: false, warnings }),
+                None if bound => return Err(target.modified()),
+                None => {}
+            }
+        }
+        Err(target.modified())
+    }
+
+    fn prepare_change(
+        &self,
+        target: &Target,
+        part: Part,
+        new: &mut dyn Object,
+        old: &dyn Object,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
+        let resource = &target.resource;
+        let kind = resource.kind;
+        if part == Part::System {
+            return Ok(());
+        }
+        kind.default(new);
+        match part {
+            Part::Whole => {
+                metadata::inherit(new.meta_mut(), old.meta());
+                let request = admission::Request { target, operation: Operation::Update, old: Some(old) };
+                admission::admit(&self.world(), &request, new)?;
+                kind.prepare_update(new, old);
+            }
+            Part::Status | Part::Finalize => {
+                *new.meta_mut() = old.meta().clone();
+                if part == Part::Status {
+                    kind.prepare_status(new, old);
+                }
+                metadata::inherit(new.meta_mut(), old.meta());
+            }
+            Part::System => {}
+        }
+        let mut errors = metadata::validate_update(new, old);
+        if part == Part::Whole {
+            errors.extend(metadata::validate(resource, new));
+            kind.validate(new, &mut errors);
+            kind.validate_update(new, old, &mut errors);
+        } else if part == Part::Status {
+            kind.validate_status(new, old, &mut errors);
+        }
+        if !errors.is_empty() {
+            return Err(Status::invalid(&resource.group_kind, &target.name, &errors));
+        }
+        if part == Part::Whole {
+            warnings.extend(kind.warnings(new, Some(old)));
+        }
+        Ok(())
+    }
+
+    /// Writes a prepared object. `None`: the one it replaces is not the present one any more.
+    pub(super) async fn replace(
+        &self,
+        target: &Target,
+        new: &mut dyn Object,
+        old: &dyn Object,
+        current: &Arc<Record>,
+        options: &WriteOptions,
+    ) -> Result<Option<bytes::Bytes>, Status> {
+        let resource = &target.resource;
+        if resource.kind.spec_changed(new, old) == Some(true) {
+            let generation = old.meta().generation.unwrap_or(0) + 1;
+            new.meta_mut().generation = Some(generation);
+        }
+        let stored = resource.encode(new).map_err(|error| codec_failed(&error))?;
+        let served = |revision| resource.served(&stored, revision).map_err(|error| codec_failed(&error));
+        // An update that changes nothing writes nothing and has no new version.
+        let unchanged = served(current.revision)?;
+        if unchanged == current.json() || options.dry_run {
+            return Ok(Some(unchanged));
+        }
+        let key = target.key();
+        if self.is_over(target, new, old) {
+            return match self.store.delete(&key, Some(current.revision)).await {
+                Ok((_, revision)) => served(revision).map(Some),
+                Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(store_failed(&error)),
+            };
+        }
+        match self.store.update(&key, stored.clone(), current.revision).await {
+            Ok(entry) => served(entry.modified).map(Some),
+            Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(store_failed(&error)),
+        }
+    }
+
+    /// Did this update take away the last thing that held an object whose deletion has begun?
+    fn is_over(&self, target: &Target, new: &dyn Object, old: &dyn Object) -> bool {
+        let meta = new.meta();
+        let held = |object: &dyn Object| {
+            object.meta().finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
+                || target.resource.kind.holds_deletion(object)
+        };
+        meta.deletion_timestamp.is_some()
+            && meta.deletion_grace_period_seconds.unwrap_or(0) == 0
+            && held(old)
+            && !held(new)
+    }
+}
+
+/// Name, namespace, uid and version of the new object must be those of the present one where it states them. True if
+/// it states its version.
+fn check_identity(target: &Target, new: &dyn Object, old: &dyn Object, current: &Record) -> Result<bool, Status> {
+    let (new, old) = (new.meta(), old.meta());
+    let name = new.name.as_deref().unwrap_or_default();
+    if !name.is_empty() && name != target.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        )));
+    }
+    let namespace = new.namespace.as_deref().unwrap_or_default();
+    if !namespace.is_empty() && target.namespace.as_deref().is_some_and(|own| own != namespace) {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let uid = new.uid.as_deref().unwrap_or_default();
+    let old_uid = old.uid.as_deref().unwrap_or_default();
+    if !uid.is_empty() && uid != old_uid {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}");
+        return Err(Status::conflict(&target.resource.group_resource, &target.name, why));
+    }
+    match new.resource_version.as_deref().unwrap_or_default() {
+        "" | "0" => Ok(false),
+        version if version == current.revision.to_string() => Ok(true),
+        version if version.parse::<u64>().is_err() => {
+            Err(Status::bad_request(format!("invalid resource version {version:?}: it must be a number")))
+        }
+        _ => Err(target.modified()),
+    }
+}

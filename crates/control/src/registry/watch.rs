@@ -1,0 +1,219 @@
+//! GET of a collection with `watch`: changes as they happen, seen through a selector.
+
+use super::filter::Filter;
+use super::list::{VersionMatch, invalid_options, parse_version};
+use super::resource::Change;
+use super::{Registry, Target};
+use crate::watch_cache::{KindCache, Record, Step};
+use catamaran_api::{Errors, Path, Status};
+use catamaran_store::Revision;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Changes taken from the tail at a time.
+const BATCH: usize = 256;
+/// How often a watcher that wants bookmarks gets one.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// A watch without a timeout of its own ends after this and something, so that clients spread over servers again.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
+const FUTURE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a watch asks for.
+#[derive(Debug)]
+pub(crate) struct WatchOptions {
+    pub(crate) filter: Filter,
+    /// Empty or "0": begin with the present objects.
+    pub(crate) resource_version: String,
+    pub(crate) version_match: Option<VersionMatch>,
+    pub(crate) bookmarks: bool,
+    pub(crate) send_initial_events: Option<bool>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// One event for the client.
+#[derive(Debug)]
+pub(crate) enum Tick {
+    /// An object changed, or is there at the start.
+    Object(Change, Arc<Record>),
+    /// An object left the selection: as it was, to be shown with the version of the change.
+    Left(Arc<Record>, Revision),
+    /// Everything up to this version was sent. The first after the initial objects is marked as such.
+    Bookmark { revision: Revision, initial_events_end: bool },
+    /// The watch cannot go on; the last event.
+    Error(Status),
+}
+
+/// A watch in progress.
+pub(crate) struct Watching {
+    cache: Arc<KindCache>,
+    changed: watch::Receiver<Revision>,
+    filter: Filter,
+    prefix: String,
+    /// Everything up to here was sent or is not of interest.
+    seen: Revision,
+    initial: VecDeque<Arc<Record>>,
+    /// Send the bookmark that ends the initial objects.
+    initial_end: bool,
+    bookmarks: bool,
+    next_bookmark: Instant,
+    deadline: Instant,
+    shutdown: CancellationToken,
+    over: bool,
+}
+
+impl Registry {
+    pub(crate) async fn watch(&self, target: &Target, options: WatchOptions) -> Result<Watching, Status> {
+        check(&options)?;
+        let cache = Arc::clone(self.cache(&target.resource));
+        let changed = cache.subscribe();
+        let prefix = target.resource.prefix(target.namespace.as_deref());
+        let version = match options.resource_version.as_str() {
+            "" | "0" => None,
+            version => Some(parse_version(version)?),
+        };
+        match version {
+            Some(revision) => self.caches.wait_for(revision, FUTURE_PATIENCE).await?,
+            None if options.resource_version.is_empty() => self.caches.fresh().await?,
+            None => {}
+        }
+        let from_start = options.send_initial_events.unwrap_or(version.is_none());
+        let (initial, seen) = if from_start {
+            let selection = cache.select(&prefix, None, 0, |record| options.filter.matches(record));
+            (VecDeque::from(selection.records), selection.revision)
+        } else {
+            (VecDeque::new(), version.unwrap_or_else(|| self.caches.applied()))
+        };
+        // Ask once now, so that a version that is too old is an answer and not an event.
+        if let Err(too_old) = cache.tail(seen, 0) {
+            return Err(Status::too_old_resource_version(seen, too_old.oldest));
+        }
+        let now = Instant::now();
+        Ok(Watching {
+            cache,
+            changed,
+            filter: options.filter,
+            prefix,
+            seen,
+            initial,
+            initial_end: options.send_initial_events == Some(true) && options.bookmarks,
+            bookmarks: options.bookmarks,
+            next_bookmark: now + BOOKMARK_EVERY,
+            deadline: now + options.timeout.unwrap_or_else(spread_timeout),
+            shutdown: self.shutdown.clone(),
+            over: false,
+        })
+    }
+}
+
+impl Watching {
+    /// The resource that is watched.
+    pub(crate) fn cache(&self) -> &Arc<KindCache> {
+        &self.cache
+    }
+
+    /// The next events, at least one; `None` at the end of the watch.
+    pub(crate) async fn next(&mut self) -> Option<Vec<Tick>> {
+        if self.over {
+            return None;
+        }
+        loop {
+            if !self.initial.is_empty() {
+                let count = self.initial.len().min(BATCH);
+                return Some(self.initial.drain(..count).map(|record| Tick::Object(Change::Added, record)).collect());
+            }
+            if std::mem::take(&mut self.initial_end) {
+                return Some(vec![Tick::Bookmark { revision: self.seen, initial_events_end: true }]);
+            }
+            self.changed.mark_unchanged();
+            let ticks = self.drain();
+            if !ticks.is_empty() {
+                return Some(ticks);
+            }
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return self.end(),
+                () = tokio::time::sleep_until(self.deadline) => return self.end(),
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+                    self.next_bookmark += BOOKMARK_EVERY;
+                    let mut ticks = self.drain();
+                    if !self.over {
+                        ticks.push(Tick::Bookmark { revision: self.seen, initial_events_end: false });
+                    }
+                    return Some(ticks);
+                }
+                result = self.changed.changed() => if result.is_err() { return self.end() }
+            }
+        }
+    }
+
+    fn end(&mut self) -> Option<Vec<Tick>> {
+        self.over = true;
+        None
+    }
+
+    /// What the tail has for this watcher now.
+    fn drain(&mut self) -> Vec<Tick> {
+        let mut ticks = Vec::new();
+        loop {
+            let tail = match self.cache.tail(self.seen, BATCH) {
+                Ok(tail) => tail,
+                Err(too_old) => {
+                    self.over = true;
+                    ticks.push(Tick::Error(Status::too_old_resource_version(self.seen, too_old.oldest)));
+                    return ticks;
+                }
+            };
+            self.seen = tail.upto;
+            let taken = tail.steps.len();
+            ticks.extend(tail.steps.iter().filter_map(|step| self.seen_through_filter(step)));
+            if taken < BATCH || !ticks.is_empty() {
+                return ticks;
+            }
+        }
+    }
+
+    fn seen_through_filter(&self, step: &Step) -> Option<Tick> {
+        if !step.new.key.starts_with(&self.prefix) {
+            return None;
+        }
+        let before = step.old.as_ref().is_some_and(|old| self.filter.matches(old));
+        if step.change == Change::Deleted {
+            return before.then(|| Tick::Object(Change::Deleted, Arc::clone(&step.new)));
+        }
+        match (before, self.filter.matches(&step.new)) {
+            (false, true) => Some(Tick::Object(Change::Added, Arc::clone(&step.new))),
+            (true, true) => Some(Tick::Object(Change::Modified, Arc::clone(&step.new))),
+            (true, false) => Some(Tick::Left(Arc::clone(step.old.as_ref()?), step.revision())),
+            (false, false) => None,
+        }
+    }
+}
+
+/// Half an hour to an hour, so that not all watches end at once.
+fn spread_timeout() -> Duration {
+    let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]);
+    LONGEST + LONGEST * u32::try_from(random).unwrap_or(0) / 256
+}
+
+fn check(options: &WatchOptions) -> Result<(), Status> {
+    let mut errors = Errors::new();
+    let version_match = Path::new("resourceVersionMatch");
+    match (options.send_initial_events, options.version_match) {
+        (Some(_), Some(VersionMatch::NotOlderThan)) | (None, None) => {}
+        (Some(_), Some(VersionMatch::Exact)) => {
+            errors.not_supported(&version_match, "Exact", &["NotOlderThan"]);
+        }
+        (Some(_), None) => {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.forbidden(&version_match, why);
+        }
+        (None, Some(_)) => {
+            errors.forbidden(&version_match, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(invalid_options(&errors)) }
+}

@@ -1,0 +1,258 @@
+//! The present state of every kind in memory, with a tail of its latest changes.
+//!
+//! ```text
+//!   registry ── write ──▶ store ── watch of everything ──▶ feed (one task) ──▶ cache of the kind ──▶ watchers
+//!      ▲                                                                          │
+//!      └───────────────────────── get, list: shared bytes ────────────────────────┘
+//! ```
+//!
+//! One task applies the store's changes in the order of their revisions, so at any moment the caches together show one
+//! revision, [`Caches::applied`]. A read first waits until that is the store's last acknowledged revision, which it
+//! nearly always is already: whoever was told that a write succeeded sees it. A watcher holds no queue: it reads the
+//! shared tail from where it stands and is cut off when it falls out of it, so memory does not depend on how many
+//! watchers there are or how slow they are.
+
+mod feed;
+mod record;
+
+pub(crate) use record::Record;
+
+use crate::registry::resource::{Change, Resource};
+use catamaran_api::Status;
+use catamaran_store::{Revision, Store};
+use parking_lot::RwLock;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// At most this many changes of a kind are kept for watchers.
+const TAIL_CHANGES: usize = 4096;
+/// At most this many bytes of objects are kept by the tail of one kind (the newest change always is).
+const TAIL_BYTES: usize = 8 << 20;
+/// How long a read waits for the caches to catch up with the store before it gives up.
+const FRESH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One change of one object.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) change: Change,
+    /// The object before; `None` if it was created.
+    pub(crate) old: Option<Arc<Record>>,
+    /// The object after; a deleted one as it was, with the revision of its deletion.
+    pub(crate) new: Arc<Record>,
+}
+
+impl Step {
+    pub(crate) fn revision(&self) -> Revision {
+        self.new.revision
+    }
+}
+
+/// Why a watcher cannot go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooOld {
+    /// The oldest revision a watch may start from.
+    pub(crate) oldest: Revision,
+}
+
+/// The changes a watcher has not seen yet.
+pub(crate) struct Tail {
+    pub(crate) steps: Vec<Arc<Step>>,
+    /// Everything up to here was seen once `steps` are dealt with.
+    pub(crate) upto: Revision,
+}
+
+/// A consistent selection of objects.
+pub(crate) struct Selection {
+    pub(crate) records: Vec<Arc<Record>>,
+    pub(crate) revision: Revision,
+    /// More objects follow the last one.
+    pub(crate) more: bool,
+    /// How many objects follow, selected or not.
+    pub(crate) remaining: u64,
+}
+
+/// The state of one kind.
+pub(crate) struct KindCache {
+    pub(crate) resource: Arc<Resource>,
+    state: RwLock<State>,
+    changed: watch::Sender<Revision>,
+    applied: watch::Receiver<Revision>,
+}
+
+struct State {
+    objects: BTreeMap<Arc<str>, Arc<Record>>,
+    /// Revision of the last change.
+    last: Revision,
+    tail: VecDeque<Arc<Step>>,
+    tail_bytes: usize,
+    /// Every change after this revision is in the tail.
+    floor: Revision,
+}
+
+impl State {
+    fn new(objects: BTreeMap<Arc<str>, Arc<Record>>, revision: Revision) -> Self {
+        State { objects, last: revision, tail: VecDeque::new(), tail_bytes: 0, floor: revision }
+    }
+}
+
+impl KindCache {
+    fn new(resource: Arc<Resource>, applied: watch::Receiver<Revision>) -> Self {
+        let state = RwLock::new(State::new(BTreeMap::new(), 0));
+        KindCache { resource, state, changed: watch::Sender::new(0), applied }
+    }
+
+    pub(crate) fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<Record>> {
+        self.state.read().objects.get(self.resource.key(namespace, name).as_str()).cloned()
+    }
+
+    /// Objects below `prefix` that sort after `after`, at most `limit` of those that `wanted` accepts (0: all).
+    pub(crate) fn select(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Selection {
+        let state = self.state.read();
+        let revision = state.last.max(*self.applied.borrow());
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let mut rest = state
+            .objects
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(_, record)| record);
+        let mut records = Vec::new();
+        for record in rest.by_ref() {
+            if wanted(record) {
+                records.push(Arc::clone(record));
+                if records.len() == limit {
+                    break;
+                }
+            }
+        }
+        let remaining = if limit == 0 { 0 } else { rest.count() as u64 };
+        Selection { records, revision, more: remaining > 0, remaining }
+    }
+
+    /// Did nothing below this kind change after `revision`, so that the present state is that of `revision`?
+    pub(crate) fn unchanged_since(&self, revision: Revision) -> bool {
+        self.state.read().last <= revision
+    }
+
+    /// Number of objects.
+    pub(crate) fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    /// The next changes after `seen`, at most `max`.
+    pub(crate) fn tail(&self, seen: Revision, max: usize) -> Result<Tail, TooOld> {
+        let state = self.state.read();
+        if seen < state.floor {
+            return Err(TooOld { oldest: state.floor });
+        }
+        let applied = *self.applied.borrow();
+        let first = state.tail.partition_point(|step| step.revision() <= seen);
+        let steps: Vec<Arc<Step>> = state.tail.range(first..).take(max).cloned().collect();
+        let complete = first + steps.len() == state.tail.len();
+        let upto = match steps.last() {
+            Some(last) if complete => last.revision().max(applied),
+            Some(last) => last.revision(),
+            None => seen.max(applied),
+        };
+        Ok(Tail { steps, upto })
+    }
+
+    /// Wakes up after every change of this kind.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.changed.subscribe()
+    }
+
+    fn apply(&self, step: Step) {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        state.last = step.revision();
+        match step.change {
+            Change::Deleted => drop(state.objects.remove(&step.new.key)),
+            Change::Added | Change::Modified => {
+                state.objects.insert(Arc::clone(&step.new.key), Arc::clone(&step.new));
+            }
+        }
+        state.tail_bytes += step.new.len();
+        state.tail.push_back(Arc::new(step));
+        while state.tail.len() > TAIL_CHANGES || (state.tail_bytes > TAIL_BYTES && state.tail.len() > 1) {
+            let Some(forgotten) = state.tail.pop_front() else { break };
+            state.tail_bytes -= forgotten.new.len();
+            state.floor = forgotten.revision();
+        }
+    }
+
+    fn notify(&self) {
+        let last = self.state.read().last;
+        self.changed.send_replace(last);
+    }
+}
+
+/// The state of all kinds.
+pub(crate) struct Caches {
+    kinds: Vec<Arc<KindCache>>,
+    by_segment: HashMap<String, usize>,
+    applied: watch::Sender<Revision>,
+    store: Arc<dyn Store>,
+}
+
+impl Caches {
+    /// Caches for these resources, empty. [`load`](Self::load) fills them.
+    pub(crate) fn new(store: Arc<dyn Store>, resources: &[Arc<Resource>]) -> Self {
+        let (applied, receiver) = watch::channel(0);
+        let kinds: Vec<Arc<KindCache>> = resources
+            .iter()
+            .map(|resource| Arc::new(KindCache::new(Arc::clone(resource), receiver.clone())))
+            .collect();
+        let by_segment =
+            resources.iter().enumerate().map(|(index, resource)| (resource.segment().to_owned(), index)).collect();
+        Caches { kinds, by_segment, applied, store }
+    }
+
+    /// The cache of a resource that was given to [`new`](Self::new).
+    pub(crate) fn of(&self, resource: &Resource) -> &Arc<KindCache> {
+        &self.kinds[self.by_segment[resource.segment()]]
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<KindCache>] {
+        &self.kinds
+    }
+
+    /// The revision all caches show.
+    pub(crate) fn applied(&self) -> Revision {
+        *self.applied.borrow()
+    }
+
+    /// Waits until every acknowledged write is visible here.
+    pub(crate) async fn fresh(&self) -> Result<(), Status> {
+        self.wait_for(self.store.revision(), FRESH_TIMEOUT).await
+    }
+
+    /// Waits until the caches show `revision`, or answers that it is too large.
+    pub(crate) async fn wait_for(&self, revision: Revision, patience: Duration) -> Result<(), Status> {
+        if self.applied() >= revision {
+            return Ok(());
+        }
+        let mut applied = self.applied.subscribe();
+        let reached = tokio::time::timeout(patience, applied.wait_for(|applied| *applied >= revision)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Status::too_large_resource_version(revision, self.applied())),
+        }
+    }
+
+    /// Which kind a key belongs to.
+    fn index(&self, key: &str) -> Option<usize> {
+        let rest = key.strip_prefix(crate::registry::resource::ROOT)?;
+        let group_end = rest.find('/')?;
+        let end = group_end + 1 + rest[group_end + 1..].find('/')?;
+        self.by_segment.get(&rest[..end]).copied()
+    }
+}

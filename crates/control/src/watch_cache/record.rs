@@ -1,0 +1,112 @@
+//! One version of one object, as it is served.
+
+use crate::registry::facts::Facts;
+use crate::registry::resource::{CLOSING, Change, Resource, split_key};
+use bytes::{BufMut, Bytes, BytesMut};
+use catamaran_store::{Entry, Revision};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The bytes of an object and what selectors ask for. The bytes are those of a line of a watch; the object is a part of
+/// them, so that GET, LIST and WATCH share one allocation.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) key: Arc<str>,
+    pub(crate) revision: Revision,
+    pub(crate) facts: Arc<Facts>,
+    namespaced: bool,
+    change: Change,
+    line: Bytes,
+    json: Range<usize>,
+}
+
+/// A stored value that cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadRecord {
+    #[error("the stored bytes of {key} are not those of its kind")]
+    Head {
+        key: Arc<str>,
+        #[source]
+        source: crate::registry::resource::Malformed,
+    },
+    #[error("the stored bytes of {key} are not JSON")]
+    Json {
+        key: Arc<str>,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Record {
+    /// What a store entry became by its last write.
+    pub(crate) fn of_entry(resource: &Resource, entry: &Entry) -> Result<Record, BadRecord> {
+        let change = if entry.created == entry.modified { Change::Added } else { Change::Modified };
+        Self::new(resource, Arc::clone(&entry.key), &entry.value, entry.modified, change)
+    }
+
+    pub(crate) fn new(
+        resource: &Resource,
+        key: Arc<str>,
+        stored: &[u8],
+        revision: Revision,
+        change: Change,
+    ) -> Result<Record, BadRecord> {
+        let (line, json) = match resource.stamp(stored, revision, change) {
+            Ok(stamped) => stamped,
+            Err(source) => return Err(BadRecord::Head { key, source }),
+        };
+        let facts = match Facts::read(&line[json.clone()], &resource.field_paths) {
+            Ok(facts) => Arc::new(facts),
+            Err(source) => return Err(BadRecord::Json { key, source }),
+        };
+        Ok(Record { key, revision, facts, namespaced: resource.info.namespaced, change, line, json })
+    }
+
+    /// The same object as the victim of a deletion at `revision`.
+    pub(crate) fn deleted(&self, resource: &Resource, stored: &[u8], revision: Revision) -> Result<Record, BadRecord> {
+        let (line, json) = resource
+            .stamp(stored, revision, Change::Deleted)
+            .map_err(|source| BadRecord::Head { key: Arc::clone(&self.key), source })?;
+        Ok(Record {
+            key: Arc::clone(&self.key),
+            revision,
+            facts: Arc::clone(&self.facts),
+            namespaced: self.namespaced,
+            change: Change::Deleted,
+            line,
+            json,
+        })
+    }
+
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        split_key(&self.key, self.namespaced).0
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        split_key(&self.key, self.namespaced).1
+    }
+
+    /// The object, with its version.
+    pub(crate) fn json(&self) -> Bytes {
+        self.line.slice(self.json.clone())
+    }
+
+    /// The line of a watch that tells about this version.
+    pub(crate) fn line(&self, change: Change) -> Bytes {
+        if change == self.change {
+            return self.line.clone();
+        }
+        let opening = change.opening();
+        let json = &self.line[self.json.clone()];
+        let mut line = BytesMut::with_capacity(opening.len() + json.len() + CLOSING.len());
+        line.put_slice(opening);
+        line.put_slice(json);
+        line.put_slice(CLOSING);
+        line.freeze()
+    }
+
+    /// Size of the served bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.line.len()
+    }
+}
