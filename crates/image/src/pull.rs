@@ -77,8 +77,9 @@ impl Store {
             config => config?,
         };
         form::detect(&what, &manifest, &config, &self.inner.options.platform)?;
-        futures::stream::iter(&manifest.layers)
-            .map(|layer| self.fetch(session, layer, &what))
+        // Collected first: a closure inside the stream would keep this future from being `Send` for every lifetime.
+        let fetches: Vec<_> = manifest.layers.iter().map(|layer| self.fetch(session, layer, &what)).collect();
+        futures::stream::iter(fetches)
             .buffer_unordered(self.inner.options.parallel_downloads.max(1))
             .try_collect::<()>()
             .await?;

@@ -1,0 +1,193 @@
+//! Where a worker starts from: a pod never seen, a pod found running, or a pod whose processes are gone.
+//!
+//! | state directory | pod shim | API status        | then                                                       |
+//! |-----------------|----------|-------------------|------------------------------------------------------------|
+//! | there           | alive    | any               | its containers are taken over, pids and all                |
+//! | there           | dead     | any               | what ended is known from exit files; the rest is unknown   |
+//! | none            |          | Succeeded, Failed | nothing is run                                             |
+//! | none            |          | other             | the machine rebooted, or the agent ended the pod: run again |
+
+use crate::backoff::Backoff;
+use crate::layout::{Layout, PodKey};
+use crate::local::{LocalMachine, Sandboxed};
+use crate::record::{self, PodRecord};
+use crate::rotate;
+use crate::unsupported;
+use crate::worker::Start;
+use crate::world::{Attempt, Ended, Hold, RestartPolicy, Sandbox, Slot, World};
+use crate::machine::SandboxUp;
+use catamaran_shim::StateDir;
+use catamaran_shim::client::{Error as ShimError, PodShim};
+use catamaran_shim::spec::ContainerState;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What a state directory turned out to hold.
+pub enum Found {
+    Pod(Box<(PodKey, Start)>),
+    /// Nothing usable: no record, so no container was ever started by this agent.
+    Leftover(PodKey),
+    /// A living shim that does not answer: left alone for now.
+    Unreachable(PodKey),
+}
+
+/// Looks into one state directory.
+pub async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timestamp) -> Found {
+    let uid = dir.path().file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let path = machine.layout().record(&uid);
+    let recorded = tokio::task::spawn_blocking(move || record::read::<PodRecord>(&path)).await.ok().flatten();
+    let keyed = recorded.and_then(|record| Some((PodKey::of(&record.pod)?, record)));
+    let Some((key, record)) = keyed.filter(|(key, _)| key.uid == uid) else {
+        return Found::Leftover(PodKey { namespace: String::new(), name: String::new(), uid });
+    };
+    let (containers, up) = match PodShim::connect(dir.path()).await {
+        Ok((shim, events, containers)) => {
+            machine.adopt(&uid, Sandboxed { shim, ip: record.ip });
+            (containers, Some(SandboxUp { ip: record.ip.into(), events }))
+        }
+        Err(ShimError::Unreachable { source, .. }) => {
+            tracing::warn!(pod = uid, error = %source, "a pod shim does not answer");
+            return Found::Unreachable(key);
+        }
+        Err(_) => {
+            let dir = dir.clone();
+            (tokio::task::spawn_blocking(move || states_on_disk(&dir)).await.unwrap_or_default(), None)
+        }
+    };
+    let pod = Arc::new(record.pod);
+    let mut world = new_world(&pod, now);
+    world.sandbox = Sandbox::Ready;
+    take_over(machine.layout(), &key, &mut world, containers);
+    if up.is_none() {
+        world.lose_sandbox();
+    }
+    let start_time = record.start_time;
+    set_active_deadline(&mut world, &pod, start_time);
+    let last_ip = Some(IpAddr::from(record.ip));
+    Found::Pod(Box::new((key, Start { pod, world, sandbox: up, start_time, last_ip })))
+}
+
+fn states_on_disk(dir: &StateDir) -> Vec<ContainerState> {
+    let ids = dir.containers().unwrap_or_default();
+    let with_exit = |id: String| {
+        let mut state = dir.state(&id).ok().flatten()?;
+        state.exit = state.exit.or_else(|| dir.exit(&id).ok().flatten());
+        Some(state)
+    };
+    ids.into_iter().filter_map(with_exit).collect()
+}
+
+/// Sorts the containers of a sandbox into the pod's slots: the newest attempt is the current one.
+fn take_over(layout: &Layout, key: &PodKey, world: &mut World, mut containers: Vec<ContainerState>) {
+    let number = |state: &ContainerState| {
+        state.config.log_path.as_deref().and_then(crate::layout::attempt_of_log).unwrap_or(0)
+    };
+    containers.sort_by_key(number);
+    for state in containers {
+        let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == state.config.name) else { continue };
+        let image_id = layout.container_record(&key.uid, &state.config.id).unwrap_or_default().image_id;
+        let attempt = Attempt {
+            number: number(&state),
+            id: state.config.id,
+            image_id,
+            started_at: state.started_at,
+            ended: state.exit.map(Ended::from_exit),
+        };
+        slot.crash = Backoff::recovered(attempt.number, attempt.started_at);
+        slot.previous = slot.current.replace(attempt);
+    }
+}
+
+/// Where a worker for a pod without a state directory starts. Blocking: looks for logs of earlier attempts.
+pub fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp) -> Start {
+    let status = pod.status.clone().unwrap_or_default();
+    let mut world = new_world(&pod, now);
+    let start_time = status.start_time.as_ref().map_or(now, |time| time.0);
+    if crate::status::is_terminal(&status) {
+        world.finished = true;
+    } else {
+        let rerun = layout.rerun_marker(&key.uid).exists();
+        let known = status.container_statuses.iter().chain(status.init_container_statuses.iter()).flatten();
+        for status in known {
+            if let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == status.name) {
+                remember(slot, status, world.restart_policy, rerun, now);
+            }
+        }
+        for slot in &mut world.slots {
+            slot.next_attempt = rotate::latest_attempt(layout, key, &slot.name).map_or(0, |attempt| attempt + 1);
+        }
+        hold_unsupported(&mut world, &pod, now);
+        set_active_deadline(&mut world, &pod, start_time);
+    }
+    let last_ip = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
+    Start { pod, world, sandbox: None, start_time, last_ip }
+}
+
+/// What the API server knows of a container whose sandbox is gone.
+fn remember(slot: &mut Slot, status: &ContainerStatus, policy: RestartPolicy, rerun: bool, now: Timestamp) {
+    let Some(id) = status.container_id.as_deref().and_then(|id| id.strip_prefix("catamaran://")) else { return };
+    let state = status.state.clone().unwrap_or_default();
+    let last = status.last_state.as_ref().and_then(|state| state.terminated.clone());
+    let ran_on = state.terminated.is_none();
+    let terminated = state.terminated.or(state.waiting.and(last));
+    let started_at = state.running.and_then(|running| running.started_at).map_or(now, |time| time.0);
+    let ended = match terminated {
+        Some(end) => Ended {
+            code: end.exit_code,
+            signal: end.signal,
+            reason: end.reason.unwrap_or_default(),
+            message: end.message.unwrap_or_default(),
+            started_at: end.started_at.map(|time| time.0),
+            finished_at: end.finished_at.map_or(now, |time| time.0),
+        },
+        None => Ended::unknown(started_at, now),
+    };
+    slot.current = Some(Attempt {
+        id: id.to_owned(),
+        number: u32::try_from(status.restart_count).unwrap_or(0),
+        image_id: status.image_id.clone(),
+        started_at: ended.started_at.unwrap_or(started_at),
+        ended: Some(ended),
+    });
+    slot.stale = true;
+    // Init containers run once per sandbox. Others run again if they had not come to their end.
+    slot.rerun = slot.init || (ran_on && (rerun || policy != RestartPolicy::Never));
+}
+
+fn new_world(pod: &Pod, now: Timestamp) -> World {
+    let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    World {
+        now,
+        restart_policy: RestartPolicy::parse(policy),
+        intent: crate::world::Intent::Run,
+        sandbox: Sandbox::Absent,
+        sandbox_hold: None,
+        slots: crate::containers(pod).map(|(container, init)| Slot::new(&container.name, init)).collect(),
+        reported: false,
+        active_deadline: None,
+        finished: false,
+    }
+}
+
+fn set_active_deadline(world: &mut World, pod: &Pod, start_time: Timestamp) {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+    world.active_deadline = seconds.map(|seconds| start_time + SignedDuration::from_secs(seconds.clamp(0, 1 << 31)));
+}
+
+/// Containers with a field that is not honoured wait, and say which one it is.
+fn hold_unsupported(world: &mut World, pod: &Pod, now: Timestamp) {
+    let of_pod = unsupported::pod(pod);
+    for (slot, (container, init)) in world.slots.iter_mut().zip(crate::containers(pod)) {
+        let path = if init { "spec.initContainers" } else { "spec.containers" };
+        let message = of_pod.clone().or_else(|| unsupported::container(path, container));
+        slot.hold = message.map(|message| Hold {
+            reason: "CreateContainerConfigError".to_owned(),
+            message,
+            since: now,
+            until: None,
+            settled: None,
+        });
+    }
+}

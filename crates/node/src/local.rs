@@ -1,0 +1,292 @@
+//! [`Machine`] on this machine: pod shims, the pod network, the image store, files.
+//!
+//! This file holds what is known per pod and the short operations; making a sandbox and starting a container have their
+//! own files below.
+
+mod container;
+mod sandbox;
+
+use crate::credentials;
+use crate::env::Downward;
+use crate::images::{Images, Ready};
+use crate::layout::{Layout, PodKey};
+use crate::machine::{
+    Failure, Machine, Prepared, Reports, SandboxUp, StartFailure, StartRequest, StartedAttempt,
+};
+use crate::objects::ObjectSource;
+use crate::reports::ApiReports;
+use crate::world::Ended;
+use crate::{WasmCompiler, volume};
+use async_trait::async_trait;
+use catamaran_net::PodNetwork;
+use catamaran_shim::client::{Launcher, PodShim};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+/// Sandboxes and containers being made at once. More would only fight over the kernel's locks.
+const MAX_STARTS: usize = 16;
+/// Kubernetes' bounds for termination messages.
+const TERMINATION_MESSAGE_BYTES: u64 = 4096;
+const TERMINATION_LOG_BYTES: u64 = 2048;
+const TERMINATION_LOG_LINES: usize = 80;
+
+/// A living sandbox.
+#[derive(Clone, Debug)]
+pub struct Sandboxed {
+    pub shim: PodShim,
+    pub ip: Ipv4Addr,
+}
+
+/// What the agent lends to its machine.
+pub struct Parts {
+    pub layout: Layout,
+    pub launcher: Launcher,
+    pub network: Arc<PodNetwork>,
+    pub images: Arc<catamaran_image::Store>,
+    pub compiler: Arc<dyn WasmCompiler>,
+    pub objects: Arc<ObjectSource>,
+    pub reports: Arc<ApiReports>,
+    pub node_name: String,
+    pub node_ip: IpAddr,
+    pub allocatable: BTreeMap<String, Quantity>,
+    pub memory_bytes: u64,
+    pub docker_config: Option<PathBuf>,
+}
+
+pub struct LocalMachine {
+    parts: Parts,
+    images: Images,
+    sandboxes: Mutex<HashMap<String, Sandboxed>>,
+    starts: Semaphore,
+    /// Removal of files in the background; awaited when the agent stops.
+    pub cleaning: TaskTracker,
+}
+
+/// What [`Machine::image`] leaves for [`Machine::start`].
+struct PreparedImage {
+    ready: Ready,
+    /// Module and native code of a wasm container.
+    wasm: Option<(PathBuf, PathBuf)>,
+}
+
+impl LocalMachine {
+    pub fn new(parts: Parts) -> Self {
+        let images = Images::new(parts.images.clone());
+        let starts = Semaphore::new(MAX_STARTS);
+        Self { parts, images, sandboxes: Mutex::default(), starts, cleaning: TaskTracker::new() }
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.parts.layout
+    }
+
+    /// The pod's living sandbox.
+    pub fn sandbox(&self, uid: &str) -> Option<Sandboxed> {
+        self.sandboxes.lock().get(uid).cloned()
+    }
+
+    /// Takes over a sandbox that was found running.
+    pub fn adopt(&self, uid: &str, sandboxed: Sandboxed) {
+        self.sandboxes.lock().insert(uid.to_owned(), sandboxed);
+    }
+
+    /// Every sandbox, for housekeeping.
+    pub fn all_sandboxes(&self) -> Vec<(String, Sandboxed)> {
+        self.sandboxes.lock().iter().map(|(uid, sandboxed)| (uid.clone(), sandboxed.clone())).collect()
+    }
+
+    fn downward<'a>(&'a self, pod: &'a Pod, ip: Option<IpAddr>) -> Downward<'a> {
+        Downward {
+            pod,
+            node_name: &self.parts.node_name,
+            host_ip: self.parts.node_ip,
+            pod_ip: ip,
+            allocatable: &self.parts.allocatable,
+        }
+    }
+
+    async fn credentials(&self, pod: &Pod) -> Vec<catamaran_image::Credential> {
+        let mut found = Vec::new();
+        let names = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        let references = crate::env::References {
+            secrets: names.map(|reference| reference.name.clone()).collect(),
+            ..crate::env::References::default()
+        };
+        if !references.is_empty() {
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            match self.parts.objects.fetch(namespace, &references).await {
+                Ok(objects) => found.extend(objects.secrets.values().flat_map(|secret| credentials::from_secret(secret))),
+                Err(error) => tracing::warn!(error = crate::chain(&error), "cannot read image pull secrets"),
+            }
+        }
+        if let Some(path) = &self.parts.docker_config {
+            match tokio::fs::read(path).await {
+                Ok(bytes) => found.extend(credentials::from_docker_config(&bytes)),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "cannot read the docker configuration"),
+            }
+        }
+        found
+    }
+
+    async fn last_message(&self, pod: &Pod, container: &str, id: &str, attempt: u32, failed: bool) -> Option<String> {
+        let key = PodKey::of(pod)?;
+        let file = self.layout().container_dir(&key.uid, id).join("termination-log");
+        let log = self.layout().log_file(&key, container, attempt);
+        let policy = crate::find_container(pod, container)?.termination_message_policy.clone();
+        let from_logs = failed && policy.as_deref() == Some("FallbackToLogsOnError");
+        let read = move || {
+            let message = read_tail(&file, TERMINATION_MESSAGE_BYTES).unwrap_or_default();
+            if message.is_empty() && from_logs { log_tail(&log) } else { message }
+        };
+        tokio::task::spawn_blocking(read).await.ok().filter(|message| !message.is_empty())
+    }
+}
+
+#[async_trait]
+impl Machine for LocalMachine {
+    async fn create_sandbox(&self, pod: &Arc<Pod>) -> Result<SandboxUp, Failure> {
+        sandbox::create(self, pod).await
+    }
+
+    async fn image(&self, pod: &Arc<Pod>, container: &str) -> Result<Prepared, Failure> {
+        container::image(self, pod, container).await
+    }
+
+    async fn start(
+        &self,
+        pod: &Arc<Pod>,
+        request: &StartRequest,
+        prepared: &Prepared,
+    ) -> Result<StartedAttempt, StartFailure> {
+        container::start(self, pod, request, prepared).await
+    }
+
+    async fn stop(&self, pod: &Arc<Pod>, id: &str) {
+        let Some(uid) = pod.metadata.uid.as_deref() else { return };
+        let signal = self.layout().container_record(uid, id).map_or(libc::SIGTERM, |record| record.stop_signal);
+        if let Some(sandboxed) = self.sandbox(uid) {
+            log_failure("stop", uid, sandboxed.shim.signal(id, signal, false).await);
+        }
+    }
+
+    async fn kill(&self, pod: &PodKey, id: &str) {
+        if let Some(sandboxed) = self.sandbox(&pod.uid) {
+            log_failure("kill", &pod.uid, sandboxed.shim.signal(id, libc::SIGKILL, true).await);
+        }
+    }
+
+    async fn last_words(&self, pod: &Arc<Pod>, container: &str, id: &str, attempt: u32, mut ended: Ended) -> Ended {
+        if let Some(message) = self.last_message(pod, container, id, attempt, ended.code != 0).await {
+            ended.message = message;
+        }
+        ended
+    }
+
+    async fn remove_container(&self, pod: &PodKey, container: &str, id: &str, keep_logs_from: u32) {
+        if let Some(sandboxed) = self.sandbox(&pod.uid) {
+            log_failure("remove", &pod.uid, sandboxed.shim.remove(id).await);
+        }
+        let directory = self.layout().container_dir(&pod.uid, id);
+        let logs = self.layout().logs_dir(pod).join(container);
+        self.cleaning.spawn_blocking(move || {
+            remove_tree(&directory);
+            for entry in std::fs::read_dir(logs).into_iter().flatten().flatten() {
+                if crate::layout::attempt_of_log(&entry.path()).is_some_and(|attempt| attempt < keep_logs_from) {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
+        });
+    }
+
+    async fn remove_sandbox(&self, pod: &PodKey) -> Result<(), String> {
+        sandbox::remove(self, pod).await
+    }
+
+    fn clean(&self, pod: &PodKey, logs: bool) {
+        let directory = self.layout().pod_dir(&pod.uid);
+        let logs = logs.then(|| self.layout().logs_dir(pod));
+        self.cleaning.spawn_blocking(move || {
+            volume::unmount_below(&directory);
+            remove_tree(&directory);
+            if let Some(logs) = logs {
+                remove_tree(&logs);
+            }
+        });
+    }
+
+    async fn mark_rerun(&self, pod: &PodKey) {
+        let marker = self.layout().rerun_marker(&pod.uid);
+        if let Err(error) = tokio::fs::write(&marker, b"").await {
+            tracing::warn!(path = %marker.display(), %error, "cannot note that a pod has to be run again");
+        }
+    }
+
+    async fn refresh_volumes(&self, pod: &Arc<Pod>) {
+        let Some(uid) = pod.metadata.uid.as_deref() else { return };
+        let ip = self.sandbox(uid).map(|sandboxed| IpAddr::from(sandboxed.ip));
+        if let Err(failure) = sandbox::volumes(self, pod, ip).await {
+            let severity = crate::machine::Severity::Warning;
+            self.parts.reports.event(pod, None, severity, &failure.reason, &failure.message);
+        }
+    }
+}
+
+fn log_failure(what: &str, uid: &str, result: Result<(), catamaran_shim::client::Error>) {
+    if let Err(error) = result {
+        tracing::debug!(pod = uid, error = crate::chain(&error), "cannot {what} a container");
+    }
+}
+
+fn remove_tree(path: &Path) {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a directory");
+        }
+        _ => {}
+    }
+}
+
+fn read_tail(path: &Path, limit: u64) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The last lines of a CRI log, without their headers.
+fn log_tail(path: &Path) -> String {
+    let text = read_tail(path, TERMINATION_LOG_BYTES * 2).unwrap_or_default();
+    let lines: Vec<_> = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
+    let first = lines.len().saturating_sub(TERMINATION_LOG_LINES);
+    let mut tail = lines[first..].join("\n");
+    if let Ok(limit) = usize::try_from(TERMINATION_LOG_BYTES) {
+        while tail.len() > limit {
+            tail = tail.split_once('\n').map_or_else(String::new, |(_, rest)| rest.to_owned());
+        }
+    }
+    tail
+}
+
+/// The instant an attempt that never ran began and ended.
+fn failed_start(message: String, exit_code: i32, reason: &str) -> Ended {
+    let now = Timestamp::now();
+    Ended {
+        code: exit_code,
+        signal: None,
+        reason: reason.to_owned(),
+        message,
+        started_at: Some(now),
+        finished_at: now,
+    }
+}

@@ -1,0 +1,214 @@
+//! The agent's server: logs, exec and attach for the API server, by the kubelet's paths.
+//!
+//! TLS with a client certificate of the cluster's authority; whoever has one may do anything here, as with a kubelet
+//! whose authorization mode is AlwaysAllow. Only the API server (and node identities) hold such certificates.
+
+mod attach;
+mod exec;
+mod logs;
+mod streams;
+
+use crate::agent::ServerTls;
+use crate::layout::PodKey;
+use crate::local::{LocalMachine, Sandboxed};
+use crate::pods::Known;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use catamaran_shim::spec::ContainerState;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use k8s_openapi::api::core::v1::Pod;
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// How long a client may take for its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections at once; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 512;
+/// How long open streams may hold up the end.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Why certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    #[error("not PEM: {what}")]
+    Pem {
+        what: &'static str,
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    #[error("the client authority is not usable")]
+    Verifier(#[source] rustls::server::VerifierBuilderError),
+    #[error("certificate and key are not usable")]
+    Certificate(#[source] rustls::Error),
+}
+
+/// Builds the TLS side: own certificate, client certificates required.
+pub(crate) fn tls(pem: &ServerTls) -> Result<TlsAcceptor, TlsError> {
+    let certificates = |text: &str, what: &'static str| -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        parsed.map_err(|source| TlsError::Pem { what, source })
+    };
+    let key = PrivateKeyDer::from_pem_slice(pem.key_pem.as_bytes())
+        .map_err(|source| TlsError::Pem { what: "server key", source })?;
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(&pem.client_ca_pem, "client authority")? {
+        roots.add(authority).map_err(TlsError::Certificate)?;
+    }
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().map_err(TlsError::Verifier)?;
+    let mut config = rustls::ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates(&pem.cert_pem, "server certificate")?, key)
+        .map_err(TlsError::Certificate)?;
+    // Upgrades need HTTP/1.1; nothing here needs HTTP/2.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) machine: Arc<LocalMachine>,
+    pub(crate) known: Known,
+}
+
+/// Serves until shutdown.
+pub(crate) async fn serve(listener: TcpListener, tls: TlsAcceptor, server: Server, shutdown: CancellationToken) {
+    let router = router(server, shutdown.clone());
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            () = shutdown.cancelled() => break,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // Out of descriptors, most likely: let some close.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (tls, router) = (tls.clone(), router.clone());
+        connections.spawn(async move {
+            let stream = match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => return tracing::debug!(%peer, "TLS handshake timed out"),
+            };
+            let service = TowerToHyperService::new(router);
+            let builder = auto::Builder::new(TokioExecutor::new());
+            if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+                tracing::debug!(%peer, error, "a connection ended badly");
+            }
+        });
+    }
+    let drained = tokio::time::timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+fn router(server: Server, shutdown: CancellationToken) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/pods", get(pods))
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::logs))
+        .route("/exec/{namespace}/{pod}/{container}", get(exec::exec).post(exec::exec))
+        .route("/attach/{namespace}/{pod}/{container}", get(attach::attach).post(attach::attach))
+        .layer(axum::Extension(shutdown))
+        .with_state(server)
+}
+
+async fn pods(State(server): State<Server>) -> Response {
+    let items: Vec<Arc<Pod>> = server.known.lock().values().cloned().collect();
+    let items: Vec<&Pod> = items.iter().map(|pod| &**pod).collect();
+    Json(serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})).into_response()
+}
+
+/// An answer that is not a stream: text, as the kubelet's.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    code: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self { code: StatusCode::NOT_FOUND, message: message.into() }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self { code: StatusCode::BAD_REQUEST, message: message.into() }
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self { code: StatusCode::INTERNAL_SERVER_ERROR, message: message.into() }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.code, self.message).into_response()
+    }
+}
+
+/// A container that was asked for.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) key: PodKey,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) container: String,
+}
+
+impl Server {
+    /// Finds a container of a pod on this node.
+    pub(crate) fn target(&self, namespace: &str, name: &str, container: &str) -> Result<Target, Refusal> {
+        let named = |pod: &&Arc<Pod>| {
+            pod.metadata.name.as_deref() == Some(name) && pod.metadata.namespace.as_deref() == Some(namespace)
+        };
+        let pod = self.known.lock().values().find(named).cloned();
+        let pod = pod.ok_or_else(|| Refusal::not_found(format!("pod \"{name}\" not found on this node")))?;
+        if crate::find_container(&pod, container).is_none() {
+            return Err(Refusal::not_found(format!("container \"{container}\" not found in pod \"{name}_{namespace}\"")));
+        }
+        let key = PodKey::of(&pod).ok_or_else(|| Refusal::internal("the pod has no uid"))?;
+        Ok(Target { key, pod, container: container.to_owned() })
+    }
+
+    /// The running attempt of a container, with its pod's sandbox.
+    pub(crate) async fn running(&self, target: &Target) -> Result<(Sandboxed, ContainerState), Refusal> {
+        let missing = || Refusal::not_found(format!("container \"{}\" is not running", target.container));
+        let sandboxed = self.machine.sandbox(&target.key.uid).ok_or_else(missing)?;
+        let states = container_states(&sandboxed, &target.container).await;
+        let running = states.into_iter().rev().find(|state| state.exit.is_none()).ok_or_else(missing)?;
+        Ok((sandboxed, running))
+    }
+}
+
+/// Attempts of a container that the pod shim still has, oldest first.
+async fn container_states(sandboxed: &Sandboxed, container: &str) -> Vec<ContainerState> {
+    let (dir, name) = (sandboxed.shim.state_dir().clone(), container.to_owned());
+    let read = move || {
+        let states = dir.containers().unwrap_or_default().into_iter().filter_map(|id| {
+            let mut state = dir.state(&id).ok().flatten().filter(|state| state.config.name == name)?;
+            state.exit = state.exit.or_else(|| dir.exit(&id).ok().flatten());
+            Some(state)
+        });
+        let mut states: Vec<_> = states.collect();
+        states.sort_by_key(|state| state.started_at);
+        states
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+}

@@ -1,0 +1,667 @@
+//! One task per pod: observe, decide, do the steps, publish.
+//!
+//! ```text
+//!   inbox (pod changed, gone, shutdown) ─┐
+//!   pod shim events ─────────────────────┤                      ┌─▶ operations (JoinSet), each ends as an event
+//!   finished operations ─────────────────┼─▶ world ─▶ decide ───┤
+//!   the clock (wake_at) ─────────────────┘              │       └─▶ status ─▶ publish when settled
+//!                                                       └── wake_at
+//! ```
+//!
+//! Status is written when the pod has come to rest, not at every turn: on the way from bound to Ready there is exactly
+//! one write. A pod that takes long shows its intermediate states after `COALESCE`.
+
+use crate::decide::{Step, decide};
+use crate::layout::PodKey;
+use crate::machine::{
+    Failure, Machine, Prepared, Reported, Reports, Retry, SandboxUp, Severity, StartFailure, StartRequest,
+    StartedAttempt,
+};
+use crate::status::{self, Facts, crash_message};
+use crate::world::{Attempt, Ended, Hold, Intent, Sandbox, Stage, StopReason, World};
+use catamaran_shim::client::{Event as ShimEvent, Events};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// How long a pod in motion may change before its status is written all the same.
+const COALESCE: SignedDuration = SignedDuration::from_secs(1);
+/// Pause before a report the API server did not take is sent again.
+const REPORT_RETRY: SignedDuration = SignedDuration::from_secs(2);
+/// Pause before a container is tried again whose configuration could not be resolved.
+const CONFIG_RETRY: SignedDuration = SignedDuration::from_secs(10);
+/// Grace of a pod whose object is gone already (`kubectl delete --force`).
+const ORPHAN_GRACE: SignedDuration = SignedDuration::from_secs(2);
+/// Longest pause between attempts to make a sandbox.
+const SANDBOX_RETRY_MAX_SECS: i64 = 120;
+
+/// What others tell a worker.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// The object, as of now.
+    Pod(Arc<Pod>),
+    /// The object was deleted.
+    Gone,
+    /// Stop the pod within `max_grace`, leave the object alone, and run it again next time.
+    Shutdown { max_grace: Duration },
+    /// An object the pod refers to changed.
+    ObjectsChanged,
+}
+
+/// The clock workers read; tests bring their own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+enum Done {
+    Sandbox(Result<SandboxUp, Failure>),
+    Image(usize, Result<Prepared, Failure>),
+    Started(usize, StartRequest, Result<StartedAttempt, StartFailure>),
+    Ended(usize, String, Ended),
+    SandboxRemoved(Result<(), String>),
+    Published(Box<PodStatus>, Reported),
+    Deleted(Reported),
+    /// Signals, clean-ups: nothing to note.
+    Nothing,
+}
+
+/// What a worker starts from: a new pod, or one found running.
+pub struct Start {
+    pub pod: Arc<Pod>,
+    pub world: World,
+    pub sandbox: Option<SandboxUp>,
+    pub start_time: Timestamp,
+    /// The address a sandbox had that is not there any more.
+    pub last_ip: Option<IpAddr>,
+}
+
+pub struct Worker<M, R> {
+    machine: Arc<M>,
+    reports: Arc<R>,
+    clock: Clock,
+    node_ip: IpAddr,
+    key: PodKey,
+    pod: Arc<Pod>,
+    world: World,
+    start_time: Timestamp,
+    ip: Option<IpAddr>,
+    shim_events: Option<Events>,
+    prepared: HashMap<usize, Prepared>,
+    /// Ends that were seen before the start that belongs to them.
+    early_ends: HashMap<String, Ended>,
+    operations: JoinSet<Done>,
+    sandbox_failures: u32,
+    /// The status last computed, the one the API server has, and what keeps the first from becoming the second.
+    status: PodStatus,
+    acknowledged: Option<PodStatus>,
+    publishing: bool,
+    dirty_since: Option<Timestamp>,
+    retry_report_at: Option<Timestamp>,
+    deleting: bool,
+}
+
+impl<M: Machine, R: Reports> Worker<M, R> {
+    pub fn new(key: PodKey, start: Start, machine: Arc<M>, reports: Arc<R>, clock: Clock, node_ip: IpAddr) -> Self {
+        let acknowledged = start.pod.status.clone();
+        let mut worker = Self {
+            machine,
+            reports,
+            clock,
+            node_ip,
+            key,
+            status: acknowledged.clone().unwrap_or_default(),
+            acknowledged,
+            pod: start.pod,
+            world: start.world,
+            start_time: start.start_time,
+            ip: start.last_ip,
+            shim_events: None,
+            prepared: HashMap::new(),
+            early_ends: HashMap::new(),
+            operations: JoinSet::new(),
+            sandbox_failures: 0,
+            publishing: false,
+            dirty_since: None,
+            retry_report_at: None,
+            deleting: false,
+        };
+        if let Some(up) = start.sandbox {
+            worker.sandbox_up(up);
+        }
+        worker
+    }
+
+    /// Runs until nothing of the pod is left on this node and in the API. Cancel-safe: dropping the future leaves the
+    /// containers running.
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        loop {
+            self.observe();
+            let plan = decide(&self.world);
+            for step in plan.steps {
+                if self.execute(step) {
+                    return;
+                }
+            }
+            let wake_at = [plan.wake_at, self.publish(), self.retry_report_at].into_iter().flatten().min();
+            let sleep = wake_at.map(|at| at.duration_since((self.clock)()).unsigned_abs().max(Duration::from_millis(1)));
+            let sleep = if wake_at.is_some_and(|at| at <= (self.clock)()) { Some(Duration::from_millis(1)) } else { sleep };
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.hear(message),
+                    None => return,
+                },
+                Some(event) = next_event(&mut self.shim_events) => self.shim_event(event),
+                Some(done) = self.operations.join_next() => match done {
+                    Ok(done) => {
+                        if self.done(done) {
+                            return;
+                        }
+                    }
+                    Err(error) => tracing::error!(pod = self.key.uid, %error, "an operation of the pod's worker failed"),
+                },
+                () = sleep_or_forever(sleep) => {}
+            }
+        }
+    }
+
+    fn observe(&mut self) {
+        self.world.now = (self.clock)();
+        self.observe_intent();
+        if !self.world.finished {
+            self.compute_status();
+        }
+        self.world.reported = self.world.finished || self.acknowledged.as_ref() == Some(&self.status);
+    }
+
+    fn observe_intent(&mut self) {
+        let now = self.world.now;
+        let meta = &self.pod.metadata;
+        let stopped = match self.world.intent {
+            Intent::Stop { why, .. } => Some(why),
+            Intent::Run => None,
+        };
+        if meta.deletion_timestamp.is_some() && matches!(stopped, None | Some(StopReason::DeadlineExceeded)) {
+            let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or(30).max(0));
+            self.stop_by(now + grace, StopReason::Deleted);
+        } else if stopped.is_none() && self.world.active_deadline.is_some_and(|deadline| now >= deadline) {
+            let over = self.world.outcome() != crate::world::Outcome::Open || self.world.finished;
+            if !over {
+                let message = "Pod was active on the node longer than the specified deadline";
+                self.event(None, Severity::Normal, "DeadlineExceeded", message);
+                self.stop_by(now + self.grace(), StopReason::DeadlineExceeded);
+            }
+            self.world.active_deadline = None;
+        }
+    }
+
+    fn grace(&self) -> SignedDuration {
+        let seconds = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+        SignedDuration::from_secs(seconds.clamp(0, 1 << 31))
+    }
+
+    fn stop_by(&mut self, deadline: Timestamp, why: StopReason) {
+        let deadline = match self.world.intent {
+            Intent::Stop { deadline: earlier, .. } => earlier.min(deadline),
+            Intent::Run => deadline,
+        };
+        self.world.intent = Intent::Stop { deadline, why };
+    }
+
+    fn hear(&mut self, message: Message) {
+        let now = (self.clock)();
+        match message {
+            Message::Pod(pod) => self.pod_changed(pod),
+            Message::Gone => self.stop_by(now + ORPHAN_GRACE, StopReason::Orphaned),
+            Message::Shutdown { max_grace } => {
+                let max = SignedDuration::try_from(max_grace).unwrap_or(SignedDuration::MAX);
+                let grace = self.grace().min(max);
+                let why = match self.world.intent {
+                    Intent::Stop { why: why @ (StopReason::Deleted | StopReason::Orphaned), .. } => why,
+                    _ => StopReason::Shutdown,
+                };
+                // A pod being deleted keeps its reason; if the API is gone before its report, the next start ends it.
+                let why = if why == StopReason::Deleted { StopReason::Shutdown } else { why };
+                self.stop_by(now + grace, why);
+            }
+            Message::ObjectsChanged => {
+                for slot in &mut self.world.slots {
+                    if let Some(hold) = slot.hold.as_mut().filter(|hold| hold.reason == "CreateContainerConfigError") {
+                        hold.until = hold.until.map(|until| until.min(now));
+                    }
+                }
+                if let Some(hold) = &mut self.world.sandbox_hold {
+                    hold.until = Some(now);
+                }
+                if self.world.sandbox == Sandbox::Ready {
+                    let (machine, pod) = (self.machine.clone(), self.pod.clone());
+                    self.spawn(async move {
+                        machine.refresh_volumes(&pod).await;
+                        Done::Nothing
+                    });
+                }
+            }
+        }
+    }
+
+    fn pod_changed(&mut self, pod: Arc<Pod>) {
+        if let Some(acknowledged) = &mut self.acknowledged {
+            status::adopt_foreign_conditions(acknowledged, &pod);
+        }
+        let images = |pod: &Pod| -> Vec<Option<String>> {
+            crate::containers(pod).map(|(container, _)| container.image.clone()).collect()
+        };
+        // A new image restarts the container: the one change of a running pod's spec that Kubernetes allows and acts on.
+        let (before, after) = (images(&self.pod), images(&pod));
+        self.pod = pod;
+        for (index, slot) in self.world.slots.iter_mut().enumerate() {
+            if before.get(index) != after.get(index) {
+                slot.hold = None;
+                slot.image = Stage::Absent;
+                if slot.running() && !slot.init && slot.stopping.is_none() {
+                    let deadline = self.world.now + SignedDuration::from_secs(30);
+                    slot.rerun = true;
+                    self.replace_later(index, deadline);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn replace_later(&mut self, index: usize, deadline: Timestamp) {
+        let name = self.world.slots[index].name.clone();
+        let message = format!("Container {name} definition changed, will be restarted");
+        self.event(Some(&name), Severity::Normal, "Killing", &message);
+        self.execute(Step::Stop(index, deadline));
+    }
+
+    fn shim_event(&mut self, event: ShimEvent) {
+        match event {
+            ShimEvent::Exited { id, exit } => {
+                let ended = Ended::from_exit(exit);
+                let slot = self.world.slots.iter().position(|slot| {
+                    slot.current.as_ref().is_some_and(|attempt| attempt.id == id && attempt.ended.is_none())
+                });
+                match slot {
+                    Some(index) => self.complete_end(index, id, ended),
+                    None => {
+                        self.early_ends.insert(id, ended);
+                    }
+                }
+            }
+            // Execs are their sessions' business.
+            ShimEvent::ExecExited { .. } => {}
+            ShimEvent::Gone => self.sandbox_lost(),
+        }
+    }
+
+    fn sandbox_lost(&mut self) {
+        self.shim_events = None;
+        if self.world.sandbox == Sandbox::Ready {
+            tracing::warn!(pod = self.key.uid, "the pod shim is gone");
+            self.event(None, Severity::Normal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+            self.world.lose_sandbox();
+        }
+    }
+
+    /// Adds the container's last words to its end, off this task.
+    fn complete_end(&mut self, index: usize, id: String, ended: Ended) {
+        let (machine, pod) = (self.machine.clone(), self.pod.clone());
+        let slot = &self.world.slots[index];
+        let (container, number) = (slot.name.clone(), slot.current.as_ref().map_or(0, |attempt| attempt.number));
+        self.spawn(async move {
+            let ended = machine.last_words(&pod, &container, &id, number, ended).await;
+            Done::Ended(index, id, ended)
+        });
+    }
+
+    /// Does one step. True when the worker's life is over.
+    fn execute(&mut self, step: Step) -> bool {
+        let (machine, pod, key) = (self.machine.clone(), self.pod.clone(), self.key.clone());
+        match step {
+            Step::CreateSandbox => {
+                self.world.sandbox = Sandbox::Creating;
+                self.spawn(async move { Done::Sandbox(machine.create_sandbox(&pod).await) });
+            }
+            Step::Image(index) => {
+                self.world.slots[index].image = Stage::Working;
+                let name = self.world.slots[index].name.clone();
+                self.spawn(async move { Done::Image(index, machine.image(&pod, &name).await) });
+            }
+            Step::Start(index) => self.start(index),
+            Step::Stop(index, deadline) => {
+                let slot = &mut self.world.slots[index];
+                slot.stopping = Some(crate::world::Stopping { deadline, killed: false });
+                let Some(id) = slot.current.as_ref().map(|attempt| attempt.id.clone()) else { return false };
+                let name = slot.name.clone();
+                self.event(Some(&name), Severity::Normal, "Killing", &format!("Stopping container {name}"));
+                self.spawn(async move {
+                    machine.stop(&pod, &id).await;
+                    Done::Nothing
+                });
+            }
+            Step::Kill(index) => {
+                let slot = &mut self.world.slots[index];
+                if let Some(stopping) = &mut slot.stopping {
+                    stopping.killed = true;
+                }
+                let Some(id) = slot.current.as_ref().map(|attempt| attempt.id.clone()) else { return false };
+                self.spawn(async move {
+                    machine.kill(&key, &id).await;
+                    Done::Nothing
+                });
+            }
+            Step::RemoveSandbox => {
+                self.world.sandbox = Sandbox::Removing;
+                self.shim_events = None;
+                self.spawn(async move {
+                    let result = machine.remove_sandbox(&key).await;
+                    if result.is_err() {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    Done::SandboxRemoved(result)
+                });
+            }
+            Step::Finish(why) => return self.finish(why),
+        }
+        false
+    }
+
+    fn finish(&mut self, why: StopReason) -> bool {
+        match why {
+            StopReason::Orphaned => {
+                self.machine.clean(&self.key, true);
+                true
+            }
+            StopReason::Shutdown => true,
+            StopReason::Deleted => {
+                let waits = self.retry_report_at.is_some_and(|at| at > self.world.now);
+                if !self.deleting && !waits {
+                    self.deleting = true;
+                    let (reports, key) = (self.reports.clone(), self.key.clone());
+                    self.spawn(async move { Done::Deleted(reports.delete(&key).await) });
+                }
+                false
+            }
+            StopReason::DeadlineExceeded => false,
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        let Some(prepared) = self.prepared.get(&index).cloned() else {
+            self.world.slots[index].image = Stage::Absent;
+            return;
+        };
+        let Some(ip) = self.ip else { return };
+        let slot = &mut self.world.slots[index];
+        slot.starting = true;
+        let request = StartRequest {
+            container: slot.name.clone(),
+            id: format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()),
+            attempt: slot.next_number(),
+            ip,
+        };
+        let (machine, pod) = (self.machine.clone(), self.pod.clone());
+        self.spawn(async move {
+            let result = machine.start(&pod, &request, &prepared).await;
+            Done::Started(index, request, result)
+        });
+    }
+
+    /// Takes in the result of an operation. True when the worker's life is over.
+    fn done(&mut self, done: Done) -> bool {
+        self.world.now = (self.clock)();
+        match done {
+            Done::Sandbox(Ok(up)) => self.sandbox_up(up),
+            Done::Sandbox(Err(failure)) => self.sandbox_failed(failure),
+            Done::Image(index, Ok(prepared)) => {
+                self.prepared.insert(index, prepared);
+                let slot = &mut self.world.slots[index];
+                slot.image = Stage::Ready;
+                slot.hold = None;
+                slot.pull = crate::backoff::Backoff::default();
+            }
+            Done::Image(index, Err(failure)) => self.hold(index, failure),
+            Done::Started(index, request, result) => self.started(index, &request, result),
+            Done::Ended(index, id, ended) => self.ended(index, &id, ended),
+            Done::SandboxRemoved(Ok(())) => {
+                self.world.sandbox = Sandbox::Absent;
+                let over = self.world.intent == Intent::Run && self.world.outcome() != crate::world::Outcome::Open;
+                if over || matches!(self.world.intent, Intent::Stop { why: StopReason::DeadlineExceeded, .. }) {
+                    self.machine.clean(&self.key, false);
+                }
+            }
+            Done::SandboxRemoved(Err(message)) => {
+                tracing::warn!(pod = self.key.uid, message, "the pod's sandbox could not be removed; trying again");
+                self.world.sandbox = Sandbox::Lost;
+            }
+            Done::Published(status, reported) => self.published(*status, reported),
+            Done::Deleted(Reported::Failed) => {
+                self.deleting = false;
+                self.retry_report_at = Some(self.world.now + REPORT_RETRY);
+            }
+            Done::Deleted(Reported::Done | Reported::Gone) => {
+                self.machine.clean(&self.key, true);
+                return true;
+            }
+            Done::Nothing => {}
+        }
+        false
+    }
+
+    fn sandbox_up(&mut self, up: SandboxUp) {
+        self.world.sandbox = Sandbox::Ready;
+        self.world.sandbox_hold = None;
+        self.sandbox_failures = 0;
+        self.ip = Some(up.ip);
+        self.shim_events = Some(up.events);
+    }
+
+    fn sandbox_failed(&mut self, failure: Failure) {
+        self.event(None, Severity::Warning, &failure.reason, &failure.message);
+        self.world.sandbox = Sandbox::Absent;
+        let delay = (1_i64 << self.sandbox_failures.min(7)).min(SANDBOX_RETRY_MAX_SECS);
+        self.sandbox_failures += 1;
+        let until = (failure.retry != Retry::Never).then(|| self.world.now + SignedDuration::from_secs(delay));
+        let (reason, message) = (failure.reason, failure.message);
+        self.world.sandbox_hold = Some(Hold { reason, message, since: self.world.now, until, settled: None });
+    }
+
+    fn hold(&mut self, index: usize, failure: Failure) {
+        let now = self.world.now;
+        let Failure { reason, message, retry } = failure;
+        let image = crate::containers(&self.pod).nth(index).and_then(|(c, _)| c.image.clone()).unwrap_or_default();
+        let slot = &mut self.world.slots[index];
+        slot.image = Stage::Absent;
+        slot.starting = false;
+        let (until, settled) = match retry {
+            Retry::Never => (None, None),
+            Retry::Soon => (Some(now + CONFIG_RETRY), None),
+            Retry::PullBackoff => {
+                slot.pull = slot.pull.raised(now, now);
+                let text = format!("Back-off pulling image \"{image}\": {reason}: {message}");
+                (Some(slot.pull.ready_at(now)), Some(("ImagePullBackOff".to_owned(), text)))
+            }
+        };
+        let name = slot.name.clone();
+        slot.hold = Some(Hold { reason: reason.clone(), message: message.clone(), since: now, until, settled });
+        if retry == Retry::PullBackoff {
+            self.event(Some(&name), Severity::Warning, "Failed", &format!("Failed to pull image \"{image}\": {message}"));
+            self.event(Some(&name), Severity::Normal, "BackOff", &format!("Back-off pulling image \"{image}\""));
+            self.event(Some(&name), Severity::Warning, "Failed", &format!("Error: {reason}"));
+        } else {
+            let severity_reason = if reason == "InvalidImageName" { "InspectFailed" } else { "Failed" };
+            self.event(Some(&name), Severity::Warning, severity_reason, &format!("Error: {message}"));
+        }
+    }
+
+    fn started(&mut self, index: usize, request: &StartRequest, result: Result<StartedAttempt, StartFailure>) {
+        let now = self.world.now;
+        self.prepared.remove(&index);
+        let name = request.container.clone();
+        let slot = &mut self.world.slots[index];
+        slot.starting = false;
+        slot.image = Stage::Absent;
+        slot.stopping = None;
+        let mut attempt = Attempt {
+            id: request.id.clone(),
+            number: request.attempt,
+            image_id: String::new(),
+            started_at: now,
+            ended: None,
+        };
+        match result {
+            Err(StartFailure::Waiting(failure)) => return self.hold(index, failure),
+            Err(StartFailure::Ended(ended)) => {
+                let message = format!("Error: {}", ended.message);
+                attempt.ended = Some(ended);
+                self.event(Some(&name), Severity::Warning, "Failed", &message);
+            }
+            Ok(started) => {
+                attempt.image_id = started.image_id;
+                attempt.started_at = started.started_at;
+                attempt.ended = started.ended;
+                self.event(Some(&name), Severity::Normal, "Created", &format!("Created container: {name}"));
+                self.event(Some(&name), Severity::Normal, "Started", &format!("Started container {name}"));
+            }
+        }
+        let slot = &mut self.world.slots[index];
+        slot.hold = None;
+        if let Some(ended) = slot.current.as_ref().filter(|_| !slot.stale).and_then(|before| before.ended.as_ref()) {
+            slot.crash = slot.crash.raised(ended.finished_at, now);
+        }
+        slot.stale = false;
+        slot.rerun = false;
+        let forgotten = slot.previous.take();
+        slot.previous = slot.current.take();
+        slot.current = Some(attempt);
+        if let Some(old) = forgotten {
+            let keep = slot.previous.as_ref().map_or(0, |previous| previous.number);
+            let (machine, key, name) = (self.machine.clone(), self.key.clone(), name);
+            self.spawn(async move {
+                machine.remove_container(&key, &name, &old.id, keep).await;
+                Done::Nothing
+            });
+        }
+        if let Some(ended) = self.early_ends.remove(&request.id) {
+            self.complete_end(index, request.id.clone(), ended);
+        } else {
+            self.tell_back_off(index);
+        }
+    }
+
+    fn ended(&mut self, index: usize, id: &str, ended: Ended) {
+        let slot = &mut self.world.slots[index];
+        if let Some(attempt) = slot.current.as_mut().filter(|attempt| attempt.id == id) {
+            attempt.ended.get_or_insert(ended);
+            slot.stopping = None;
+            self.tell_back_off(index);
+        }
+    }
+
+    /// The event that goes with `CrashLoopBackOff`.
+    fn tell_back_off(&self, index: usize) {
+        let slot = &self.world.slots[index];
+        let Some(ended) = slot.ended() else { return };
+        let restarts = match slot.init {
+            true => ended.code != 0 && self.world.restart_policy != crate::world::RestartPolicy::Never,
+            false => self.world.restart_policy.restarts(ended.code),
+        };
+        let waits = slot.crash.ready_at(ended.finished_at) > self.world.now;
+        if restarts && waits && self.world.intent == Intent::Run {
+            let message =
+                format!("Back-off restarting failed container {} in pod {}", slot.name, crate::pod_ref(&self.pod));
+            self.event(Some(&slot.name), Severity::Warning, "BackOff", &message);
+            tracing::debug!(
+                pod = self.key.uid,
+                "{}",
+                crash_message(&self.pod, &slot.name, slot.crash.delay_after(ended.finished_at))
+            );
+        }
+    }
+
+    fn compute_status(&mut self) {
+        let facts = Facts {
+            pod: &self.pod,
+            world: &self.world,
+            before: Some(&self.status).filter(|status| status.conditions.is_some()),
+            node_ip: self.node_ip,
+            pod_ip: self.ip,
+            start_time: self.start_time,
+        };
+        self.status = status::status(&facts);
+    }
+
+    /// Sends the status if it is new and the pod is at rest (or has been in motion for long). Returns when to look again.
+    fn publish(&mut self) -> Option<Timestamp> {
+        let now = self.world.now;
+        if self.world.finished || matches!(self.world.intent, Intent::Stop { why: StopReason::Shutdown | StopReason::Orphaned, .. }) {
+            return None;
+        }
+        self.compute_status();
+        if self.acknowledged.as_ref() == Some(&self.status) {
+            self.dirty_since = None;
+            return None;
+        }
+        let since = *self.dirty_since.get_or_insert(now);
+        if self.publishing {
+            return None;
+        }
+        if let Some(at) = self.retry_report_at.filter(|at| *at > now) {
+            return Some(at);
+        }
+        if self.in_motion() && now < since + COALESCE {
+            return Some(since + COALESCE);
+        }
+        self.publishing = true;
+        self.dirty_since = None;
+        self.retry_report_at = None;
+        let (reports, key, status) = (self.reports.clone(), self.key.clone(), Box::new(self.status.clone()));
+        self.spawn(async move {
+            let reported = reports.status(&key, &status).await;
+            Done::Published(status, reported)
+        });
+        None
+    }
+
+    /// Something is under way that is expected to change the status again at once.
+    fn in_motion(&self) -> bool {
+        self.world.sandbox == Sandbox::Creating
+            || self.world.slots.iter().any(|slot| slot.starting || (slot.image == Stage::Working && slot.hold.is_none()))
+    }
+
+    fn published(&mut self, status: PodStatus, reported: Reported) {
+        self.publishing = false;
+        match reported {
+            Reported::Done => self.acknowledged = Some(status),
+            // The watch will say so too; until then nobody wants this status.
+            Reported::Gone => self.acknowledged = Some(self.status.clone()),
+            Reported::Failed => self.retry_report_at = Some(self.world.now + REPORT_RETRY),
+        }
+    }
+
+    fn event(&self, container: Option<&str>, severity: Severity, reason: &str, message: &str) {
+        self.reports.event(&self.pod, container, severity, reason, message);
+    }
+
+    fn spawn(&mut self, operation: impl Future<Output = Done> + Send + 'static) {
+        self.operations.spawn(operation);
+    }
+}
+
+async fn next_event(events: &mut Option<Events>) -> Option<ShimEvent> {
+    match events {
+        // A closed channel means the connection to the shim ended: it is gone.
+        Some(receiver) => Some(receiver.recv().await.unwrap_or(ShimEvent::Gone)),
+        None => None,
+    }
+}
+
+async fn sleep_or_forever(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
