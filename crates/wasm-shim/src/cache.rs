@@ -174,9 +174,11 @@ impl NativeCache {
         let Some((program, arguments)) = self.inner.compile_command.split_first() else {
             return Err(CacheError::Engine("no compiler is configured".to_owned()));
         };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(compile::THREADS_MAX);
         let mut compiler = tokio::process::Command::new(program)
             .args(arguments)
             .env_clear()
+            .env("RAYON_NUM_THREADS", threads.to_string())
             .stdin(Stdio::from(input))
             .stdout(Stdio::from(native))
             .stderr(Stdio::piped())

@@ -249,7 +249,7 @@ fn missing_import(name: &str, error: &wasmtime::Error) -> StartError {
     };
     match import {
         Some(import) => {
-            let why = error.chain().skip(1).map(|cause| cause.to_string()).last();
+            let why = error.chain().skip(1).map(ToString::to_string).last();
             let why = why.map(|why| format!(" ({})", why.replace('\n', " "))).unwrap_or_default();
             StartError {
                 reason: "RunContainerError".to_owned(),

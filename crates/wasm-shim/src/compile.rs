@@ -21,17 +21,38 @@ use wasmtime::Engine;
 /// Largest wasm file that is compiled, bytes. The JavaScript components of today are about 13 MB.
 pub(crate) const MODULE_MAX_BYTES: u64 = 512 << 20;
 
-/// Memory the compiler may use, bytes.
-const MEMORY_MAX_BYTES: u64 = 4 << 30;
+/// What one compilation may use. Arguments of the compile command override it: `memory-bytes=N cpu-secs=N output-bytes=N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    /// Private memory, bytes.
+    memory_bytes: u64,
+    /// CPU time of all threads, seconds. 13 MB of JavaScript engine take seven.
+    cpu_secs: u64,
+    /// Native code, bytes.
+    output_bytes: u64,
+}
 
-/// Native code it may write, bytes.
-const OUTPUT_MAX_BYTES: u64 = 2 << 30;
+impl Limits {
+    const USUAL: Limits = Limits { memory_bytes: 4 << 30, cpu_secs: 300, output_bytes: 2 << 30 };
 
-/// CPU time it may use, seconds, over all its threads. 13 MB of JavaScript engine take seven.
-const CPU_MAX_SECS: u64 = 300;
+    fn overridden(mut self, arguments: impl Iterator<Item = String>) -> Limits {
+        for argument in arguments {
+            let Some((name, value)) = argument.split_once('=') else { continue };
+            let Ok(value) = value.parse() else { continue };
+            match name {
+                "memory-bytes" => self.memory_bytes = value,
+                "cpu-secs" => self.cpu_secs = value,
+                "output-bytes" => self.output_bytes = value,
+                _ => {}
+            }
+        }
+        self
+    }
+}
 
-/// Threads it may use: enough that a large file does not keep a pod waiting, few enough to leave the node to its pods.
-const THREADS_MAX: usize = 4;
+/// Threads a compilation may use: enough that a large file does not keep a pod waiting, few enough to leave the node to
+/// its pods.
+pub(crate) const THREADS_MAX: usize = 4;
 
 const NOBODY: u32 = 65_534;
 
@@ -53,7 +74,8 @@ pub fn compile_main() -> ExitCode {
     match streams() {
         Ok([module, native, answer]) => {
             let engine = |shape| engine_for(shape).map_err(|error| format!("{error:#}"));
-            ExitCode::from(compile_confined(module, native, answer, engine))
+            let limits = Limits::USUAL.overridden(std::env::args());
+            ExitCode::from(compile_confined(module, native, answer, limits, engine))
         }
         Err(_) => ExitCode::FAILURE,
     }
@@ -61,16 +83,17 @@ pub fn compile_main() -> ExitCode {
 
 /// As [`compile_main`], for a process that was forked with the engines ready. Returns the exit code.
 pub(crate) fn compile_in_child(engines: &Engines, module: File, native: File, answer: File) -> u8 {
-    compile_confined(module, native, answer, |shape| Ok(engines.of(shape).clone()))
+    compile_confined(module, native, answer, Limits::USUAL, |shape| Ok(engines.of(shape).clone()))
 }
 
 fn compile_confined(
     module: File,
     native: File,
     mut answer: File,
+    limits: Limits,
     engine: impl FnOnce(Shape) -> Result<Engine, String>,
 ) -> u8 {
-    let outcome = match confine().and_then(|()| compile(module, native, engine)) {
+    let outcome = match confine(limits).and_then(|()| compile(module, native, engine)) {
         Ok(inspected) => Outcome::Compiled(inspected),
         Err(message) => Outcome::Refused(message.replace('\n', " ")),
     };
@@ -81,17 +104,14 @@ fn compile_confined(
 }
 
 /// Gives up everything but memory, threads and open descriptors.
-fn confine() -> Result<(), String> {
-    // Read once by the thread pool of the compiler, which would count the CPUs through files it may not open.
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-    crate::sys::set_variable(c"RAYON_NUM_THREADS", &threads.to_string());
+fn confine(limits: Limits) -> Result<(), String> {
     let limit = |resource, value| {
         let wanted = Rlimit { current: Some(value), maximum: Some(value) };
         rustix::process::setrlimit(resource, wanted).map_err(|error| format!("cannot limit the compiler: {error}"))
     };
-    limit(Resource::Data, MEMORY_MAX_BYTES)?;
-    limit(Resource::Cpu, CPU_MAX_SECS)?;
-    limit(Resource::Fsize, OUTPUT_MAX_BYTES)?;
+    limit(Resource::Data, limits.memory_bytes)?;
+    limit(Resource::Cpu, limits.cpu_secs)?;
+    limit(Resource::Fsize, limits.output_bytes)?;
     limit(Resource::Core, 0)?;
     let confined = || -> io::Result<()> {
         if rustix::process::geteuid().is_root() {
@@ -137,12 +157,23 @@ fn read(module: File) -> Result<Vec<u8>, String> {
 /// What a compiler that ended without an answer died of, for a user.
 pub(crate) fn cause_of_death(signal: Option<i32>) -> String {
     match signal {
-        Some(libc::SIGXCPU | libc::SIGKILL) => format!("compiling it took more than {CPU_MAX_SECS} s of CPU time"),
-        Some(libc::SIGXFSZ) => format!("its native code is larger than {} MiB", OUTPUT_MAX_BYTES >> 20),
-        Some(libc::SIGABRT | libc::SIGSEGV) | None => {
-            format!("the compiler failed, or needed more than {} MiB of memory", MEMORY_MAX_BYTES >> 20)
-        }
+        Some(libc::SIGXCPU | libc::SIGKILL) => "compiling it takes more CPU time than the node allows".to_owned(),
+        Some(libc::SIGXFSZ) => "its native code is larger than the node allows".to_owned(),
+        Some(libc::SIGABRT) => "compiling it takes more memory than the node allows".to_owned(),
         Some(libc::SIGSYS) => "the compiler made a system call it has no use for, and was stopped".to_owned(),
         Some(other) => format!("the compiler was ended by signal {other}"),
+        None => "the compiler failed without a reason".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_come_from_the_command_line() {
+        let arguments = ["cata", "__wasm-compile", "cpu-secs=2", "memory-bytes=x", "other=1"];
+        let limits = Limits::USUAL.overridden(arguments.into_iter().map(str::to_owned));
+        assert_eq!(limits, Limits { cpu_secs: 2, ..Limits::USUAL });
     }
 }

@@ -39,7 +39,8 @@ pub(crate) struct Engines {
 
 impl Engines {
     pub(crate) fn new() -> wasmtime::Result<Engines> {
-        let (command, http) = (command_engine()?, http_engine()?);
+        // What `exec` compiles is small, and its process has better things to do than to start threads.
+        let (command, http) = (command_engine(Threads::One)?, http_engine(Threads::One)?);
         Ok(Engines {
             core_linker: core_linker(&command)?,
             command_linker: component_linker(&command)?,
@@ -57,11 +58,11 @@ impl Engines {
     }
 }
 
-/// The engine that compiles files of this shape.
+/// The engine that compiles files of this shape, on many threads.
 pub(crate) fn engine_for(shape: Shape) -> wasmtime::Result<Engine> {
     match shape {
-        Shape::Command | Shape::ComponentCommand => command_engine(),
-        Shape::HttpProxy => http_engine(),
+        Shape::Command | Shape::ComponentCommand => command_engine(Threads::Many),
+        Shape::HttpProxy => http_engine(Threads::Many),
     }
 }
 
@@ -69,24 +70,32 @@ pub(crate) fn engine_for(shape: Shape) -> wasmtime::Result<Engine> {
 pub(crate) fn compatibility_key() -> wasmtime::Result<String> {
     let mut hasher = Sha256Hasher(Sha256::new());
     CACHE_FORMAT.hash(&mut hasher);
-    command_engine()?.precompile_compatibility_hash().hash(&mut hasher);
-    http_engine()?.precompile_compatibility_hash().hash(&mut hasher);
+    command_engine(Threads::One)?.precompile_compatibility_hash().hash(&mut hasher);
+    http_engine(Threads::One)?.precompile_compatibility_hash().hash(&mut hasher);
     Ok(hex(&hasher.0.finalize()))
 }
 
-fn common() -> Config {
+/// How a compilation is done; its result is the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    One,
+    Many,
+}
+
+fn common(threads: Threads) -> Config {
     let mut config = Config::new();
+    config.parallel_compilation(threads == Threads::Many);
     config.wasm_component_model(true).wasm_component_model_async(true);
     // Backtraces walk frame pointers; unwind tables would only serve a native debugger and be registered at each start.
     config.native_unwind_info(false);
     config
 }
 
-fn command_engine() -> wasmtime::Result<Engine> {
-    Engine::new(&common())
+fn command_engine(threads: Threads) -> wasmtime::Result<Engine> {
+    Engine::new(&common(threads))
 }
 
-fn http_engine() -> wasmtime::Result<Engine> {
+fn http_engine(threads: Threads) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(SERVICE_INSTANCES)
         .total_core_instances(SERVICE_INSTANCES * CORE_INSTANCES_EACH)
@@ -100,7 +109,7 @@ fn http_engine() -> wasmtime::Result<Engine> {
         .table_keep_resident(KEEP_RESIDENT_BYTES / 4)
         // It would read the page map of the process that built the pool, which after the fork is another one.
         .pagemap_scan(Enabled::No);
-    let mut config = common();
+    let mut config = common(threads);
     config.epoch_interruption(true).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }

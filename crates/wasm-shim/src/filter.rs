@@ -185,8 +185,7 @@ const BREAKOUT: &[c_long] = &[
 ];
 
 /// `ioctl` requests about the descriptor itself: non-blocking, close-on-exec, bytes to read, is it a terminal, its size.
-const CONTROLS: &[u64] =
-    &[libc::FIONBIO as u64, libc::FIOCLEX as u64, libc::FIONREAD as u64, libc::TCGETS as u64, libc::TIOCGWINSZ as u64];
+const CONTROLS: &[libc::Ioctl] = &[libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS, libc::TIOCGWINSZ];
 
 struct List {
     rules: Vec<Rule>,
@@ -235,7 +234,7 @@ impl List {
 
     fn few_controls(&mut self) -> &mut Self {
         for request in CONTROLS {
-            self.when(libc::SYS_ioctl, vec![equal(1, *request)], Action::Allow);
+            self.when(libc::SYS_ioctl, vec![equal(1, u64::from(*request))], Action::Allow);
         }
         for option in [libc::PR_SET_NAME, libc::PR_SET_VMA] {
             self.when(libc::SYS_prctl, vec![equal(0, option as u64)], Action::Allow);
@@ -264,4 +263,81 @@ fn equal64(argument: u8, value: u64) -> Condition {
 
 fn masked(argument: u8, mask: u64, value: u64) -> Condition {
     Condition { argument, compare: Compare::MaskedEqual { mask }, value, width: Width::Bits64 }
+}
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "raw calls are what is tested; none of them touches memory of ours")]
+mod tests {
+    use super::*;
+
+    /// The `errno` of a raw call, 0 for success.
+    fn call(number: c_long, arguments: [c_long; 4]) -> i32 {
+        let [a, b, c, d] = arguments;
+        // SAFETY: callers pass no pointers into memory of ours.
+        let result = unsafe { libc::syscall(number, a, b, c, d, -1, 0) };
+        if result == -1 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
+    }
+
+    /// Filters belong to threads: one of its own tests one.
+    fn under(filter: &Program, test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                privilege_free();
+                filter.install().expect("installed");
+                test();
+            });
+        });
+    }
+
+    fn privilege_free() {
+        catamaran_shim::privilege::set_no_new_privs().expect("always allowed");
+    }
+
+    fn socket(family: i32) -> i32 {
+        call(libc::SYS_socket, [family.into(), libc::SOCK_STREAM.into(), 0, 0])
+    }
+
+    fn map(protection: i32) -> i32 {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        call(libc::SYS_mmap, [0, 4096, protection.into(), flags.into()])
+    }
+
+    #[test]
+    fn a_container_has_internet_sockets_only() {
+        under(&container(), || {
+            assert_eq!((socket(libc::AF_INET), socket(libc::AF_INET6)), (0, 0));
+            for family in [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK] {
+                assert_eq!(socket(family), libc::EAFNOSUPPORT);
+            }
+        });
+    }
+
+    #[test]
+    fn nothing_becomes_executable() {
+        for filter in [container(), compiler()] {
+            under(&filter, || {
+                assert_eq!(map(libc::PROT_READ | libc::PROT_WRITE), 0);
+                assert_eq!(map(libc::PROT_READ | libc::PROT_EXEC), libc::EPERM);
+            });
+        }
+    }
+
+    #[test]
+    fn threads_start_and_new_calls_are_unknown() {
+        under(&container(), || {
+            assert_eq!(std::thread::spawn(|| 7).join().expect("it ran"), 7);
+            assert_eq!(call(libc::SYS_clone3, [0; 4]), libc::ENOSYS);
+            assert_eq!(call(FIRST_UNKNOWN.into(), [0; 4]), libc::ENOSYS);
+            assert_eq!(call(libc::SYS_setuid, [0; 4]), libc::EPERM);
+            assert_eq!(call(libc::SYS_kill, [1, 0, 0, 0]), libc::EPERM);
+        });
+    }
+
+    #[test]
+    fn the_compiler_opens_nothing() {
+        under(&compiler(), || {
+            assert_eq!(std::fs::File::open("/dev/null").map(|_| ()).expect_err("refused").raw_os_error(), Some(libc::EPERM));
+            assert_eq!(socket(libc::AF_INET), libc::EPERM);
+        });
+    }
 }

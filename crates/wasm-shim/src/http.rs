@@ -360,7 +360,7 @@ impl Service {
 /// Resolves when the response's body was read, or given up.
 type BodyRead = futures::future::Shared<oneshot::Receiver<()>>;
 
-/// The one place an answer goes to; the guest and whoever watches over it may both have one, the first counts.
+/// The one place an answer goes to; the guest and whoever watches over it both have it, the first one counts.
 #[derive(Clone)]
 struct AnswerOnce(Arc<std::sync::Mutex<Option<oneshot::Sender<Answer>>>>);
 
@@ -369,16 +369,22 @@ impl AnswerOnce {
         AnswerOnce(Arc::new(std::sync::Mutex::new(Some(sender))))
     }
 
-    /// Gives the answer back if there was one already.
-    fn send(&self, answer: Answer) -> Result<(), Answer> {
-        let sender = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        match sender {
-            Some(sender) => {
-                // The client may be gone.
-                let _ = sender.send(answer);
-                Ok(())
-            }
-            None => Err(answer),
+    fn take(&self) -> Option<oneshot::Sender<Answer>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+
+    fn send(&self, answer: Answer) {
+        if let Some(sender) = self.take() {
+            // The client may be gone.
+            let _ = sender.send(answer);
+        }
+    }
+
+    fn fail(&self, failure: Failure) {
+        match self.take() {
+            Some(sender) => drop(sender.send(Err(failure))),
+            // Too late for a status: the client sees its body end early, the log the reason.
+            None => eprintln!("catamaran: after the response began: {failure}"),
         }
     }
 }
@@ -392,7 +398,7 @@ async fn call_p2(
     let answer = AnswerOnce::new(answer);
     let to_client = answer.clone();
     let respond = move |response: Result<_, wasmtime_wasi_http::p2::bindings::http::types::ErrorCode>| {
-        let _ = to_client.send(response.map_err(|code| Failure::Refused(format!("{code:?}"))));
+        to_client.send(response.map_err(|code| Failure::Refused(format!("{code:?}"))));
     };
     let mut http = store.data_mut().http();
     let given = http
@@ -400,15 +406,15 @@ async fn call_p2(
         .and_then(|request| Ok((request, http.new_response_outparam_from_callback(respond)?)));
     let (request, outparam) = match given {
         Ok(given) => given,
-        Err(error) => return drop(answer.send(Err(Failure::Request(error)))),
+        Err(error) => return answer.fail(Failure::Request(error)),
     };
     let called = async {
         let instance = proxy.instantiate_async(&mut *store).await?;
         instance.wasi_http_incoming_handler().call_handle(&mut *store, request, outparam).await
     };
     match called.await {
-        Ok(()) => drop(answer.send(Err(Failure::NoResponse))),
-        Err(error) => fail(&answer, error),
+        Ok(()) => answer.send(Err(Failure::NoResponse)),
+        Err(error) => answer.fail(Failure::Trap(error)),
     }
 }
 
@@ -430,25 +436,18 @@ async fn call_p3(
                 match instance.handle(accessor, request).await? {
                     Ok(response) => {
                         let response = accessor.with(|store| response.into_http(store, sent))?;
-                        let _ = answer.send(Ok(response));
+                        answer.send(Ok(response));
                         // The body is produced by the guest while the client reads it.
                         let _ = read.await;
                     }
-                    Err(code) => drop(answer.send(Err(Failure::Refused(format!("{code:?}"))))),
+                    Err(code) => answer.send(Err(Failure::Refused(format!("{code:?}")))),
                 }
                 wasmtime::error::Ok(())
             })
             .await?
     };
     if let Err(error) = called.await {
-        fail(&answer, error);
-    }
-}
-
-fn fail(answer: &AnswerOnce, error: wasmtime::Error) {
-    // Too late for a status: the client sees its body end early, the log the reason.
-    if let Err(Err(failure)) = answer.send(Err(Failure::Trap(error))) {
-        eprintln!("catamaran: after the response began: {failure}");
+        answer.fail(Failure::Trap(error));
     }
 }
 

@@ -151,12 +151,6 @@ pub(crate) fn files_before_dns() {
     }
 }
 
-/// Sets an environment variable.
-pub(crate) fn set_variable(name: &CStr, value: &str) {
-    // SAFETY: called while there is one thread, see `compile_main`.
-    unsafe { std::env::set_var(name.to_string_lossy().as_ref(), value) };
-}
-
 /// Enters a mount namespace.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The native-code cache and its compiler. Each test's part with threads runs in a process of its own.
 
 use crate::harness::Test;
-use crate::world::{compile_command, guest, native, scratch};
+use crate::world::{compile_command, guest, native, native_within, scratch};
 use catamaran_wasm_shim::{NativeCache, Shape};
 use std::ffi::OsString;
 use std::fs;
@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 
 pub(crate) const TESTS: &[Test] = &[
     ("cache::a_huge_module_is_stopped", a_huge_module_is_stopped),
+    ("cache::a_module_that_explodes_is_stopped", a_module_that_explodes_is_stopped),
     ("cache::corrupted_files_are_made_anew", corrupted_files_are_made_anew),
     ("cache::garbage_is_refused_in_one_line", garbage_is_refused_in_one_line),
     ("cache::leftovers_of_a_crash_are_removed", leftovers_of_a_crash_are_removed),
@@ -146,7 +147,6 @@ fn garbage_is_refused_in_one_line() {
     assert_eq!(left, 0, "refusals leave nothing behind");
 }
 
-/// A function body that is valid and costs the compiler far more than its size.
 fn a_huge_module_is_stopped() {
     let dir = scratch();
     let module = dir.path().join("huge.wasm");
@@ -155,4 +155,21 @@ fn a_huge_module_is_stopped() {
     file.set_len(600 << 20).expect("sparse");
     let error = native(&dir.path().join("cache"), &module).expect_err("refused");
     assert!(error.ends_with("the module is larger than 512 MiB"), "{error}");
+}
+
+/// Valid modules that cost the compiler far more than their size.
+fn a_module_that_explodes_is_stopped() {
+    let dir = scratch();
+    let module = dir.path().join("explosion.wasm");
+    let body = "(local.set 0 (i32.add (i32.mul (local.get 0) (local.get 1)) (local.get 2)))".repeat(20_000);
+    let function = format!("(func (param i32 i32 i32) (result i32) {body} (local.get 0))");
+    let text = format!(r#"(module (func (export "_start")) {})"#, function.repeat(8));
+    fs::write(&module, wat::parse_str(text).expect("valid")).expect("written");
+    let cache = dir.path().join("cache");
+    let error = native_within(&cache, &module, &["memory-bytes=40000000"]).expect_err("stopped");
+    assert!(error.ends_with("compiling it takes more memory than the node allows"), "{error}");
+    let error = native_within(&cache, &module, &["output-bytes=1000"]).expect_err("stopped");
+    assert!(error.ends_with("its native code is larger than the node allows"), "{error}");
+    assert_eq!(fs::read_dir(&cache).expect("made").count(), 0, "nothing is left behind");
+    native(&cache, &module).expect("with the usual limits it compiles");
 }

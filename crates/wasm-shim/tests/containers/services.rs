@@ -1,12 +1,17 @@
 //! `wasi:http` services.
 
 use crate::harness::Test;
-use crate::world::World;
+use crate::world::{PROBE, World};
 use rustix::process::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 pub(crate) const TESTS: &[Test] = &[
+    ("services::a_busy_request_does_not_hold_up_others", a_busy_request_does_not_hold_up_others),
+    ("services::a_large_response_is_streamed", a_large_response_is_streamed),
+    ("services::a_request_that_traps_is_a_500", a_request_that_traps_is_a_500),
+    ("services::files_and_host_names_are_the_containers", files_and_host_names_are_the_containers),
+    ("services::instances_share_the_memory_limit", instances_share_the_memory_limit),
     ("services::a_request_body_is_read", a_request_body_is_read),
     ("services::a_taken_port_is_said", a_taken_port_is_said),
     ("services::connections_are_kept_alive", connections_are_kept_alive),
@@ -108,4 +113,84 @@ fn a_taken_port_is_said() {
     let _taken = std::net::TcpListener::bind("[::]:8087").expect("free");
     let error = World::hello(8087).start().map(|_| ()).expect_err("refused");
     assert!(error.message.starts_with("port 8087 is already in use in this pod"), "{error:?}");
+}
+
+fn probe(port: u16) -> World {
+    World::service(PROBE, port)
+}
+
+fn a_request_that_traps_is_a_500() {
+    let mut world = probe(8090);
+    let running = world.start().expect("started");
+    for path in ["/trap", "/silent"] {
+        let response = get(8090, path);
+        assert!(response.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{response}");
+        assert!(response.ends_with("500 Internal Server Error\n"), "nothing of the inside is shown: {response}");
+    }
+    assert!(get(8090, "/").ends_with("ok\n\r\n0\r\n\r\n"), "other requests are not affected");
+    running.signal(Signal::TERM);
+    let finished = running.finish();
+    assert!(finished.stderr.contains("catamaran: GET /trap: 500: the program trapped: wasm `unreachable`"), "{finished:?}");
+    assert!(finished.stderr.contains("catamaran: GET /silent: 500: the component returned without"), "{finished:?}");
+}
+
+fn a_busy_request_does_not_hold_up_others() {
+    let mut world = probe(8091);
+    let running = world.start().expect("started");
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let busy: Vec<_> = (0..cpus + 1)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", 8091)).expect("it listens");
+            stream.write_all(b"GET /spin HTTP/1.1\r\nHost: probe\r\n\r\n").expect("sent");
+            stream
+        })
+        .collect();
+    for _ in 0..5 {
+        assert!(get(8091, "/").starts_with("HTTP/1.1 200 OK"));
+    }
+    drop(busy);
+    // Nobody waits for them any more: they end, and with them the only thing that keeps the service from ending.
+    running.signal(Signal::TERM);
+    assert_eq!(running.finish().code, Some(0));
+}
+
+fn a_large_response_is_streamed() {
+    let mut world = probe(8092);
+    let _running = world.start().expect("started");
+    let response = get(8092, "/stream?3000");
+    assert_eq!(response.matches('x').count(), 3000 * 1024);
+}
+
+fn instances_share_the_memory_limit() {
+    let mut world = probe(8093);
+    world.spec.memory_limit = Some(20 << 20);
+    let running = world.start().expect("started");
+    assert!(get(8093, "/memory?8").contains("8388608"));
+    assert!(get(8093, "/memory?64").starts_with("HTTP/1.1 500"));
+    assert!(get(8093, "/memory?8").contains("8388608"), "what ended has given its memory back");
+    running.signal(Signal::TERM);
+    assert!(running.finish().stderr.contains("catamaran: memory limit exceeded: the program asked for 64"));
+}
+
+fn files_and_host_names_are_the_containers() {
+    let mut world = probe(8094);
+    let volume = world.volume("/data", true);
+    std::fs::write(volume.join("note"), "from the volume").expect("written");
+    let hosts = world.dir.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost\n127.0.0.1 neighbour.test\n").expect("written");
+    world.spec.preopens.push(catamaran_shim::spec::Preopen {
+        host_path: hosts,
+        guest_path: "/etc/hosts".to_owned(),
+        read_only: true,
+    });
+    let mut other = World::hello(8095);
+    let _other = other.start().expect("started");
+    let _running = world.start().expect("started");
+    assert!(get(8094, "/file?note").contains("from the volume"));
+    let response = get(8094, "/file?../etc/hosts");
+    assert!(response.contains("not-permitted"), "a directory cannot be left: {response}");
+    let response = get(8094, "/fetch?neighbour.test:8095/from-probe");
+    assert!(response.contains("200 Hello from a wasm component!"), "{response}");
+    let response = get(8094, "/fetch?127.0.0.1:9/");
+    assert!(response.contains("ConnectionRefused"), "{response}");
 }

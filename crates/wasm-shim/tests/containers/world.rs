@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/guests");
+pub(crate) const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/guests/probe/probe.wasm");
 pub(crate) const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello/hello.wasm");
 
 /// A network namespace with nothing but loopback, so that ports are ours.
@@ -36,7 +37,9 @@ pub(crate) fn own_network() {
 pub(crate) fn native_role() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let cache = NativeCache::open(arguments[0].clone().into(), compile_command()).expect("the cache opens");
+    let mut command = compile_command();
+    command.extend(arguments[3..].iter().map(Into::into));
+    let cache = NativeCache::open(arguments[0].clone().into(), command).expect("the cache opens");
     match runtime.block_on(cache.native(&arguments[1], Path::new(&arguments[2]))) {
         Ok(native) => {
             print!("{}", native.path.display());
@@ -55,10 +58,16 @@ pub(crate) fn compile_command() -> Vec<std::ffi::OsString> {
 
 /// Compiles a module file as the node would.
 pub(crate) fn native(cache: &Path, module: &Path) -> Result<PathBuf, String> {
+    native_within(cache, module, &[])
+}
+
+/// As [`native`], with limits of the compiler's.
+pub(crate) fn native_within(cache: &Path, module: &Path, limits: &[&str]) -> Result<PathBuf, String> {
     let digest = Sha256::digest(fs::read(module).expect("the module exists"));
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let output = Command::new(std::env::current_exe().expect("own path"))
         .args(["__native".as_ref(), cache.as_os_str(), digest.as_ref(), module.as_os_str()])
+        .args(limits)
         .output()
         .expect("the node's part runs");
     let text = String::from_utf8(output.stdout).expect("text");
@@ -89,7 +98,11 @@ impl World {
     }
 
     pub(crate) fn hello(port: u16) -> World {
-        let mut world = World::new(scratch(), HELLO.into());
+        World::service(HELLO, port)
+    }
+
+    pub(crate) fn service(module: &str, port: u16) -> World {
+        let mut world = World::new(scratch(), module.into());
         world.spec.http_port = port;
         world
     }
