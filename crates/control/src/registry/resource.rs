@@ -143,7 +143,71 @@ impl Resource {
     /// JSON to store: the object without its version.
     pub(crate) fn encode(&self, object: &mut dyn Object) -> Result<Bytes, serde_json::Error> {
         object.meta_mut().resource_version = None;
-        object.encode().map(Bytes::from)
+        let json = object.encode()?;
+        if json.starts_with(&self.head) {
+            return Ok(json.into());
+        }
+        Ok(self.metadata_first(&json).map_or_else(|| Bytes::from(json), Bytes::from))
+    }
+
+    /// Typed objects have their fields in alphabetical order after the type: moves `metadata` before `data`, `handler`…
+    /// `None` if this is no JSON of an object of this kind.
+    fn metadata_first(&self, json: &[u8]) -> Option<Vec<u8>> {
+        const KEY: &[u8] = br#""metadata":"#;
+        let opening = self.head.strip_suffix(br#""metadata":{"#)?;
+        json.strip_prefix(opening)?;
+        let (key, end) = find_field(json, opening.len(), KEY)?;
+        let before = json[opening.len()..key].strip_suffix(b",");
+        let mut sorted = Vec::with_capacity(json.len());
+        sorted.extend_from_slice(opening);
+        sorted.extend_from_slice(&json[key..end]);
+        if let Some(before) = before {
+            sorted.push(b',');
+            sorted.extend_from_slice(before);
+        }
+        sorted.extend_from_slice(&json[end..]);
+        Some(sorted)
+    }
+}
+
+/// Where a field of the outermost object is, from its key to behind its value. `from` is the start of some key, `wanted`
+/// the key with its quotes and colon.
+fn find_field(json: &[u8], from: usize, wanted: &[u8]) -> Option<(usize, usize)> {
+    let mut key = from;
+    loop {
+        let found = json.get(key..)?.starts_with(wanted);
+        let mut at = skip_string(json, key)?;
+        let mut depth = 0_usize;
+        // To the comma or brace that ends the value.
+        loop {
+            match *json.get(at)? {
+                b'"' => {
+                    at = skip_string(json, at)?;
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' if depth > 0 => depth -= 1,
+                b',' | b'}' if depth == 0 => break,
+                _ => {}
+            }
+            at += 1;
+        }
+        if found {
+            return Some((key, at));
+        }
+        key = at + 1;
+    }
+}
+
+/// The position behind a string that starts at `at`.
+fn skip_string(json: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + 1;
+    loop {
+        match *json.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
     }
 }
 
@@ -181,6 +245,23 @@ mod tests {
             let value: serde_json::Value = serde_json::from_slice(&served).unwrap();
             assert_eq!(value["metadata"]["resourceVersion"], "7", "{}", resource.info.plural);
             assert_eq!(value["metadata"]["name"], "a");
+        }
+    }
+
+    #[test]
+    fn metadata_comes_first_whatever_is_before_it() {
+        let config_maps = resource("configmaps");
+        let value = serde_json::json!({
+            "metadata": {"name": "a", "annotations": {"x": "}\"],{"}},
+            "data": {"metadata": "\"metadata\":{", "b": "\\"},
+            "immutable": true,
+        });
+        let mut object = config_maps.kind.decode(value.clone()).unwrap();
+        let stored = config_maps.encode(object.as_mut()).unwrap();
+        let mut served: serde_json::Value = serde_json::from_slice(&config_maps.served(&stored, 1).unwrap()).unwrap();
+        served["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        for field in ["metadata", "data", "immutable"] {
+            assert_eq!(served[field], value[field]);
         }
     }
 
