@@ -10,12 +10,12 @@
 use crate::backoff::Backoff;
 use crate::layout::{Layout, PodKey};
 use crate::local::{LocalMachine, Sandboxed};
+use crate::machine::SandboxUp;
 use crate::record::{self, PodRecord};
 use crate::rotate;
 use crate::unsupported;
 use crate::worker::Start;
 use crate::world::{Attempt, Ended, Hold, RestartPolicy, Sandbox, Slot, World};
-use crate::machine::SandboxUp;
 use catamaran_shim::StateDir;
 use catamaran_shim::client::{Error as ShimError, PodShim};
 use catamaran_shim::spec::ContainerState;
@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a state directory turned out to hold.
-pub enum Found {
+pub(crate) enum Found {
     Pod(Box<(PodKey, Start)>),
     /// Nothing usable: no record, so no container was ever started by this agent.
     Leftover(PodKey),
@@ -34,18 +34,36 @@ pub enum Found {
 }
 
 /// Looks into one state directory.
-pub async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timestamp) -> Found {
-    let uid = dir.path().file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+pub(crate) async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timestamp) -> Found {
+    let uid = dir
+        .path()
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default()
+        .to_owned();
     let path = machine.layout().record(&uid);
-    let recorded = tokio::task::spawn_blocking(move || record::read::<PodRecord>(&path)).await.ok().flatten();
+    let recorded = tokio::task::spawn_blocking(move || record::read::<PodRecord>(&path))
+        .await
+        .ok()
+        .flatten();
     let keyed = recorded.and_then(|record| Some((PodKey::of(&record.pod)?, record)));
     let Some((key, record)) = keyed.filter(|(key, _)| key.uid == uid) else {
-        return Found::Leftover(PodKey { namespace: String::new(), name: String::new(), uid });
+        return Found::Leftover(PodKey {
+            namespace: String::new(),
+            name: String::new(),
+            uid,
+        });
     };
     let (containers, up) = match PodShim::connect(dir.path()).await {
         Ok((shim, events, containers)) => {
             machine.adopt(&uid, Sandboxed { shim, ip: record.ip });
-            (containers, Some(SandboxUp { ip: record.ip.into(), events }))
+            (
+                containers,
+                Some(SandboxUp {
+                    ip: record.ip.into(),
+                    events,
+                }),
+            )
         }
         Err(ShimError::Unreachable { source, .. }) => {
             tracing::warn!(pod = uid, error = %source, "a pod shim does not answer");
@@ -53,7 +71,12 @@ pub async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timestamp) -> 
         }
         Err(_) => {
             let dir = dir.clone();
-            (tokio::task::spawn_blocking(move || states_on_disk(&dir)).await.unwrap_or_default(), None)
+            (
+                tokio::task::spawn_blocking(move || states_on_disk(&dir))
+                    .await
+                    .unwrap_or_default(),
+                None,
+            )
         }
     };
     let pod = Arc::new(record.pod);
@@ -66,7 +89,16 @@ pub async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timestamp) -> 
     let start_time = record.start_time;
     set_active_deadline(&mut world, &pod, start_time);
     let last_ip = Some(IpAddr::from(record.ip));
-    Found::Pod(Box::new((key, Start { pod, world, sandbox: up, start_time, last_ip })))
+    Found::Pod(Box::new((
+        key,
+        Start {
+            pod,
+            world,
+            sandbox: up,
+            start_time,
+            last_ip,
+        },
+    )))
 }
 
 fn states_on_disk(dir: &StateDir) -> Vec<ContainerState> {
@@ -82,12 +114,22 @@ fn states_on_disk(dir: &StateDir) -> Vec<ContainerState> {
 /// Sorts the containers of a sandbox into the pod's slots: the newest attempt is the current one.
 fn take_over(layout: &Layout, key: &PodKey, world: &mut World, mut containers: Vec<ContainerState>) {
     let number = |state: &ContainerState| {
-        state.config.log_path.as_deref().and_then(crate::layout::attempt_of_log).unwrap_or(0)
+        state
+            .config
+            .log_path
+            .as_deref()
+            .and_then(crate::layout::attempt_of_log)
+            .unwrap_or(0)
     };
     containers.sort_by_key(number);
     for state in containers {
-        let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == state.config.name) else { continue };
-        let image_id = layout.container_record(&key.uid, &state.config.id).unwrap_or_default().image_id;
+        let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == state.config.name) else {
+            continue;
+        };
+        let image_id = layout
+            .container_record(&key.uid, &state.config.id)
+            .unwrap_or_default()
+            .image_id;
         let attempt = Attempt {
             number: number(&state),
             id: state.config.id,
@@ -101,7 +143,7 @@ fn take_over(layout: &Layout, key: &PodKey, world: &mut World, mut containers: V
 }
 
 /// Where a worker for a pod without a state directory starts. Blocking: looks for logs of earlier attempts.
-pub fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp) -> Start {
+pub(crate) fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp) -> Start {
     let status = pod.status.clone().unwrap_or_default();
     let mut world = new_world(&pod, now);
     let start_time = status.start_time.as_ref().map_or(now, |time| time.0);
@@ -109,7 +151,11 @@ pub fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp) -> St
         world.finished = true;
     } else {
         let rerun = layout.rerun_marker(&key.uid).exists();
-        let known = status.container_statuses.iter().chain(status.init_container_statuses.iter()).flatten();
+        let known = status
+            .container_statuses
+            .iter()
+            .chain(status.init_container_statuses.iter())
+            .flatten();
         for status in known {
             if let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == status.name) {
                 remember(slot, status, world.restart_policy, rerun, now);
@@ -122,17 +168,32 @@ pub fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp) -> St
         set_active_deadline(&mut world, &pod, start_time);
     }
     let last_ip = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
-    Start { pod, world, sandbox: None, start_time, last_ip }
+    Start {
+        pod,
+        world,
+        sandbox: None,
+        start_time,
+        last_ip,
+    }
 }
 
 /// What the API server knows of a container whose sandbox is gone.
 fn remember(slot: &mut Slot, status: &ContainerStatus, policy: RestartPolicy, rerun: bool, now: Timestamp) {
-    let Some(id) = status.container_id.as_deref().and_then(|id| id.strip_prefix("catamaran://")) else { return };
+    let Some(id) = status
+        .container_id
+        .as_deref()
+        .and_then(|id| id.strip_prefix("catamaran://"))
+    else {
+        return;
+    };
     let state = status.state.clone().unwrap_or_default();
     let last = status.last_state.as_ref().and_then(|state| state.terminated.clone());
     let ran_on = state.terminated.is_none();
     let terminated = state.terminated.or(state.waiting.and(last));
-    let started_at = state.running.and_then(|running| running.started_at).map_or(now, |time| time.0);
+    let started_at = state
+        .running
+        .and_then(|running| running.started_at)
+        .map_or(now, |time| time.0);
     let ended = match terminated {
         Some(end) => Ended {
             code: end.exit_code,
@@ -164,7 +225,9 @@ fn new_world(pod: &Pod, now: Timestamp) -> World {
         intent: crate::world::Intent::Run,
         sandbox: Sandbox::Absent,
         sandbox_hold: None,
-        slots: crate::containers(pod).map(|(container, init)| Slot::new(&container.name, init)).collect(),
+        slots: crate::containers(pod)
+            .map(|(container, init)| Slot::new(&container.name, init))
+            .collect(),
         reported: false,
         active_deadline: None,
         finished: false,

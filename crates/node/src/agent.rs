@@ -4,7 +4,7 @@ use crate::layout::Layout;
 use crate::lease::Heartbeat;
 use crate::local::{LocalMachine, Parts};
 use crate::objects::ObjectSource;
-use crate::pods::{End, Known, Pods};
+use crate::pods::{Known, Pods};
 use crate::registration::{self, Identity, Machine};
 use crate::reports::ApiReports;
 use crate::{WasmCompiler, rotate, server};
@@ -56,7 +56,10 @@ pub struct Config {
 
 impl Config {
     /// A configuration with everything optional at its default: the server on loopback, any port.
-    #[allow(clippy::too_many_arguments, reason = "these are what an agent cannot be without; the rest are fields")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "these are what an agent cannot be without; the rest are fields"
+    )]
     pub fn new(
         client: Client,
         node_name: String,
@@ -135,7 +138,7 @@ const CLEANING: Duration = Duration::from_secs(10);
 pub struct Agent {
     machine: Arc<LocalMachine>,
     shutdown: CancellationToken,
-    ending: mpsc::Sender<End>,
+    ending: mpsc::Sender<Duration>,
     pods: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
     address: SocketAddr,
@@ -148,12 +151,18 @@ impl Agent {
     /// # Errors
     /// See [`Error`]; nothing goes on running then.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let layout =
-            Layout { data_dir: config.data_dir.clone(), run_dir: config.run_dir.clone(), instance: config.instance };
+        let layout = Layout {
+            data_dir: config.data_dir.clone(),
+            run_dir: config.run_dir.clone(),
+            instance: config.instance,
+        };
         make_directories(&layout)?;
         let tls = server::tls(&config.server).map_err(Error::Tls)?;
         let listen = config.listen;
-        let failed = move |source| Error::Listen { address: listen, source };
+        let failed = move |source| Error::Listen {
+            address: listen,
+            source,
+        };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
 
@@ -196,16 +205,31 @@ impl Agent {
             objects,
             known.clone(),
         );
-        let heartbeat =
-            Heartbeat { client: config.client, identity, machine: hardware, data_dir: config.data_dir, status };
-        let service = server::Server { machine: machine.clone(), known };
+        let heartbeat = Heartbeat {
+            client: config.client,
+            identity,
+            machine: hardware,
+            data_dir: config.data_dir,
+            status,
+        };
+        let service = server::Server {
+            machine: machine.clone(),
+            known,
+        };
         let others = vec![
             tokio::spawn(heartbeat.run(shutdown.clone())),
             tokio::spawn(rotate::run(machine.clone(), shutdown.clone())),
             tokio::spawn(server::serve(listener, tls, service, shutdown.clone())),
         ];
         let pods = tokio::spawn(pods.run(shutdown.clone(), end));
-        Ok(Self { machine, shutdown, ending, pods, others, address })
+        Ok(Self {
+            machine,
+            shutdown,
+            ending,
+            pods,
+            others,
+            address,
+        })
     }
 
     /// Where the agent's server listens.
@@ -217,7 +241,7 @@ impl Agent {
     pub async fn stop(self, how: Stop) {
         match how {
             Stop::LeaveRunning => self.shutdown.cancel(),
-            Stop::TerminatePods { max_grace } => drop(self.ending.send(End::Terminate { max_grace }).await),
+            Stop::TerminatePods { max_grace } => drop(self.ending.send(max_grace).await),
         }
         if let Err(error) = self.pods.await {
             tracing::error!(%error, "the agent's pods ended badly");
@@ -227,7 +251,10 @@ impl Agent {
             let _ = other.await;
         }
         self.machine.cleaning.close();
-        if tokio::time::timeout(CLEANING, self.machine.cleaning.wait()).await.is_err() {
+        if tokio::time::timeout(CLEANING, self.machine.cleaning.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("removing files of ended pods takes long; the next start finishes it");
         }
     }
@@ -243,9 +270,18 @@ async fn register(
         match registration::register(client, identity, status).await {
             Ok(()) => return Ok(()),
             Err(error) if attempt < REGISTER_ATTEMPTS => {
-                tracing::warn!(error = crate::chain(&error), attempt, "the node was not registered; trying again");
+                tracing::warn!(
+                    error = crate::chain(&error),
+                    attempt,
+                    "the node was not registered; trying again"
+                );
             }
-            Err(source) => return Err(Error::Register { name: identity.name.clone(), source: Box::new(source) }),
+            Err(source) => {
+                return Err(Error::Register {
+                    name: identity.name.clone(),
+                    source: Box::new(source),
+                });
+            }
         }
         attempt += 1;
         tokio::time::sleep(REGISTER_PAUSE).await;
@@ -254,7 +290,11 @@ async fn register(
 
 fn make_directories(layout: &Layout) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
-    for (path, mode) in [(layout.pods_dir(), 0o700), (layout.logs_root(), 0o755), (layout.states_dir(), 0o700)] {
+    for (path, mode) in [
+        (layout.pods_dir(), 0o700),
+        (layout.logs_root(), 0o755),
+        (layout.states_dir(), 0o700),
+    ] {
         let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(&path);
         made.map_err(|source| Error::Directory { path, source })?;
     }

@@ -23,7 +23,11 @@ pub struct Backoff {
 impl Backoff {
     /// The earliest instant for another try after a failure at `failed_at`.
     pub fn ready_at(&self, failed_at: Timestamp) -> Timestamp {
-        if self.expired(failed_at) { failed_at } else { failed_at + self.delay() }
+        if self.expired(failed_at) {
+            failed_at
+        } else {
+            failed_at + self.delay()
+        }
     }
 
     /// The delay a failure at `failed_at` meets, in whole seconds.
@@ -39,7 +43,10 @@ impl Backoff {
         } else {
             SignedDuration::from_secs(self.delay_secs.saturating_mul(2)).min(MAX)
         };
-        Self { delay_secs: delay.as_secs(), raised_at: Some(now) }
+        Self {
+            delay_secs: delay.as_secs(),
+            raised_at: Some(now),
+        }
     }
 
     /// What the clock stands at for a container that was already restarted `restarts` times, last at `started_at`:
@@ -49,7 +56,10 @@ impl Backoff {
             return Self::default();
         }
         let doubled = INITIAL.as_secs() << (restarts - 1).min(5);
-        Self { delay_secs: doubled.min(MAX.as_secs()), raised_at: Some(started_at) }
+        Self {
+            delay_secs: doubled.min(MAX.as_secs()),
+            raised_at: Some(started_at),
+        }
     }
 
     fn delay(&self) -> SignedDuration {
@@ -57,7 +67,8 @@ impl Backoff {
     }
 
     fn expired(&self, failed_at: Timestamp) -> bool {
-        self.raised_at.is_none_or(|raised| failed_at.duration_since(raised) > RESET_AFTER)
+        self.raised_at
+            .is_none_or(|raised| failed_at.duration_since(raised) > RESET_AFTER)
     }
 }
 
@@ -86,7 +97,10 @@ mod tests {
 
     #[test]
     fn a_long_run_resets() {
-        let backoff = Backoff { delay_secs: 160, raised_at: Some(at(0)) };
+        let backoff = Backoff {
+            delay_secs: 160,
+            raised_at: Some(at(0)),
+        };
         assert_eq!(backoff.delay_after(at(600)), 160);
         assert_eq!(backoff.delay_after(at(601)), 0);
         assert_eq!(backoff.raised(at(601), at(601)).delay_secs, 10);
@@ -94,7 +108,9 @@ mod tests {
 
     #[test]
     fn recovery_continues_the_sequence() {
-        let delays: Vec<_> = (0..9).map(|restarts| Backoff::recovered(restarts, at(0)).delay_secs).collect();
+        let delays: Vec<_> = (0..9)
+            .map(|restarts| Backoff::recovered(restarts, at(0)).delay_secs)
+            .collect();
         assert_eq!(delays, [0, 10, 20, 40, 80, 160, 300, 300, 300]);
     }
 

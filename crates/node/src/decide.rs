@@ -125,7 +125,9 @@ fn run(world: &World, plan: &mut Plan) {
     let mut wanted = false;
     if world.initialized() {
         for (index, slot) in world.main_slots() {
-            let restarts = slot.ended().is_none_or(|ended| world.restart_policy.restarts(ended.code));
+            let restarts = slot
+                .ended()
+                .is_none_or(|ended| world.restart_policy.restarts(ended.code));
             wanted |= restarts && advance(world, index, slot, plan);
         }
     } else if let Some((index, slot)) = world.init_slots().find(|(_, slot)| !slot.succeeded()) {

@@ -12,17 +12,17 @@ use std::sync::Arc;
 
 /// Names of the objects a container's environment or a pod's volumes refer to, all in the pod's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct References {
+pub(crate) struct References {
     pub config_maps: BTreeSet<String>,
     pub secrets: BTreeSet<String>,
 }
 
 impl References {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.config_maps.is_empty() && self.secrets.is_empty()
     }
 
-    pub fn extend(&mut self, other: Self) {
+    pub(crate) fn extend(&mut self, other: Self) {
         self.config_maps.extend(other.config_maps);
         self.secrets.extend(other.secrets);
     }
@@ -30,14 +30,14 @@ impl References {
 
 /// The referenced objects that exist.
 #[derive(Clone, Debug, Default)]
-pub struct Objects {
+pub(crate) struct Objects {
     pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
     pub secrets: BTreeMap<String, Arc<Secret>>,
 }
 
 /// What `fieldRef` and `resourceFieldRef` can see beside the pod object.
 #[derive(Clone, Debug)]
-pub struct Downward<'a> {
+pub(crate) struct Downward<'a> {
     pub pod: &'a Pod,
     pub node_name: &'a str,
     pub host_ip: IpAddr,
@@ -46,25 +46,38 @@ pub struct Downward<'a> {
 }
 
 /// Objects the environment of `container` is made of.
-pub fn references(container: &Container) -> References {
+pub(crate) fn references(container: &Container) -> References {
     let mut found = References::default();
     for source in container.env_from.iter().flatten() {
-        found.config_maps.extend(source.config_map_ref.iter().map(|reference| reference.name.clone()));
-        found.secrets.extend(source.secret_ref.iter().map(|reference| reference.name.clone()));
+        found
+            .config_maps
+            .extend(source.config_map_ref.iter().map(|reference| reference.name.clone()));
+        found
+            .secrets
+            .extend(source.secret_ref.iter().map(|reference| reference.name.clone()));
     }
-    for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-        found.config_maps.extend(source.config_map_key_ref.iter().map(|reference| reference.name.clone()));
-        found.secrets.extend(source.secret_key_ref.iter().map(|reference| reference.name.clone()));
+    for source in container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|variable| variable.value_from.as_ref())
+    {
+        found
+            .config_maps
+            .extend(source.config_map_key_ref.iter().map(|reference| reference.name.clone()));
+        found
+            .secrets
+            .extend(source.secret_key_ref.iter().map(|reference| reference.name.clone()));
     }
     found
 }
 
 /// Variables in order of definition, each once, the last definition winning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Environment(Vec<(String, String)>);
+pub(crate) struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    pub fn set(&mut self, name: &str, value: String) {
+    pub(crate) fn set(&mut self, name: &str, value: String) {
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = value,
             None => self.0.push((name.to_owned(), value)),
@@ -72,27 +85,30 @@ impl Environment {
     }
 
     /// Sets a variable unless it is there.
-    pub fn set_default(&mut self, name: &str, value: &str) {
+    pub(crate) fn set_default(&mut self, name: &str, value: &str) {
         if self.get(name).is_none() {
             self.0.push((name.to_owned(), value.to_owned()));
         }
     }
 
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Expands `$(NAME)` with these variables.
-    pub fn expand(&self, input: &str) -> String {
+    pub(crate) fn expand(&self, input: &str) -> String {
         expand(input, |name| self.get(name))
     }
 
     /// `NAME=value` lines, as `execve` wants them.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 }
@@ -101,7 +117,11 @@ impl Environment {
 ///
 /// # Errors
 /// The message for `CreateContainerConfigError`.
-pub fn environment(container: &Container, downward: &Downward<'_>, objects: &Objects) -> Result<Environment, String> {
+pub(crate) fn environment(
+    container: &Container,
+    downward: &Downward<'_>,
+    objects: &Objects,
+) -> Result<Environment, String> {
     let mut environment = Environment::default();
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
@@ -120,7 +140,10 @@ pub fn environment(container: &Container, downward: &Downward<'_>, objects: &Obj
             match objects.secrets.get(&reference.name) {
                 Some(secret) => {
                     for (key, value) in secret.data.iter().flatten() {
-                        environment.set(&format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned());
+                        environment.set(
+                            &format!("{prefix}{key}"),
+                            String::from_utf8_lossy(&value.0).into_owned(),
+                        );
                     }
                 }
                 None if reference.optional == Some(true) => {}
@@ -136,11 +159,11 @@ pub fn environment(container: &Container, downward: &Downward<'_>, objects: &Obj
     Ok(environment)
 }
 
-pub fn missing_config_map(name: &str) -> String {
+pub(crate) fn missing_config_map(name: &str) -> String {
     format!("configmap \"{name}\" not found")
 }
 
-pub fn missing_secret(name: &str) -> String {
+pub(crate) fn missing_secret(name: &str) -> String {
     format!("secret \"{name}\" not found")
 }
 
@@ -167,23 +190,37 @@ fn value_from(
     if let Some(reference) = &source.config_map_key_ref {
         let optional = reference.optional == Some(true);
         let Some(map) = objects.config_maps.get(&reference.name) else {
-            return if optional { Ok(None) } else { Err(missing_config_map(&reference.name)) };
+            return if optional {
+                Ok(None)
+            } else {
+                Err(missing_config_map(&reference.name))
+            };
         };
         return match map.data.iter().flatten().find(|(key, _)| **key == reference.key) {
             Some((_, value)) => Ok(Some(value.clone())),
             None if optional => Ok(None),
-            None => Err(format!("couldn't find key {} in ConfigMap {namespace}/{}", reference.key, reference.name)),
+            None => Err(format!(
+                "couldn't find key {} in ConfigMap {namespace}/{}",
+                reference.key, reference.name
+            )),
         };
     }
     if let Some(reference) = &source.secret_key_ref {
         let optional = reference.optional == Some(true);
         let Some(secret) = objects.secrets.get(&reference.name) else {
-            return if optional { Ok(None) } else { Err(missing_secret(&reference.name)) };
+            return if optional {
+                Ok(None)
+            } else {
+                Err(missing_secret(&reference.name))
+            };
         };
         return match secret.data.iter().flatten().find(|(key, _)| **key == reference.key) {
             Some((_, value)) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
             None if optional => Ok(None),
-            None => Err(format!("couldn't find key {} in Secret {namespace}/{}", reference.key, reference.name)),
+            None => Err(format!(
+                "couldn't find key {} in Secret {namespace}/{}",
+                reference.key, reference.name
+            )),
         };
     }
     if let Some(reference) = &source.field_ref {
@@ -198,14 +235,17 @@ fn value_from(
         let divisor = reference.divisor.as_ref();
         return resources::field_value(requirements, &reference.resource, divisor, downward.allocatable).map(Some);
     }
-    Err("env valueFrom names no source this agent offers (configMapKeyRef, secretKeyRef, fieldRef, resourceFieldRef)".into())
+    Err(
+        "env valueFrom names no source this agent offers (configMapKeyRef, secretKeyRef, fieldRef, resourceFieldRef)"
+            .into(),
+    )
 }
 
 /// The value of a `fieldRef` path.
 ///
 /// # Errors
 /// `unsupported fieldPath: …`
-pub fn field(downward: &Downward<'_>, path: &str) -> Result<String, String> {
+pub(crate) fn field(downward: &Downward<'_>, path: &str) -> Result<String, String> {
     let meta = &downward.pod.metadata;
     if let Some((map, key)) = subscript(path) {
         let values = match map {
@@ -224,7 +264,9 @@ pub fn field(downward: &Downward<'_>, path: &str) -> Result<String, String> {
         "metadata.labels" => format_map(meta.labels.as_ref()),
         "metadata.annotations" => format_map(meta.annotations.as_ref()),
         "spec.nodeName" => downward.node_name.to_owned(),
-        "spec.serviceAccountName" => spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
+        "spec.serviceAccountName" => spec
+            .and_then(|spec| spec.service_account_name.clone())
+            .unwrap_or_default(),
         "status.hostIP" | "status.hostIPs" => downward.host_ip.to_string(),
         "status.podIP" | "status.podIPs" => pod_ip(),
         _ => return Err(format!("unsupported fieldPath: {path}")),
@@ -237,6 +279,9 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 }
 
 fn format_map(values: Option<&BTreeMap<String, String>>) -> String {
-    let lines = values.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}"));
+    let lines = values
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value:?}"));
     lines.collect::<Vec<_>>().join("\n")
 }

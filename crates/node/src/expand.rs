@@ -4,7 +4,7 @@
 //! expanded twice.
 
 /// Expands references in `input`; `lookup` knows the variables.
-pub fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
+pub(crate) fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut output = String::with_capacity(input.len());
     let mut rest = input;
     while let Some(dollar) = rest.find('$') {
@@ -40,7 +40,7 @@ pub fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Stri
 }
 
 /// Names referenced in `input` that `known` does not have.
-pub fn unresolved(input: &str, known: impl Fn(&str) -> bool) -> Option<String> {
+pub(crate) fn unresolved(input: &str, known: impl Fn(&str) -> bool) -> Option<String> {
     let missing = std::cell::RefCell::new(None);
     expand(input, |name| {
         if !known(name) {

@@ -15,14 +15,14 @@ const MAX_PULLS: usize = 4;
 
 /// An image ready to start containers from.
 #[derive(Debug)]
-pub struct Ready {
+pub(crate) struct Ready {
     pub image: Image,
     pub root: Root,
 }
 
 /// What happened on the way, for the pod's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     Present,
     Pulling,
     Pulled { took: Duration, waited: Duration },
@@ -30,22 +30,26 @@ pub enum Progress {
 
 type Pull = Shared<BoxFuture<'static, Result<(Arc<Image>, Duration), Arc<catamaran_image::Error>>>>;
 
-pub struct Images {
+pub(crate) struct Images {
     store: Arc<Store>,
     pulls: Mutex<HashMap<String, Pull>>,
     turns: Arc<Semaphore>,
 }
 
 impl Images {
-    pub fn new(store: Arc<Store>) -> Self {
-        Self { store, pulls: Mutex::default(), turns: Arc::new(Semaphore::new(MAX_PULLS)) }
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self {
+            store,
+            pulls: Mutex::default(),
+            turns: Arc::new(Semaphore::new(MAX_PULLS)),
+        }
     }
 
     /// The image of a container, pulled if its policy says so. `progress` is told what is done, for events.
     ///
     /// # Errors
     /// In Kubernetes' reasons: `InvalidImageName`, `ErrImageNeverPull`, `ErrImagePull`, `CreateContainerError`.
-    pub async fn ensure(
+    pub(crate) async fn ensure(
         &self,
         reference: &str,
         policy: &str,
@@ -54,7 +58,11 @@ impl Images {
     ) -> Result<Ready, Failure> {
         let present = match policy {
             "Always" => None,
-            _ => self.store.get(reference).await.map_err(|error| failure(reference, &error))?,
+            _ => self
+                .store
+                .get(reference)
+                .await
+                .map_err(|error| failure(reference, &error))?,
         };
         let image = match present {
             Some(image) => {
@@ -63,13 +71,26 @@ impl Images {
             }
             None if policy == "Never" => {
                 let message = format!("Container image \"{reference}\" is not present with pull policy of Never");
-                return Err(Failure { reason: "ErrImageNeverPull".to_owned(), message, retry: Retry::Soon });
+                return Err(Failure {
+                    reason: "ErrImageNeverPull".to_owned(),
+                    message,
+                    retry: Retry::Soon,
+                });
             }
             None => {
                 progress(Progress::Pulling, None);
                 let begin = Instant::now();
-                let (image, took) = self.pull(reference, credentials.await).await.map_err(|e| failure(reference, &e))?;
-                progress(Progress::Pulled { took, waited: begin.elapsed() }, Some(&image));
+                let (image, took) = self
+                    .pull(reference, credentials.await)
+                    .await
+                    .map_err(|e| failure(reference, &e))?;
+                progress(
+                    Progress::Pulled {
+                        took,
+                        waited: begin.elapsed(),
+                    },
+                    Some(&image),
+                );
                 Image::clone(&image)
             }
         };
@@ -87,9 +108,17 @@ impl Images {
         credentials: Vec<Credential>,
     ) -> Result<(Arc<Image>, Duration), Arc<catamaran_image::Error>> {
         // Whoever shows other credentials must pull for themselves: sharing would hand out what they may not see.
-        let shown: Vec<_> = credentials.iter().map(|c| [&*c.registry, &*c.username, &*c.password].join("\n")).collect();
+        let shown: Vec<_> = credentials
+            .iter()
+            .map(|c| [&*c.registry, &*c.username, &*c.password].join("\n"))
+            .collect();
         let key = format!("{reference}\0{}", shown.join("\0"));
-        let pull = self.pulls.lock().entry(key.clone()).or_insert_with(|| self.begin(reference, credentials)).clone();
+        let pull = self
+            .pulls
+            .lock()
+            .entry(key.clone())
+            .or_insert_with(|| self.begin(reference, credentials))
+            .clone();
         let result = pull.await;
         self.pulls.lock().remove(&key);
         result
@@ -114,9 +143,15 @@ fn failure(reference: &str, error: &catamaran_image::Error) -> Failure {
     match error.kind() {
         ErrorKind::InvalidReference => Failure {
             reason: "InvalidImageName".to_owned(),
-            message: format!("Failed to apply default image tag \"{reference}\": couldn't parse image name \"{reference}\": {chain}"),
+            message: format!(
+                "Failed to apply default image tag \"{reference}\": couldn't parse image name \"{reference}\": {chain}"
+            ),
             retry: Retry::Never,
         },
-        _ => Failure { reason: "ErrImagePull".to_owned(), message: chain, retry: Retry::PullBackoff },
+        _ => Failure {
+            reason: "ErrImagePull".to_owned(),
+            message: chain,
+            retry: Retry::PullBackoff,
+        },
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// The layer cannot be read, or the path is no regular file.
-pub fn open(lower_dirs: &[PathBuf], path: &str) -> io::Result<Option<(File, PathBuf)>> {
+pub(crate) fn open(lower_dirs: &[PathBuf], path: &str) -> io::Result<Option<(File, PathBuf)>> {
     let relative = path.trim_start_matches('/');
     if relative.is_empty() {
         return Ok(None);
@@ -41,8 +41,10 @@ pub fn open(lower_dirs: &[PathBuf], path: &str) -> io::Result<Option<(File, Path
 }
 
 /// The first `limit` bytes of a file of the image as text; empty when it is not there.
-pub fn read_text(lower_dirs: &[PathBuf], path: &str, limit: u64) -> io::Result<String> {
-    let Some((file, _)) = open(lower_dirs, path)? else { return Ok(String::new()) };
+pub(crate) fn read_text(lower_dirs: &[PathBuf], path: &str, limit: u64) -> io::Result<String> {
+    let Some((file, _)) = open(lower_dirs, path)? else {
+        return Ok(String::new());
+    };
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

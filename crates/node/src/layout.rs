@@ -31,89 +31,90 @@ impl PodKey {
 }
 
 /// A name that cannot leave its directory.
-pub fn is_path_segment(name: &str) -> bool {
+pub(crate) fn is_path_segment(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub(crate) struct Layout {
     pub data_dir: PathBuf,
     pub run_dir: PathBuf,
     pub instance: String,
 }
 
 impl Layout {
-    pub fn pods_dir(&self) -> PathBuf {
+    pub(crate) fn pods_dir(&self) -> PathBuf {
         self.data_dir.join("agent/pods")
     }
 
-    pub fn pod_dir(&self, uid: &str) -> PathBuf {
+    pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
         self.pods_dir().join(uid)
     }
 
-    pub fn volume(&self, uid: &str, volume: &str) -> PathBuf {
+    pub(crate) fn volume(&self, uid: &str, volume: &str) -> PathBuf {
         self.pod_dir(uid).join("volumes").join(volume)
     }
 
-    pub fn container_dir(&self, uid: &str, id: &str) -> PathBuf {
+    pub(crate) fn container_dir(&self, uid: &str, id: &str) -> PathBuf {
         self.pod_dir(uid).join("containers").join(id)
     }
 
     /// Present while an interrupted pod has to be run again at the next start.
-    pub fn rerun_marker(&self, uid: &str) -> PathBuf {
+    pub(crate) fn rerun_marker(&self, uid: &str) -> PathBuf {
         self.pod_dir(uid).join("rerun")
     }
 
-    pub fn logs_root(&self) -> PathBuf {
+    pub(crate) fn logs_root(&self) -> PathBuf {
         self.data_dir.join("logs/pods")
     }
 
-    pub fn logs_dir(&self, pod: &PodKey) -> PathBuf {
-        self.logs_root().join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
+    pub(crate) fn logs_dir(&self, pod: &PodKey) -> PathBuf {
+        self.logs_root()
+            .join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
     }
 
-    pub fn log_file(&self, pod: &PodKey, container: &str, attempt: u32) -> PathBuf {
+    pub(crate) fn log_file(&self, pod: &PodKey, container: &str, attempt: u32) -> PathBuf {
         self.logs_dir(pod).join(container).join(format!("{attempt}.log"))
     }
 
-    pub fn states_dir(&self) -> PathBuf {
+    pub(crate) fn states_dir(&self) -> PathBuf {
         states_dir(&self.run_dir)
     }
 
-    pub fn state_dir(&self, uid: &str) -> PathBuf {
+    pub(crate) fn state_dir(&self, uid: &str) -> PathBuf {
         self.states_dir().join(uid)
     }
 
-    pub fn record(&self, uid: &str) -> PathBuf {
+    pub(crate) fn record(&self, uid: &str) -> PathBuf {
         self.state_dir(uid).join(RECORD)
     }
 
-    pub fn bundle(&self, uid: &str, id: &str) -> PathBuf {
+    pub(crate) fn bundle(&self, uid: &str, id: &str) -> PathBuf {
         self.state_dir(uid).join("containers").join(id)
     }
 
     /// Below every cgroup hierarchy's root.
-    pub fn root_cgroup(&self) -> String {
+    pub(crate) fn root_cgroup(&self) -> String {
         format!("/catamaran-{}", self.instance)
     }
 
-    pub fn pod_cgroup(&self, uid: &str) -> String {
+    pub(crate) fn pod_cgroup(&self, uid: &str) -> String {
         format!("{}/pod{uid}", self.root_cgroup())
     }
 
-    pub fn container_cgroup(&self, uid: &str, id: &str) -> String {
+    pub(crate) fn container_cgroup(&self, uid: &str, id: &str) -> String {
         format!("{}/{id}", self.pod_cgroup(uid))
     }
 }
 
-pub const RECORD: &str = "node.json";
+pub(crate) const RECORD: &str = "node.json";
 
-pub fn states_dir(run_dir: &Path) -> PathBuf {
+pub(crate) fn states_dir(run_dir: &Path) -> PathBuf {
     run_dir.join("pods")
 }
 
 /// The attempt number in a log file's name (`3.log` or `3.log.<rotation>`).
-pub fn attempt_of_log(path: &Path) -> Option<u32> {
+pub(crate) fn attempt_of_log(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?;
     name.split('.').next()?.parse().ok()
 }

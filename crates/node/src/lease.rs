@@ -19,7 +19,7 @@ const RENEW: Duration = Duration::from_secs(10);
 const STATUS: Duration = Duration::from_secs(300);
 
 /// What the heartbeat knows.
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     pub client: Client,
     pub identity: Identity,
     pub machine: Machine,
@@ -29,7 +29,7 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Beats until shutdown. A missed beat is logged and made up for by the next.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut published = Instant::now();
         let mut registered = true;
         loop {
@@ -46,7 +46,9 @@ impl Heartbeat {
                     }
                     // Somebody deleted the Node: a node that runs is there.
                     Err(kube::Error::Api(answer)) if answer.code == 404 => {
-                        registered = registration::register(&self.client, &self.identity, &status).await.is_ok();
+                        registered = registration::register(&self.client, &self.identity, &status)
+                            .await
+                            .is_ok();
                     }
                     Err(error) => tracing::warn!(error = crate::chain(&error), "the node's status was not written"),
                 }
@@ -63,7 +65,9 @@ impl Heartbeat {
         let (data_dir, before) = (self.data_dir.clone(), self.status.clone());
         let now = Timestamp::now();
         let work = move || registration::status(&identity, &machine, &data_dir, Some(&before), now);
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| self.status.clone())
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|_| self.status.clone())
     }
 
     async fn renew(&self) -> Result<(), kube::Error> {
@@ -78,8 +82,14 @@ impl Heartbeat {
         let patch = Patch::Merge(json!({"spec": spec}));
         match api.patch(name, &PatchParams::default(), &patch).await {
             Err(kube::Error::Api(answer)) if answer.code == 404 => {
-                let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
-                let lease = Lease { metadata, spec: Some(spec) };
+                let metadata = ObjectMeta {
+                    name: Some(name.clone()),
+                    ..ObjectMeta::default()
+                };
+                let lease = Lease {
+                    metadata,
+                    spec: Some(spec),
+                };
                 api.create(&PostParams::default(), &lease).await.map(drop)
             }
             other => other.map(drop),

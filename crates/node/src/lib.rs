@@ -41,7 +41,10 @@ mod rotate;
 mod runtime;
 mod server;
 pub mod status;
-#[allow(unsafe_code, reason = "registering a descriptor with the runtime promises that it stays open")]
+#[allow(
+    unsafe_code,
+    reason = "registering a descriptor with the runtime promises that it stays open"
+)]
 mod sys;
 mod unsupported;
 mod users;
@@ -85,12 +88,21 @@ fn pod_ref(pod: &Pod) -> String {
 /// Init containers in order, then the others; `true` marks the former. The order of [`world::World::slots`].
 fn containers(pod: &Pod) -> impl Iterator<Item = (&Container, bool)> {
     let spec = pod.spec.as_ref();
-    let init = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten()).map(|c| (c, true));
-    init.chain(spec.into_iter().flat_map(|spec| spec.containers.iter()).map(|c| (c, false)))
+    let init = spec
+        .into_iter()
+        .flat_map(|spec| spec.init_containers.iter().flatten())
+        .map(|c| (c, true));
+    init.chain(
+        spec.into_iter()
+            .flat_map(|spec| spec.containers.iter())
+            .map(|c| (c, false)),
+    )
 }
 
 fn find_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    containers(pod).map(|(container, _)| container).find(|container| container.name == name)
+    containers(pod)
+        .map(|(container, _)| container)
+        .find(|container| container.name == name)
 }
 
 /// An error with all its causes on one line: what a status or an event shows.

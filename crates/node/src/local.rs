@@ -10,9 +10,7 @@ use crate::credentials;
 use crate::env::Downward;
 use crate::images::{Images, Ready};
 use crate::layout::{Layout, PodKey};
-use crate::machine::{
-    Failure, Machine, Prepared, Reports, SandboxUp, StartFailure, StartRequest, StartedAttempt,
-};
+use crate::machine::{Failure, Machine, Prepared, Reports, SandboxUp, StartFailure, StartRequest, StartedAttempt};
 use crate::objects::ObjectSource;
 use crate::reports::ApiReports;
 use crate::world::Ended;
@@ -41,13 +39,13 @@ const TERMINATION_LOG_LINES: usize = 80;
 
 /// A living sandbox.
 #[derive(Clone, Debug)]
-pub struct Sandboxed {
+pub(crate) struct Sandboxed {
     pub shim: PodShim,
     pub ip: Ipv4Addr,
 }
 
 /// What the agent lends to its machine.
-pub struct Parts {
+pub(crate) struct Parts {
     pub layout: Layout,
     pub launcher: Launcher,
     pub network: Arc<PodNetwork>,
@@ -62,7 +60,7 @@ pub struct Parts {
     pub docker_config: Option<PathBuf>,
 }
 
-pub struct LocalMachine {
+pub(crate) struct LocalMachine {
     parts: Parts,
     images: Images,
     sandboxes: Mutex<HashMap<String, Sandboxed>>,
@@ -79,29 +77,39 @@ struct PreparedImage {
 }
 
 impl LocalMachine {
-    pub fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         let images = Images::new(parts.images.clone());
         let starts = Semaphore::new(MAX_STARTS);
-        Self { parts, images, sandboxes: Mutex::default(), starts, cleaning: TaskTracker::new() }
+        Self {
+            parts,
+            images,
+            sandboxes: Mutex::default(),
+            starts,
+            cleaning: TaskTracker::new(),
+        }
     }
 
-    pub fn layout(&self) -> &Layout {
+    pub(crate) fn layout(&self) -> &Layout {
         &self.parts.layout
     }
 
     /// The pod's living sandbox.
-    pub fn sandbox(&self, uid: &str) -> Option<Sandboxed> {
+    pub(crate) fn sandbox(&self, uid: &str) -> Option<Sandboxed> {
         self.sandboxes.lock().get(uid).cloned()
     }
 
     /// Takes over a sandbox that was found running.
-    pub fn adopt(&self, uid: &str, sandboxed: Sandboxed) {
+    pub(crate) fn adopt(&self, uid: &str, sandboxed: Sandboxed) {
         self.sandboxes.lock().insert(uid.to_owned(), sandboxed);
     }
 
     /// Every sandbox, for housekeeping.
-    pub fn all_sandboxes(&self) -> Vec<(String, Sandboxed)> {
-        self.sandboxes.lock().iter().map(|(uid, sandboxed)| (uid.clone(), sandboxed.clone())).collect()
+    pub(crate) fn all_sandboxes(&self) -> Vec<(String, Sandboxed)> {
+        self.sandboxes
+            .lock()
+            .iter()
+            .map(|(uid, sandboxed)| (uid.clone(), sandboxed.clone()))
+            .collect()
     }
 
     fn downward<'a>(&'a self, pod: &'a Pod, ip: Option<IpAddr>) -> Downward<'a> {
@@ -116,7 +124,10 @@ impl LocalMachine {
 
     async fn credentials(&self, pod: &Pod) -> Vec<catamaran_image::Credential> {
         let mut found = Vec::new();
-        let names = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        let names = pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.image_pull_secrets.iter().flatten());
         let references = crate::env::References {
             secrets: names.map(|reference| reference.name.clone()).collect(),
             ..crate::env::References::default()
@@ -124,7 +135,12 @@ impl LocalMachine {
         if !references.is_empty() {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             match self.parts.objects.fetch(namespace, &references).await {
-                Ok(objects) => found.extend(objects.secrets.values().flat_map(|secret| credentials::from_secret(secret))),
+                Ok(objects) => found.extend(
+                    objects
+                        .secrets
+                        .values()
+                        .flat_map(|secret| credentials::from_secret(secret)),
+                ),
                 Err(error) => tracing::warn!(error = crate::chain(&error), "cannot read image pull secrets"),
             }
         }
@@ -141,13 +157,22 @@ impl LocalMachine {
         let key = PodKey::of(pod)?;
         let file = self.layout().container_dir(&key.uid, id).join("termination-log");
         let log = self.layout().log_file(&key, container, attempt);
-        let policy = crate::find_container(pod, container)?.termination_message_policy.clone();
+        let policy = crate::find_container(pod, container)?
+            .termination_message_policy
+            .clone();
         let from_logs = failed && policy.as_deref() == Some("FallbackToLogsOnError");
         let read = move || {
             let message = read_tail(&file, TERMINATION_MESSAGE_BYTES).unwrap_or_default();
-            if message.is_empty() && from_logs { log_tail(&log) } else { message }
+            if message.is_empty() && from_logs {
+                log_tail(&log)
+            } else {
+                message
+            }
         };
-        tokio::task::spawn_blocking(read).await.ok().filter(|message| !message.is_empty())
+        tokio::task::spawn_blocking(read)
+            .await
+            .ok()
+            .filter(|message| !message.is_empty())
     }
 }
 
@@ -172,7 +197,10 @@ impl Machine for LocalMachine {
 
     async fn stop(&self, pod: &Arc<Pod>, id: &str) {
         let Some(uid) = pod.metadata.uid.as_deref() else { return };
-        let signal = self.layout().container_record(uid, id).map_or(libc::SIGTERM, |record| record.stop_signal);
+        let signal = self
+            .layout()
+            .container_record(uid, id)
+            .map_or(libc::SIGTERM, |record| record.stop_signal);
         if let Some(sandboxed) = self.sandbox(uid) {
             log_failure("stop", uid, sandboxed.shim.signal(id, signal, false).await);
         }
@@ -235,7 +263,9 @@ impl Machine for LocalMachine {
         let ip = self.sandbox(uid).map(|sandboxed| IpAddr::from(sandboxed.ip));
         if let Err(failure) = sandbox::volumes(self, pod, ip).await {
             let severity = crate::machine::Severity::Warning;
-            self.parts.reports.event(pod, None, severity, &failure.reason, &failure.message);
+            self.parts
+                .reports
+                .event(pod, None, severity, &failure.reason, &failure.message);
         }
     }
 }
@@ -272,7 +302,9 @@ fn log_tail(path: &Path) -> String {
     let mut tail = lines[first..].join("\n");
     if let Ok(limit) = usize::try_from(TERMINATION_LOG_BYTES) {
         while tail.len() > limit {
-            tail = tail.split_once('\n').map_or_else(String::new, |(_, rest)| rest.to_owned());
+            tail = tail
+                .split_once('\n')
+                .map_or_else(String::new, |(_, rest)| rest.to_owned());
         }
     }
     tail

@@ -9,15 +9,20 @@ const MAX_HOSTNAME: usize = 63;
 const MAX_NAMESERVERS: usize = 3;
 
 /// The host name inside the pod (`spec.hostname`, else the pod's name, cut to what the kernel takes).
-pub fn hostname(pod: &Pod) -> String {
+pub(crate) fn hostname(pod: &Pod) -> String {
     let spec = pod.spec.as_ref();
     let meta = &pod.metadata;
     if let Some(name) = spec.and_then(|spec| spec.hostname_override.clone()) {
         return name;
     }
-    let short = spec.and_then(|spec| spec.hostname.clone()).filter(|name| !name.is_empty());
+    let short = spec
+        .and_then(|spec| spec.hostname.clone())
+        .filter(|name| !name.is_empty());
     let short = truncate(&short.unwrap_or_else(|| meta.name.clone().unwrap_or_default()));
-    match spec.filter(|spec| spec.set_hostname_as_fqdn == Some(true)).and_then(|_| domain(pod)) {
+    match spec
+        .filter(|spec| spec.set_hostname_as_fqdn == Some(true))
+        .and_then(|_| domain(pod))
+    {
         Some(domain) => format!("{short}.{domain}"),
         None => short,
     }
@@ -25,7 +30,12 @@ pub fn hostname(pod: &Pod) -> String {
 
 /// `subdomain.namespace.svc.cluster.local` when the pod has a subdomain.
 fn domain(pod: &Pod) -> Option<String> {
-    let subdomain = pod.spec.as_ref()?.subdomain.as_ref().filter(|subdomain| !subdomain.is_empty())?;
+    let subdomain = pod
+        .spec
+        .as_ref()?
+        .subdomain
+        .as_ref()
+        .filter(|subdomain| !subdomain.is_empty())?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     Some(format!("{subdomain}.{namespace}.svc.cluster.local"))
 }
@@ -36,7 +46,7 @@ fn truncate(name: &str) -> String {
 }
 
 /// The managed hosts file, with `spec.hostAliases`.
-pub fn hosts(pod: &Pod, ip: IpAddr) -> String {
+pub(crate) fn hosts(pod: &Pod, ip: IpAddr) -> String {
     let mut text = String::from(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
@@ -48,8 +58,15 @@ pub fn hosts(pod: &Pod, ip: IpAddr) -> String {
         None => text.push_str(&format!("{ip}\t{host}\n")),
     }
     let aliases = pod.spec.iter().flat_map(|spec| spec.host_aliases.iter().flatten());
-    let lines: Vec<_> =
-        aliases.map(|alias| format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t"))).collect();
+    let lines: Vec<_> = aliases
+        .map(|alias| {
+            format!(
+                "{}\t{}\n",
+                alias.ip,
+                alias.hostnames.clone().unwrap_or_default().join("\t")
+            )
+        })
+        .collect();
     if !lines.is_empty() {
         text.push_str("\n# Entries added by HostAliases.\n");
         text.extend(lines);
@@ -59,7 +76,7 @@ pub fn hosts(pod: &Pod, ip: IpAddr) -> String {
 
 /// What a resolver configuration consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resolver {
+pub(crate) struct Resolver {
     pub nameservers: Vec<String>,
     pub searches: Vec<String>,
     pub options: Vec<String>,
@@ -67,7 +84,7 @@ pub struct Resolver {
 
 impl Resolver {
     /// Reads `resolv.conf`; unknown lines are left out.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut resolver = Self::default();
         for line in text.lines() {
             let line = line.split(['#', ';']).next().unwrap_or_default();
@@ -84,12 +101,29 @@ impl Resolver {
 
     fn add(&mut self, config: &PodDNSConfig) {
         let mut seen: BTreeSet<_> = self.nameservers.iter().cloned().collect();
-        self.nameservers.extend(config.nameservers.iter().flatten().filter(|n| seen.insert((*n).clone())).cloned());
+        self.nameservers.extend(
+            config
+                .nameservers
+                .iter()
+                .flatten()
+                .filter(|n| seen.insert((*n).clone()))
+                .cloned(),
+        );
         let mut seen: BTreeSet<_> = self.searches.iter().cloned().collect();
-        self.searches.extend(config.searches.iter().flatten().filter(|s| seen.insert((*s).clone())).cloned());
+        self.searches.extend(
+            config
+                .searches
+                .iter()
+                .flatten()
+                .filter(|s| seen.insert((*s).clone()))
+                .cloned(),
+        );
         for option in config.options.iter().flatten() {
             let Some(name) = option.name.as_deref() else { continue };
-            let text = option.value.as_ref().map_or_else(|| name.to_owned(), |value| format!("{name}:{value}"));
+            let text = option
+                .value
+                .as_ref()
+                .map_or_else(|| name.to_owned(), |value| format!("{name}:{value}"));
             self.options.retain(|known| known.split(':').next() != Some(name));
             self.options.push(text);
         }
@@ -112,7 +146,7 @@ impl Resolver {
 
 /// The pod's resolver configuration. Without a cluster DNS `ClusterFirst` is what `Default` is: the host's, minus name
 /// servers on the host's loopback, which a pod could not reach.
-pub fn resolv_conf(pod: &Pod, host: &str) -> String {
+pub(crate) fn resolv_conf(pod: &Pod, host: &str) -> String {
     let spec = pod.spec.as_ref();
     let mut resolver = match spec.and_then(|spec| spec.dns_policy.as_deref()) {
         Some("None") => Resolver::default(),

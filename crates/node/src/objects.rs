@@ -37,33 +37,38 @@ impl Drop for Watched {
 }
 
 /// Keeps the objects of one pod under watch.
-pub struct Subscription {
+pub(crate) struct Subscription {
     _watched: Vec<Arc<Watched>>,
     /// Aborted when dropped.
     _forwards: JoinSet<()>,
 }
 
-pub struct ObjectSource {
+pub(crate) struct ObjectSource {
     client: Client,
     watched: Mutex<HashMap<Key, Weak<Watched>>>,
 }
 
 impl ObjectSource {
-    pub fn new(client: Client) -> Self {
-        Self { client, watched: Mutex::default() }
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            watched: Mutex::default(),
+        }
     }
 
     /// The referenced objects that exist.
     ///
     /// # Errors
     /// The API server could not be asked.
-    pub async fn fetch(&self, namespace: &str, references: &References) -> Result<Objects, kube::Error> {
+    pub(crate) async fn fetch(&self, namespace: &str, references: &References) -> Result<Objects, kube::Error> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let maps = references.config_maps.iter().map(|name| get(&maps, name));
         let secrets = references.secrets.iter().map(|name| get(&secrets, name));
-        let (maps, secrets) =
-            futures::try_join!(futures::future::try_join_all(maps), futures::future::try_join_all(secrets))?;
+        let (maps, secrets) = futures::try_join!(
+            futures::future::try_join_all(maps),
+            futures::future::try_join_all(secrets)
+        )?;
         Ok(Objects {
             config_maps: maps.into_iter().flatten().collect(),
             secrets: secrets.into_iter().flatten().collect(),
@@ -71,7 +76,7 @@ impl ObjectSource {
     }
 
     /// The handler of a RuntimeClass; its own name when there is no such object.
-    pub async fn runtime_handler(&self, class: &str) -> String {
+    pub(crate) async fn runtime_handler(&self, class: &str) -> String {
         let api: Api<RuntimeClass> = Api::all(self.client.clone());
         match api.get_opt(class).await {
             Ok(Some(found)) => found.handler,
@@ -80,7 +85,7 @@ impl ObjectSource {
     }
 
     /// Tells `inbox` whenever one of the objects changes.
-    pub fn subscribe(
+    pub(crate) fn subscribe(
         &self,
         namespace: &str,
         references: &References,
@@ -91,7 +96,11 @@ impl ObjectSource {
         let mut watched = Vec::new();
         let mut forwards = JoinSet::new();
         for (secret, name) in keys {
-            let entry = self.entry(Key { secret, namespace: namespace.to_owned(), name: name.clone() });
+            let entry = self.entry(Key {
+                secret,
+                namespace: namespace.to_owned(),
+                name: name.clone(),
+            });
             let mut changes = entry.changes.subscribe();
             let inbox = inbox.clone();
             forwards.spawn(async move {
@@ -103,7 +112,10 @@ impl ObjectSource {
             });
             watched.push(entry);
         }
-        Subscription { _watched: watched, _forwards: forwards }
+        Subscription {
+            _watched: watched,
+            _forwards: forwards,
+        }
     }
 
     fn entry(&self, key: Key) -> Arc<Watched> {
@@ -131,7 +143,10 @@ async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<(String, Arc<K>)>, ku
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    Ok(api.get_opt(name).await?.map(|object| (name.to_owned(), Arc::new(object))))
+    Ok(api
+        .get_opt(name)
+        .await?
+        .map(|object| (name.to_owned(), Arc::new(object))))
 }
 
 async fn watch<K>(api: Api<K>, name: &str, changes: &broadcast::Sender<()>)

@@ -27,22 +27,15 @@ use tokio_util::sync::CancellationToken;
 /// How often shims that did not answer at the start are tried again.
 const RETRY_UNREACHABLE: Duration = Duration::from_secs(5);
 
-/// How the agent's life ends for the pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Leave,
-    Terminate { max_grace: Duration },
-}
-
 struct Handle {
     inbox: mpsc::UnboundedSender<Message>,
     _objects: Option<Subscription>,
 }
 
 /// The pods known now, for the server.
-pub type Known = Arc<Mutex<HashMap<String, Arc<Pod>>>>;
+pub(crate) type Known = Arc<Mutex<HashMap<String, Arc<Pod>>>>;
 
-pub struct Pods {
+pub(crate) struct Pods {
     pub client: Client,
     pub node_name: String,
     pub node_ip: IpAddr,
@@ -59,7 +52,7 @@ pub struct Pods {
 }
 
 impl Pods {
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         node_name: String,
         node_ip: IpAddr,
@@ -85,7 +78,7 @@ impl Pods {
     }
 
     /// Takes over what runs, then follows the API server until told to end.
-    pub async fn run(mut self, leave: CancellationToken, mut ending: mpsc::Receiver<End>) {
+    pub(crate) async fn run(mut self, leave: CancellationToken, mut ending: mpsc::Receiver<Duration>) {
         self.adopt_all().await;
         let api: Api<Pod> = Api::all(self.client.clone());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node_name));
@@ -101,13 +94,13 @@ impl Pods {
                 Some(ended) = self.tasks.join_next_with_id() => self.worker_ended(ended),
                 _ = retry.tick(), if !self.unreachable.is_empty() => self.retry_unreachable().await,
                 () = leave.cancelled() => return,
-                Some(end) = ending.recv() => return self.end(end).await,
+                Some(max_grace) = ending.recv() => return self.terminate(max_grace).await,
             }
         }
     }
 
-    async fn end(mut self, end: End) {
-        let End::Terminate { max_grace } = end else { return };
+    /// Ends every pod, to be run again at the next start.
+    async fn terminate(mut self, max_grace: Duration) {
         for (uid, handle) in &self.workers {
             let pod = self.known.lock().get(uid).cloned();
             if let Some(key) = pod.as_deref().and_then(PodKey::of) {
@@ -166,7 +159,11 @@ impl Pods {
 
     /// Bundles whose start was never asked for: the agent died before.
     async fn forget_unstarted_bundles(&self, key: &PodKey, start: &Start) {
-        let attempts = start.world.slots.iter().flat_map(|slot| slot.current.iter().chain(&slot.previous));
+        let attempts = start
+            .world
+            .slots
+            .iter()
+            .flat_map(|slot| slot.current.iter().chain(&slot.previous));
         let known: HashSet<String> = attempts.map(|attempt| attempt.id.clone()).collect();
         let (layout, uid) = (self.machine.layout().clone(), key.uid.clone());
         let forget = move || {
@@ -215,7 +212,8 @@ impl Pods {
         // Only a pod with a past has files to look at.
         let start = match first_time {
             true => adopt::fresh(&layout, &of, pod, Timestamp::now()),
-            false => match tokio::task::spawn_blocking(move || adopt::fresh(&layout, &of, pod, Timestamp::now())).await {
+            false => match tokio::task::spawn_blocking(move || adopt::fresh(&layout, &of, pod, Timestamp::now())).await
+            {
                 Ok(start) => start,
                 Err(_) => return,
             },
@@ -223,7 +221,8 @@ impl Pods {
         for slot in &start.world.slots {
             if let Some(hold) = &slot.hold {
                 let message = format!("Error: {}", hold.message);
-                self.reports.event(&start.pod, Some(&slot.name), Severity::Warning, "Failed", &message);
+                self.reports
+                    .event(&start.pod, Some(&slot.name), Severity::Warning, "Failed", &message);
             }
         }
         self.spawn(key, start);
@@ -247,13 +246,28 @@ impl Pods {
         let references = all_references(&start.pod);
         let subscription = (!references.is_empty() && !start.world.finished)
             .then(|| self.objects.subscribe(&key.namespace, &references, &inbox));
-        self.known.lock().entry(key.uid.clone()).or_insert_with(|| start.pod.clone());
+        self.known
+            .lock()
+            .entry(key.uid.clone())
+            .or_insert_with(|| start.pod.clone());
         let clock: Clock = Arc::new(Timestamp::now);
-        let worker =
-            Worker::new(key.clone(), start, self.machine.clone(), self.reports.clone(), clock, self.node_ip);
+        let worker = Worker::new(
+            key.clone(),
+            start,
+            self.machine.clone(),
+            self.reports.clone(),
+            clock,
+            self.node_ip,
+        );
         let task = self.tasks.spawn(worker.run(receiver));
         self.ids.insert(task.id(), key.clone());
-        self.workers.insert(key.uid, Handle { inbox, _objects: subscription });
+        self.workers.insert(
+            key.uid,
+            Handle {
+                inbox,
+                _objects: subscription,
+            },
+        );
     }
 
     fn worker_ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 /// What kubectl shows as the node's version.
-pub const KUBELET_VERSION: &str = "v1.35.0+catamaran";
+pub(crate) const KUBELET_VERSION: &str = "v1.35.0+catamaran";
 /// `status.capacity.pods`. One process per pod and a /24 of addresses bound it; the kubelet's default is 110.
 const MAX_PODS: u32 = 1000;
 /// Memory kept for the agent and the system, bytes.
@@ -24,11 +24,11 @@ const RESERVED_MEMORY: u64 = 100 << 20;
 const MEMORY_PRESSURE_BYTES: u64 = 100 << 20;
 const DISK_PRESSURE_PERCENT: u64 = 10;
 
-pub type Quantities = BTreeMap<String, Quantity>;
+pub(crate) type Quantities = BTreeMap<String, Quantity>;
 
 /// What the machine has, read once.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     pub cpus: usize,
     pub memory_bytes: u64,
     pub disk_bytes: u64,
@@ -36,7 +36,7 @@ pub struct Machine {
 
 impl Machine {
     /// Blocking, but only briefly: two files of `/proc` and a statfs.
-    pub fn read(data_dir: &Path) -> Self {
+    pub(crate) fn read(data_dir: &Path) -> Self {
         Self {
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory_bytes: meminfo("MemTotal").unwrap_or(0),
@@ -44,11 +44,11 @@ impl Machine {
         }
     }
 
-    pub fn capacity(&self) -> Quantities {
+    pub(crate) fn capacity(&self) -> Quantities {
         quantities(self.cpus, self.memory_bytes, self.disk_bytes)
     }
 
-    pub fn allocatable(&self) -> Quantities {
+    pub(crate) fn allocatable(&self) -> Quantities {
         let memory = self.memory_bytes.saturating_sub(RESERVED_MEMORY);
         quantities(self.cpus, memory, self.disk_bytes / 10 * 9)
     }
@@ -61,12 +61,15 @@ fn quantities(cpus: usize, memory: u64, disk: u64) -> Quantities {
         ("memory", format!("{}Ki", memory / 1024)),
         ("pods", MAX_PODS.to_string()),
     ];
-    entries.into_iter().map(|(name, value)| (name.to_owned(), Quantity(value))).collect()
+    entries
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Quantity(value)))
+        .collect()
 }
 
 /// What the Node says about the agent.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     pub name: String,
     pub ip: IpAddr,
     pub port: u16,
@@ -78,11 +81,15 @@ pub struct Identity {
 ///
 /// # Errors
 /// The API server did not take it.
-pub async fn register(client: &Client, identity: &Identity, status: &NodeStatus) -> Result<(), kube::Error> {
+pub(crate) async fn register(client: &Client, identity: &Identity, status: &NodeStatus) -> Result<(), kube::Error> {
     let api: Api<Node> = Api::all(client.clone());
     let labels = labels(identity);
     let node = Node {
-        metadata: ObjectMeta { name: Some(identity.name.clone()), labels: Some(labels.clone()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(identity.name.clone()),
+            labels: Some(labels.clone()),
+            ..ObjectMeta::default()
+        },
         spec: Some(NodeSpec {
             pod_cidr: Some(identity.pod_cidr.clone()),
             pod_cidrs: Some(vec![identity.pod_cidr.clone()]),
@@ -94,7 +101,8 @@ pub async fn register(client: &Client, identity: &Identity, status: &NodeStatus)
         Ok(_) => {}
         Err(kube::Error::Api(answer)) if answer.code == 409 => {
             let patch = json!({"metadata": {"labels": labels}});
-            api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(patch))
+                .await?;
         }
         Err(error) => return Err(error),
     }
@@ -105,7 +113,7 @@ pub async fn register(client: &Client, identity: &Identity, status: &NodeStatus)
 ///
 /// # Errors
 /// The API server did not take it.
-pub async fn publish(client: &Client, name: &str, status: &NodeStatus) -> Result<(), kube::Error> {
+pub(crate) async fn publish(client: &Client, name: &str, status: &NodeStatus) -> Result<(), kube::Error> {
     let api: Api<Node> = Api::all(client.clone());
     let patch = Patch::Merge(json!({"status": status}));
     api.patch_status(name, &PatchParams::default(), &patch).await.map(drop)
@@ -133,14 +141,17 @@ fn go_arch() -> &'static str {
 }
 
 /// The Node's status now; transition times continue those of `before`.
-pub fn status(
+pub(crate) fn status(
     identity: &Identity,
     machine: &Machine,
     data_dir: &Path,
     before: Option<&NodeStatus>,
     now: Timestamp,
 ) -> NodeStatus {
-    let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
+    let address = |type_: &str, address: String| NodeAddress {
+        type_: type_.to_owned(),
+        address,
+    };
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", identity.ip.to_string()),
@@ -150,7 +161,9 @@ pub fn status(
         capacity: Some(machine.capacity()),
         conditions: Some(conditions(data_dir, before, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(identity.port) }),
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(identity.port),
+            }),
         }),
         node_info: Some(system_info()),
         ..NodeStatus::default()
@@ -158,7 +171,7 @@ pub fn status(
 }
 
 /// Whether two statuses differ in more than their heartbeat.
-pub fn differs(one: &NodeStatus, other: &NodeStatus) -> bool {
+pub(crate) fn differs(one: &NodeStatus, other: &NodeStatus) -> bool {
     let without_heartbeat = |status: &NodeStatus| {
         let mut status = status.clone();
         for condition in status.conditions.iter_mut().flatten() {
@@ -179,17 +192,35 @@ fn conditions(data_dir: &Path, before: Option<&NodeStatus>, now: Timestamp) -> V
     let mut rows = Vec::new();
     let (status, reason, message) = match memory {
         true => pressure(true, "InsufficientMemory", "insufficient memory available"),
-        false => ("False", "KubeletHasSufficientMemory".into(), "kubelet has sufficient memory available".into()),
+        false => (
+            "False",
+            "KubeletHasSufficientMemory".into(),
+            "kubelet has sufficient memory available".into(),
+        ),
     };
     rows.push(("MemoryPressure", status, reason, message));
     let (status, reason, message) = match disk {
         true => pressure(true, "DiskPressure", "disk pressure"),
-        false => ("False", "KubeletHasNoDiskPressure".into(), "kubelet has no disk pressure".into()),
+        false => (
+            "False",
+            "KubeletHasNoDiskPressure".into(),
+            "kubelet has no disk pressure".into(),
+        ),
     };
     rows.push(("DiskPressure", status, reason, message));
     let sufficient = "kubelet has sufficient PID available";
-    rows.push(("PIDPressure", "False", "KubeletHasSufficientPID".into(), sufficient.into()));
-    rows.push(("Ready", "True", "KubeletReady".into(), "kubelet is posting ready status".into()));
+    rows.push((
+        "PIDPressure",
+        "False",
+        "KubeletHasSufficientPID".into(),
+        sufficient.into(),
+    ));
+    rows.push((
+        "Ready",
+        "True",
+        "KubeletReady".into(),
+        "kubelet is posting ready status".into(),
+    ));
     let old = |type_: &str, status: &str| {
         let known = before.into_iter().flat_map(|before| before.conditions.iter().flatten());
         let mut same = known.filter(|condition| condition.type_ == type_ && condition.status == status);
@@ -208,7 +239,11 @@ fn conditions(data_dir: &Path, before: Option<&NodeStatus>, now: Timestamp) -> V
 }
 
 fn system_info() -> NodeSystemInfo {
-    let line = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let line = |path: &str| {
+        fs::read_to_string(path)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    };
     let machine_id = line("/etc/machine-id");
     let uuid = Some(line("/sys/class/dmi/id/product_uuid")).filter(|uuid| !uuid.is_empty());
     NodeSystemInfo {
@@ -234,7 +269,9 @@ fn os_image() -> String {
 /// A line of `/proc/meminfo`, bytes.
 fn meminfo(field: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

@@ -12,15 +12,18 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub struct ApiReports {
+pub(crate) struct ApiReports {
     client: Client,
     recorder: Recorder,
 }
 
 impl ApiReports {
     /// Starts the event writer, which lives as long as this value.
-    pub fn new(client: Client, node_name: &str) -> Self {
-        Self { recorder: Recorder::start(client.clone(), node_name), client }
+    pub(crate) fn new(client: Client, node_name: &str) -> Self {
+        Self {
+            recorder: Recorder::start(client.clone(), node_name),
+            client,
+        }
     }
 
     fn pods(&self, pod: &PodKey) -> Api<Pod> {
@@ -36,7 +39,11 @@ impl ApiReports {
             kube::Error::Api(status) if status.code == 404 => Reported::Gone,
             kube::Error::Api(status) if status.code == 409 => self.after_conflict(pod).await,
             _ => {
-                tracing::warn!(pod = pod.uid, error = crate::chain(&error), "the API server did not take a pod's report");
+                tracing::warn!(
+                    pod = pod.uid,
+                    error = crate::chain(&error),
+                    "the API server did not take a pod's report"
+                );
                 Reported::Failed
             }
         }
@@ -56,14 +63,23 @@ impl ApiReports {
 impl Reports for ApiReports {
     async fn status(&self, pod: &PodKey, status: &PodStatus) -> Reported {
         let patch = Patch::Merge(status_patch(pod, status));
-        let result = self.pods(pod).patch_status(&pod.name, &PatchParams::default(), &patch).await;
+        let result = self
+            .pods(pod)
+            .patch_status(&pod.name, &PatchParams::default(), &patch)
+            .await;
         self.outcome(pod, result).await
     }
 
     async fn delete(&self, pod: &PodKey) -> Reported {
-        let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
-        let parameters =
-            DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..DeleteParams::default() };
+        let preconditions = Preconditions {
+            uid: Some(pod.uid.clone()),
+            resource_version: None,
+        };
+        let parameters = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
         let result = self.pods(pod).delete(&pod.name, &parameters).await;
         self.outcome(pod, result).await
     }

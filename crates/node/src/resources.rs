@@ -16,14 +16,14 @@ type Quantities = BTreeMap<String, Quantity>;
 
 /// `status.qosClass`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QosClass {
+pub(crate) enum QosClass {
     Guaranteed,
     Burstable,
     BestEffort,
 }
 
 impl QosClass {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Guaranteed => "Guaranteed",
             Self::Burstable => "Burstable",
@@ -33,17 +33,21 @@ impl QosClass {
 }
 
 /// The value of a quantity in thousandths, rounded up; `None` when it cannot be read.
-pub fn milli(quantity: &Quantity) -> Option<i64> {
-    catamaran_api::quantity::Quantity::parse(&quantity.0).ok().map(|parsed| parsed.millis())
+pub(crate) fn milli(quantity: &Quantity) -> Option<i64> {
+    catamaran_api::quantity::Quantity::parse(&quantity.0)
+        .ok()
+        .map(|parsed| parsed.millis())
 }
 
 /// The value of a quantity in units, rounded up.
-pub fn units(quantity: &Quantity) -> Option<i64> {
-    catamaran_api::quantity::Quantity::parse(&quantity.0).ok().map(|parsed| parsed.units())
+pub(crate) fn units(quantity: &Quantity) -> Option<i64> {
+    catamaran_api::quantity::Quantity::parse(&quantity.0)
+        .ok()
+        .map(|parsed| parsed.units())
 }
 
 /// Quality of service of a pod, from cpu and memory of all its containers.
-pub fn qos_class(spec: &PodSpec) -> QosClass {
+pub(crate) fn qos_class(spec: &PodSpec) -> QosClass {
     let mut any = false;
     let mut guaranteed = true;
     for container in all_containers(spec) {
@@ -63,7 +67,7 @@ pub fn qos_class(spec: &PodSpec) -> QosClass {
 }
 
 /// `oom_score_adj` of a container's processes.
-pub fn oom_score_adj(spec: &PodSpec, container: &Container, node_memory_bytes: u64) -> i32 {
+pub(crate) fn oom_score_adj(spec: &PodSpec, container: &Container, node_memory_bytes: u64) -> i32 {
     match qos_class(spec) {
         QosClass::Guaranteed => -997,
         QosClass::BestEffort => 1000,
@@ -77,15 +81,17 @@ pub fn oom_score_adj(spec: &PodSpec, container: &Container, node_memory_bytes: u
 }
 
 /// Limits of a container's cgroup.
-pub fn container_resources(container: &Container) -> LinuxResources {
+pub(crate) fn container_resources(container: &Container) -> LinuxResources {
     let requirements = container.resources.as_ref();
     let limit = requirements.and_then(|all| positive_milli(all.limits.as_ref(), "cpu"));
-    let request = requirements.and_then(|all| positive_milli(all.requests.as_ref(), "cpu")).or(limit);
+    let request = requirements
+        .and_then(|all| positive_milli(all.requests.as_ref(), "cpu"))
+        .or(limit);
     linux_resources(request.unwrap_or(0), limit, memory_limit(container))
 }
 
 /// Limits of the pod's cgroup: what its containers may use together.
-pub fn pod_resources(spec: &PodSpec) -> LinuxResources {
+pub(crate) fn pod_resources(spec: &PodSpec) -> LinuxResources {
     let main = &spec.containers;
     let init = spec.init_containers.as_deref().unwrap_or_default();
     let sum_or_max = |value: &dyn Fn(&Container) -> Option<i64>| -> (i64, bool) {
@@ -106,12 +112,12 @@ pub fn pod_resources(spec: &PodSpec) -> LinuxResources {
 }
 
 /// `resources.limits.memory` in bytes, when it is set and positive.
-pub fn memory_limit(container: &Container) -> Option<i64> {
+pub(crate) fn memory_limit(container: &Container) -> Option<i64> {
     positive_units(container.resources.as_ref()?.limits.as_ref(), "memory")
 }
 
 /// Value of a `resourceFieldRef`: rounded up to multiples of the divisor. Missing limits are the node's allocatable.
-pub fn field_value(
+pub(crate) fn field_value(
     requirements: Option<&ResourceRequirements>,
     resource: &str,
     divisor: Option<&Quantity>,
@@ -165,7 +171,11 @@ fn linux_cpu(request_milli: i64, limit_milli: Option<i64>) -> LinuxCpu {
 
 fn linux_memory(bytes: i64) -> LinuxMemory {
     // Memory and swap together equal to memory: a limited container does not swap.
-    LinuxMemoryBuilder::default().limit(bytes).swap(bytes).build().unwrap_or_default()
+    LinuxMemoryBuilder::default()
+        .limit(bytes)
+        .swap(bytes)
+        .build()
+        .unwrap_or_default()
 }
 
 fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
@@ -174,7 +184,8 @@ fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
 
 fn cpu_request(container: &Container) -> Option<i64> {
     let requirements = container.resources.as_ref()?;
-    positive_milli(requirements.requests.as_ref(), "cpu").or_else(|| positive_milli(requirements.limits.as_ref(), "cpu"))
+    positive_milli(requirements.requests.as_ref(), "cpu")
+        .or_else(|| positive_milli(requirements.limits.as_ref(), "cpu"))
 }
 
 fn cpu_limit(container: &Container) -> Option<i64> {

@@ -16,7 +16,7 @@ const MAX_FILES: usize = 5;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Looks at the logs of running containers until shutdown.
-pub async fn run(machine: Arc<LocalMachine>, shutdown: CancellationToken) {
+pub(crate) async fn run(machine: Arc<LocalMachine>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
@@ -44,7 +44,11 @@ async fn rotate_pod(uid: &str, sandboxed: &Sandboxed) {
             continue;
         }
         if let Err(error) = sandboxed.shim.reopen_log(&id).await {
-            tracing::warn!(pod = uid, error = crate::chain(&error), "a pod shim did not reopen a log");
+            tracing::warn!(
+                pod = uid,
+                error = crate::chain(&error),
+                "a pod shim did not reopen a log"
+            );
         }
     }
 }
@@ -67,7 +71,7 @@ fn rotate(log: &Path) -> std::io::Result<()> {
 }
 
 /// The rotated files of a log, oldest first.
-pub fn rotated(log: &Path) -> Vec<PathBuf> {
+pub(crate) fn rotated(log: &Path) -> Vec<PathBuf> {
     let (Some(directory), Some(name)) = (log.parent(), log.file_name().and_then(|name| name.to_str())) else {
         return Vec::new();
     };
@@ -75,16 +79,25 @@ pub fn rotated(log: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries
         .map(|entry| entry.path())
-        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix)))
+        .filter(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(&prefix))
+        })
         .collect();
     found.sort();
     found
 }
 
 /// The newest attempt of a container that has a log. Blocking.
-pub fn latest_attempt(layout: &Layout, pod: &PodKey, container: &str) -> Option<u32> {
-    let entries = fs::read_dir(layout.logs_dir(pod).join(container)).into_iter().flatten().flatten();
-    entries.filter_map(|entry| crate::layout::attempt_of_log(&entry.path())).max()
+pub(crate) fn latest_attempt(layout: &Layout, pod: &PodKey, container: &str) -> Option<u32> {
+    let entries = fs::read_dir(layout.logs_dir(pod).join(container))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .filter_map(|entry| crate::layout::attempt_of_log(&entry.path()))
+        .max()
 }
 
 #[cfg(test)]

@@ -37,21 +37,31 @@ pub fn status(facts: &Facts<'_>) -> PodStatus {
     let with_init = !init.is_empty();
     let statuses = |slots: &[&Slot], containers: &[Container]| -> Vec<ContainerStatus> {
         let find = |name: &str| containers.iter().find(|container| container.name == name);
-        slots.iter().filter_map(|slot| Some(container_status(facts, slot, find(&slot.name)?, with_init))).collect()
+        slots
+            .iter()
+            .filter_map(|slot| Some(container_status(facts, slot, find(&slot.name)?, with_init)))
+            .collect()
     };
     let init_statuses = statuses(&init, spec.init_containers.as_deref().unwrap_or_default());
     let main_statuses = statuses(&main, &spec.containers);
     let phase = phase(facts.world);
-    let deadline_exceeded = matches!(facts.world.intent, Intent::Stop { why: StopReason::DeadlineExceeded, .. });
+    let deadline_exceeded = matches!(
+        facts.world.intent,
+        Intent::Stop {
+            why: StopReason::DeadlineExceeded,
+            ..
+        }
+    );
     let generation = facts.pod.metadata.generation;
     PodStatus {
         conditions: Some(conditions(facts, &spec, phase, &init_statuses, &main_statuses)),
         container_statuses: Some(main_statuses),
         host_ip: Some(facts.node_ip.to_string()),
-        host_ips: Some(vec![HostIP { ip: facts.node_ip.to_string() }]),
+        host_ips: Some(vec![HostIP {
+            ip: facts.node_ip.to_string(),
+        }]),
         init_container_statuses: with_init.then_some(init_statuses),
-        message: deadline_exceeded
-            .then(|| "Pod was active on the node longer than the specified deadline".to_owned()),
+        message: deadline_exceeded.then(|| "Pod was active on the node longer than the specified deadline".to_owned()),
         observed_generation: generation,
         phase: Some(phase.to_owned()),
         pod_ip: facts.pod_ip.map(|ip| ip.to_string()),
@@ -70,14 +80,24 @@ pub fn is_terminal(status: &PodStatus) -> bool {
 
 /// Whether `status.conditions` says `type_=True`.
 pub fn condition_is_true(status: &PodStatus, type_: &str) -> bool {
-    status.conditions.iter().flatten().any(|condition| condition.type_ == type_ && condition.status == "True")
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
 fn phase(world: &World) -> &'static str {
     let over = !world.slots.iter().any(Slot::busy);
     match world.intent {
-        Intent::Stop { why: StopReason::DeadlineExceeded, .. } => return "Failed",
-        Intent::Stop { why: StopReason::Deleted, .. } if over => return stopped_phase(world),
+        Intent::Stop {
+            why: StopReason::DeadlineExceeded,
+            ..
+        } => return "Failed",
+        Intent::Stop {
+            why: StopReason::Deleted,
+            ..
+        } if over => return stopped_phase(world),
         _ => {}
     }
     match world.outcome() {
@@ -87,7 +107,11 @@ fn phase(world: &World) -> &'static str {
     }
     let initialized = world.initialized() || world.main_slots().any(|(_, slot)| slot.current.is_some());
     let all_started = world.main_slots().all(|(_, slot)| slot.current.is_some());
-    if initialized && all_started { "Running" } else { "Pending" }
+    if initialized && all_started {
+        "Running"
+    } else {
+        "Pending"
+    }
 }
 
 /// A deleted pod whose containers are gone is over, whatever its restart policy says.
@@ -101,7 +125,11 @@ fn container_status(facts: &Facts<'_>, slot: &Slot, container: &Container, with_
     let shown_ended = state.terminated.is_some();
     let running = state.running.is_some();
     let current = slot.current.as_ref();
-    let last = if shown_ended || running { slot.previous.as_ref() } else { current.or(slot.previous.as_ref()) };
+    let last = if shown_ended || running {
+        slot.previous.as_ref()
+    } else {
+        current.or(slot.previous.as_ref())
+    };
     let requirements = container.resources.as_ref();
     ContainerStatus {
         allocated_resources: requirements.filter(|_| running).and_then(|all| all.requests.clone()),
@@ -110,7 +138,11 @@ fn container_status(facts: &Facts<'_>, slot: &Slot, container: &Container, with_
         image_id: current.map(|attempt| attempt.image_id.clone()).unwrap_or_default(),
         last_state: Some(last.and_then(terminated).map(terminated_state).unwrap_or_default()),
         name: slot.name.clone(),
-        ready: if slot.init { shown_ended && slot.succeeded() } else { running },
+        ready: if slot.init {
+            shown_ended && slot.succeeded()
+        } else {
+            running
+        },
         resources: running.then(|| requirements.cloned().unwrap_or_default()),
         restart_count: i32::try_from(current.map_or(0, |attempt| attempt.number)).unwrap_or(i32::MAX),
         started: Some(running),
@@ -125,8 +157,13 @@ fn container_state(facts: &Facts<'_>, slot: &Slot, with_init: bool) -> Container
     let stopping = matches!(world.intent, Intent::Stop { .. });
     if let Some(attempt) = slot.current.as_ref() {
         let Some(ended) = &attempt.ended else {
-            let running = ContainerStateRunning { started_at: Some(Time(attempt.started_at)) };
-            return ContainerState { running: Some(running), ..ContainerState::default() };
+            let running = ContainerStateRunning {
+                started_at: Some(Time(attempt.started_at)),
+            };
+            return ContainerState {
+                running: Some(running),
+                ..ContainerState::default()
+            };
         };
         if stopping || !will_restart(world, slot, ended) {
             return terminated_state(ended_to_k8s(attempt, ended));
@@ -163,8 +200,14 @@ fn will_restart(world: &World, slot: &Slot, ended: &Ended) -> bool {
 }
 
 fn waiting(reason: &str, message: Option<&str>) -> ContainerState {
-    let waiting = ContainerStateWaiting { reason: Some(reason.to_owned()), message: message.map(str::to_owned) };
-    ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+    let waiting = ContainerStateWaiting {
+        reason: Some(reason.to_owned()),
+        message: message.map(str::to_owned),
+    };
+    ContainerState {
+        waiting: Some(waiting),
+        ..ContainerState::default()
+    }
 }
 
 fn terminated(attempt: &Attempt) -> Option<ContainerStateTerminated> {
@@ -184,7 +227,10 @@ fn ended_to_k8s(attempt: &Attempt, ended: &Ended) -> ContainerStateTerminated {
 }
 
 fn terminated_state(terminated: ContainerStateTerminated) -> ContainerState {
-    ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+    ContainerState {
+        terminated: Some(terminated),
+        ..ContainerState::default()
+    }
 }
 
 /// The kubelet's sentence for a container in back-off; also the event's.
@@ -193,7 +239,10 @@ pub fn crash_message(pod: &Pod, container: &str, delay_secs: i64) -> String {
         (0, seconds) => format!("{seconds}s"),
         (minutes, seconds) => format!("{minutes}m{seconds}s"),
     };
-    format!("back-off {delay} restarting failed container={container} pod={}", crate::pod_ref(pod))
+    format!(
+        "back-off {delay} restarting failed container={container} pod={}",
+        crate::pod_ref(pod)
+    )
 }
 
 fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
@@ -216,11 +265,19 @@ struct Verdict {
 
 impl Verdict {
     fn yes() -> Self {
-        Self { ok: true, reason: None, message: None }
+        Self {
+            ok: true,
+            reason: None,
+            message: None,
+        }
     }
 
     fn no(reason: &'static str, message: Option<String>) -> Self {
-        Self { ok: false, reason: Some(reason), message }
+        Self {
+            ok: false,
+            reason: Some(reason),
+            message,
+        }
     }
 }
 
@@ -232,32 +289,63 @@ fn conditions(
     main: &[ContainerStatus],
 ) -> Vec<PodCondition> {
     let containers_ready = containers_ready(phase, main);
-    let ready = if containers_ready.ok { gates_ready(facts.pod, spec) } else { clone_verdict(&containers_ready) };
-    let sandbox = if facts.world.sandbox == Sandbox::Ready { Verdict::yes() } else { Verdict { ok: false, reason: None, message: None } };
+    let ready = if containers_ready.ok {
+        gates_ready(facts.pod, spec)
+    } else {
+        clone_verdict(&containers_ready)
+    };
+    let sandbox = if facts.world.sandbox == Sandbox::Ready {
+        Verdict::yes()
+    } else {
+        Verdict {
+            ok: false,
+            reason: None,
+            message: None,
+        }
+    };
     let verdicts = [sandbox, initialized(facts.world, phase, init), ready, containers_ready];
     let mut all: Vec<_> = OWNED_CONDITIONS
         .iter()
         .zip(verdicts)
         .map(|(type_, verdict)| condition(facts, type_, verdict))
         .collect();
-    let foreign = facts.pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    all.extend(foreign.filter(|condition| !OWNED_CONDITIONS.contains(&condition.type_.as_str())).cloned());
+    let foreign = facts
+        .pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    all.extend(
+        foreign
+            .filter(|condition| !OWNED_CONDITIONS.contains(&condition.type_.as_str()))
+            .cloned(),
+    );
     all
 }
 
 fn clone_verdict(verdict: &Verdict) -> Verdict {
-    Verdict { ok: verdict.ok, reason: verdict.reason, message: verdict.message.clone() }
+    Verdict {
+        ok: verdict.ok,
+        reason: verdict.reason,
+        message: verdict.message.clone(),
+    }
 }
 
 fn initialized(world: &World, phase: &str, init: &[ContainerStatus]) -> Verdict {
     if phase == "Succeeded" {
-        return Verdict { ok: true, reason: Some("PodCompleted"), message: None };
+        return Verdict {
+            ok: true,
+            reason: Some("PodCompleted"),
+            message: None,
+        };
     }
     if world.initialized() {
         return Verdict::yes();
     }
     let incomplete = names(init.iter().filter(|status| !status.ready));
-    Verdict::no("ContainersNotInitialized", Some(format!("containers with incomplete status: [{incomplete}]")))
+    Verdict::no(
+        "ContainersNotInitialized",
+        Some(format!("containers with incomplete status: [{incomplete}]")),
+    )
 }
 
 fn containers_ready(phase: &str, main: &[ContainerStatus]) -> Verdict {
@@ -269,12 +357,19 @@ fn containers_ready(phase: &str, main: &[ContainerStatus]) -> Verdict {
     let unready = names(main.iter().filter(|status| !status.ready));
     match unready.is_empty() {
         true => Verdict::yes(),
-        false => Verdict::no("ContainersNotReady", Some(format!("containers with unready status: [{unready}]"))),
+        false => Verdict::no(
+            "ContainersNotReady",
+            Some(format!("containers with unready status: [{unready}]")),
+        ),
     }
 }
 
 fn gates_ready(pod: &Pod, spec: &PodSpec) -> Verdict {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
     let complaints: Vec<_> = spec
         .readiness_gates
         .iter()
@@ -282,7 +377,9 @@ fn gates_ready(pod: &Pod, spec: &PodSpec) -> Verdict {
         .filter_map(|gate| {
             let name = &gate.condition_type;
             match conditions.iter().find(|condition| condition.type_ == *name) {
-                None => Some(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{name}\" does not exist."
+                )),
                 Some(condition) if condition.status != "True" => Some(format!(
                     "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
                     condition.status
@@ -291,18 +388,30 @@ fn gates_ready(pod: &Pod, spec: &PodSpec) -> Verdict {
             }
         })
         .collect();
-    if complaints.is_empty() { Verdict::yes() } else { Verdict::no("ReadinessGatesNotReady", Some(complaints.join(", "))) }
+    if complaints.is_empty() {
+        Verdict::yes()
+    } else {
+        Verdict::no("ReadinessGatesNotReady", Some(complaints.join(", ")))
+    }
 }
 
 fn names<'a>(statuses: impl Iterator<Item = &'a ContainerStatus>) -> String {
-    statuses.map(|status| status.name.as_str()).collect::<Vec<_>>().join(" ")
+    statuses
+        .map(|status| status.name.as_str())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn condition(facts: &Facts<'_>, type_: &str, verdict: Verdict) -> PodCondition {
     let status = if verdict.ok { "True" } else { "False" };
     let known = facts.before.or(facts.pod.status.as_ref());
-    let before = known.into_iter().flat_map(|status| status.conditions.iter().flatten()).find(|old| old.type_ == type_);
-    let since = before.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
+    let before = known
+        .into_iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .find(|old| old.type_ == type_);
+    let since = before
+        .filter(|old| old.status == status)
+        .and_then(|old| old.last_transition_time.clone());
     PodCondition {
         last_probe_time: None,
         last_transition_time: Some(since.unwrap_or(Time(facts.world.now))),
@@ -316,8 +425,14 @@ fn condition(facts: &Facts<'_>, type_: &str, verdict: Verdict) -> PodCondition {
 
 /// Replaces in `status` the conditions of others by those of `pod`.
 pub fn adopt_foreign_conditions(status: &mut PodStatus, pod: &Pod) {
-    let Some(conditions) = &mut status.conditions else { return };
+    let Some(conditions) = &mut status.conditions else {
+        return;
+    };
     conditions.retain(|condition| OWNED_CONDITIONS.contains(&condition.type_.as_str()));
     let foreign = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.extend(foreign.filter(|condition| !OWNED_CONDITIONS.contains(&condition.type_.as_str())).cloned());
+    conditions.extend(
+        foreign
+            .filter(|condition| !OWNED_CONDITIONS.contains(&condition.type_.as_str()))
+            .cloned(),
+    );
 }

@@ -6,13 +6,15 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 
 /// The first field that keeps any container of the pod from starting, as a sentence.
-pub fn pod(pod: &Pod) -> Option<String> {
+pub(crate) fn pod(pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    pod_field(spec).or_else(|| spec.volumes.iter().flatten().find_map(volume_field)).map(|field| sentence(&field))
+    pod_field(spec)
+        .or_else(|| spec.volumes.iter().flatten().find_map(volume_field))
+        .map(|field| sentence(&field))
 }
 
 /// The first field that keeps this container from starting. `path` is `spec.containers` or `spec.initContainers`.
-pub fn container(path: &str, container: &Container) -> Option<String> {
+pub(crate) fn container(path: &str, container: &Container) -> Option<String> {
     container_field(container).map(|field| sentence(&format!("{path}{{{}}}.{field}", container.name)))
 }
 
@@ -27,16 +29,26 @@ fn pod_field(spec: &PodSpec) -> Option<String> {
         (spec.host_pid == Some(true), "spec.hostPID"),
         (spec.host_ipc == Some(true), "spec.hostIPC"),
         (spec.host_users == Some(false), "spec.hostUsers"),
-        (spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()), "spec.resourceClaims"),
+        (
+            spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()),
+            "spec.resourceClaims",
+        ),
         (spec.resources.is_some(), "spec.resources"),
         (spec.os.as_ref().is_some_and(|os| os.name != "linux"), "spec.os"),
-        (security.is_some_and(|security| security.se_linux_options.is_some()), "spec.securityContext.seLinuxOptions"),
         (
-            security.and_then(|security| security.app_armor_profile.as_ref()).is_some_and(|p| p.type_ == "Localhost"),
+            security.is_some_and(|security| security.se_linux_options.is_some()),
+            "spec.securityContext.seLinuxOptions",
+        ),
+        (
+            security
+                .and_then(|security| security.app_armor_profile.as_ref())
+                .is_some_and(|p| p.type_ == "Localhost"),
             "spec.securityContext.appArmorProfile",
         ),
         (
-            security.and_then(|security| security.seccomp_profile.as_ref()).is_some_and(|p| p.type_ == "Localhost"),
+            security
+                .and_then(|security| security.seccomp_profile.as_ref())
+                .is_some_and(|p| p.type_ == "Localhost"),
             "spec.securityContext.seccompProfile.localhostProfile",
         ),
     ];
@@ -51,37 +63,77 @@ fn container_field(container: &Container) -> Option<String> {
     let variables = container.env.as_deref().unwrap_or_default();
     let flags = [
         (container.restart_policy.is_some(), "restartPolicy"),
-        (container.restart_policy_rules.as_ref().is_some_and(|rules| !rules.is_empty()), "restartPolicyRules"),
+        (
+            container
+                .restart_policy_rules
+                .as_ref()
+                .is_some_and(|rules| !rules.is_empty()),
+            "restartPolicyRules",
+        ),
         (container.liveness_probe.is_some(), "livenessProbe"),
         (container.readiness_probe.is_some(), "readinessProbe"),
         (container.startup_probe.is_some(), "startupProbe"),
-        (lifecycle.is_some_and(|lifecycle| lifecycle.post_start.is_some()), "lifecycle.postStart"),
-        (lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some()), "lifecycle.preStop"),
-        (ports.iter().any(|port| port.host_port.is_some_and(|port| port != 0)), "ports.hostPort"),
-        (container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()), "volumeDevices"),
         (
-            mounts.iter().any(|mount| mount.mount_propagation.as_deref().is_some_and(|mode| mode != "None")),
+            lifecycle.is_some_and(|lifecycle| lifecycle.post_start.is_some()),
+            "lifecycle.postStart",
+        ),
+        (
+            lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some()),
+            "lifecycle.preStop",
+        ),
+        (
+            ports.iter().any(|port| port.host_port.is_some_and(|port| port != 0)),
+            "ports.hostPort",
+        ),
+        (
+            container
+                .volume_devices
+                .as_ref()
+                .is_some_and(|devices| !devices.is_empty()),
+            "volumeDevices",
+        ),
+        (
+            mounts
+                .iter()
+                .any(|mount| mount.mount_propagation.as_deref().is_some_and(|mode| mode != "None")),
             "volumeMounts.mountPropagation",
         ),
         (
-            mounts.iter().any(|mount| mount.recursive_read_only.as_deref() == Some("Enabled")),
+            mounts
+                .iter()
+                .any(|mount| mount.recursive_read_only.as_deref() == Some("Enabled")),
             "volumeMounts.recursiveReadOnly",
         ),
         (
-            variables.iter().any(|v| v.value_from.as_ref().is_some_and(|source| source.file_key_ref.is_some())),
+            variables.iter().any(|v| {
+                v.value_from
+                    .as_ref()
+                    .is_some_and(|source| source.file_key_ref.is_some())
+            }),
             "env.valueFrom.fileKeyRef",
         ),
-        (security.is_some_and(|security| security.se_linux_options.is_some()), "securityContext.seLinuxOptions"),
         (
-            security.and_then(|security| security.app_armor_profile.as_ref()).is_some_and(|p| p.type_ == "Localhost"),
+            security.is_some_and(|security| security.se_linux_options.is_some()),
+            "securityContext.seLinuxOptions",
+        ),
+        (
+            security
+                .and_then(|security| security.app_armor_profile.as_ref())
+                .is_some_and(|p| p.type_ == "Localhost"),
             "securityContext.appArmorProfile",
         ),
         (
-            security.and_then(|security| security.seccomp_profile.as_ref()).is_some_and(|p| p.type_ == "Localhost"),
+            security
+                .and_then(|security| security.seccomp_profile.as_ref())
+                .is_some_and(|p| p.type_ == "Localhost"),
             "securityContext.seccompProfile.localhostProfile",
         ),
         (
-            container.resources.as_ref().and_then(|all| all.claims.as_ref()).is_some_and(|claims| !claims.is_empty()),
+            container
+                .resources
+                .as_ref()
+                .and_then(|all| all.claims.as_ref())
+                .is_some_and(|claims| !claims.is_empty()),
             "resources.claims",
         ),
     ];
@@ -92,7 +144,10 @@ fn container_field(container: &Container) -> Option<String> {
 fn extended_resource(container: &Container) -> Option<String> {
     let limits = container.resources.as_ref()?.limits.as_ref()?;
     let known = ["cpu", "memory", "ephemeral-storage"];
-    limits.keys().find(|name| !known.contains(&name.as_str())).map(|name| format!("resources.limits[{name}]"))
+    limits
+        .keys()
+        .find(|name| !known.contains(&name.as_str()))
+        .map(|name| format!("resources.limits[{name}]"))
 }
 
 fn volume_field(volume: &Volume) -> Option<String> {
@@ -111,14 +166,22 @@ fn volume_field(volume: &Volume) -> Option<String> {
         });
         return odd.map(|source| format!("spec.volumes{{{}}}.projected.sources.{source}", volume.name));
     }
-    if offered { None } else { Some(format!("spec.volumes{{{}}}.{}", volume.name, volume_type(volume))) }
+    if offered {
+        None
+    } else {
+        Some(format!("spec.volumes{{{}}}.{}", volume.name, volume_type(volume)))
+    }
 }
 
 /// The name of the volume source that is set, found in the serialized form so that new types need no line here.
 fn volume_type(volume: &Volume) -> String {
     let value = serde_json::to_value(volume).unwrap_or_default();
     let keys = value.as_object().into_iter().flat_map(serde_json::Map::keys);
-    keys.filter(|key| *key != "name").map(String::as_str).next().unwrap_or("(no source)").to_owned()
+    keys.filter(|key| *key != "name")
+        .map(String::as_str)
+        .next()
+        .unwrap_or("(no source)")
+        .to_owned()
 }
 
 fn first(flags: &[(bool, &str)]) -> Option<String> {
@@ -139,7 +202,8 @@ mod tests {
 
     #[test]
     fn names_the_field() {
-        let suffix_free = serde_json::json!({"containers": [{"name": "a"}], "volumes": [{"name": "v", "emptyDir": {}}]});
+        let suffix_free =
+            serde_json::json!({"containers": [{"name": "a"}], "volumes": [{"name": "v", "emptyDir": {}}]});
         check(suffix_free, &expect![""]);
         check(
             serde_json::json!({"hostNetwork": true, "containers": []}),

@@ -11,7 +11,7 @@ const ACCOUNT_FILE_LIMIT: u64 = 1 << 20;
 
 /// The identity of a container's processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
@@ -20,16 +20,19 @@ pub struct Identity {
 
 /// `/etc/passwd` and `/etc/group` of an image.
 #[derive(Clone, Debug, Default)]
-pub struct Accounts {
+pub(crate) struct Accounts {
     pub passwd: String,
     pub group: String,
 }
 
 impl Accounts {
     /// Reads them from the image; what cannot be read is empty.
-    pub fn read(lower_dirs: &[PathBuf]) -> Self {
+    pub(crate) fn read(lower_dirs: &[PathBuf]) -> Self {
         let text = |path| layers::read_text(lower_dirs, path, ACCOUNT_FILE_LIMIT).unwrap_or_default();
-        Self { passwd: text("/etc/passwd"), group: text("/etc/group") }
+        Self {
+            passwd: text("/etc/passwd"),
+            group: text("/etc/group"),
+        }
     }
 
     fn user(&self, matches: impl Fn(&Entry<'_>) -> bool) -> Option<Entry<'_>> {
@@ -63,8 +66,15 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn passwd(line: &'a str) -> Option<Self> {
         let fields: Vec<_> = line.split(':').collect();
-        let [name, _, uid, gid, _, home, ..] = fields[..] else { return None };
-        Some(Self { name, uid: uid.parse().ok()?, gid: gid.parse().ok()?, home })
+        let [name, _, uid, gid, _, home, ..] = fields[..] else {
+            return None;
+        };
+        Some(Self {
+            name,
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            home,
+        })
     }
 }
 
@@ -72,12 +82,23 @@ impl<'a> Entry<'a> {
 ///
 /// # Errors
 /// The message of a `CreateContainerConfigError`: an unknown user, or `runAsNonRoot` not kept.
-pub fn resolve(pod: &Pod, container: &Container, image_user: &str, accounts: &Accounts) -> Result<Identity, String> {
+pub(crate) fn resolve(
+    pod: &Pod,
+    container: &Container,
+    image_user: &str,
+    accounts: &Accounts,
+) -> Result<Identity, String> {
     let pod_security = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
     let security = container.security_context.as_ref();
-    let run_as_user = security.and_then(|s| s.run_as_user).or_else(|| pod_security.and_then(|s| s.run_as_user));
-    let run_as_group = security.and_then(|s| s.run_as_group).or_else(|| pod_security.and_then(|s| s.run_as_group));
-    let non_root = security.and_then(|s| s.run_as_non_root).or_else(|| pod_security.and_then(|s| s.run_as_non_root));
+    let run_as_user = security
+        .and_then(|s| s.run_as_user)
+        .or_else(|| pod_security.and_then(|s| s.run_as_user));
+    let run_as_group = security
+        .and_then(|s| s.run_as_group)
+        .or_else(|| pod_security.and_then(|s| s.run_as_group));
+    let non_root = security
+        .and_then(|s| s.run_as_non_root)
+        .or_else(|| pod_security.and_then(|s| s.run_as_non_root));
     let (user, group) = image_user.split_once(':').unwrap_or((image_user, ""));
     let at = || format!("(pod: \"{}\", container: {})", crate::pod_ref(pod), container.name);
     if non_root == Some(true) {
@@ -85,7 +106,10 @@ pub fn resolve(pod: &Pod, container: &Container, image_user: &str, accounts: &Ac
             Some(0) => return Err(format!("container's runAsUser breaks non-root policy {}", at())),
             Some(_) => {}
             None if user.is_empty() || user.parse() == Ok(0_u32) => {
-                return Err(format!("container has runAsNonRoot and image will run as root {}", at()));
+                return Err(format!(
+                    "container has runAsNonRoot and image will run as root {}",
+                    at()
+                ));
             }
             None if user.parse::<u32>().is_err() => {
                 let why = format!("image has non-numeric user ({user}), cannot verify user is non-root");
@@ -110,9 +134,13 @@ pub fn resolve(pod: &Pod, container: &Container, image_user: &str, accounts: &Ac
     if pod_security.and_then(|s| s.supplemental_groups_policy.as_deref()) == Some("Strict") {
         identity.groups.clear();
     }
-    let asked = pod_security.into_iter().flat_map(|s| s.supplemental_groups.iter().flatten().chain(s.fs_group.iter()));
+    let asked = pod_security
+        .into_iter()
+        .flat_map(|s| s.supplemental_groups.iter().flatten().chain(s.fs_group.iter()));
     for gid in asked {
-        identity.groups.push(u32::try_from(*gid).map_err(|_| format!("group {gid} is out of range"))?);
+        identity
+            .groups
+            .push(u32::try_from(*gid).map_err(|_| format!("group {gid} is out of range"))?);
     }
     identity.groups.sort_unstable();
     identity.groups.dedup();
@@ -122,7 +150,10 @@ pub fn resolve(pod: &Pod, container: &Container, image_user: &str, accounts: &Ac
 fn by_uid(uid: u32, accounts: &Accounts) -> Identity {
     match accounts.user(|entry| entry.uid == uid) {
         Some(entry) => from_entry(&entry, accounts),
-        None => Identity { uid, ..Identity::default() },
+        None => Identity {
+            uid,
+            ..Identity::default()
+        },
     }
 }
 
@@ -135,7 +166,9 @@ fn by_image_user(user: &str, accounts: &Accounts) -> Result<Identity, String> {
     }
     match user.parse() {
         Ok(uid) => Ok(by_uid(uid, accounts)),
-        Err(_) => Err(format!("unable to find user {user}: no matching entries in passwd file")),
+        Err(_) => Err(format!(
+            "unable to find user {user}: no matching entries in passwd file"
+        )),
     }
 }
 
@@ -165,7 +198,10 @@ mod tests {
             group: "root:x:0:\nweb:x:33:\nlogs:x:4:web,root\nstaff:x:50:\n".into(),
         };
         let text = match resolve(&pod, &container.expect("a container"), image_user, &accounts) {
-            Ok(identity) => format!("{} {} {:?} {:?}", identity.uid, identity.gid, identity.groups, identity.home),
+            Ok(identity) => format!(
+                "{} {} {:?} {:?}",
+                identity.uid, identity.gid, identity.groups, identity.home
+            ),
             Err(message) => message,
         };
         expected.assert_eq(&text);
@@ -179,22 +215,49 @@ mod tests {
         check(none(), none(), "web:staff", &expect![[r#"33 50 [4] Some("/srv/web")"#]]);
         check(none(), none(), "1000", &expect!["1000 0 [] None"]);
         check(none(), none(), "1000:1001", &expect!["1000 1001 [] None"]);
-        check(none(), none(), "ghost", &expect!["unable to find user ghost: no matching entries in passwd file"]);
+        check(
+            none(),
+            none(),
+            "ghost",
+            &expect!["unable to find user ghost: no matching entries in passwd file"],
+        );
         check(
             serde_json::json!({"runAsUser": 33, "runAsGroup": 7, "fsGroup": 2000, "supplementalGroups": [5]}),
             none(),
             "ghost",
             &expect![[r#"33 7 [4, 5, 2000] Some("/srv/web")"#]],
         );
-        check(serde_json::json!({"runAsUser": 1}), serde_json::json!({"runAsUser": 2}), "", &expect!["2 0 [] None"]);
+        check(
+            serde_json::json!({"runAsUser": 1}),
+            serde_json::json!({"runAsUser": 2}),
+            "",
+            &expect!["2 0 [] None"],
+        );
     }
 
     #[test]
     fn keeps_run_as_non_root() {
         let non_root = || serde_json::json!({"runAsNonRoot": true});
-        check(non_root(), serde_json::json!({}), "", &expect![[r#"container has runAsNonRoot and image will run as root (pod: "p_ns(u1)", container: c)"#]]);
-        check(non_root(), serde_json::json!({}), "web", &expect![[r#"container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root (pod: "p_ns(u1)", container: c)"#]]);
-        check(non_root(), serde_json::json!({"runAsUser": 0}), "", &expect![[r#"container's runAsUser breaks non-root policy (pod: "p_ns(u1)", container: c)"#]]);
+        check(
+            non_root(),
+            serde_json::json!({}),
+            "",
+            &expect![[r#"container has runAsNonRoot and image will run as root (pod: "p_ns(u1)", container: c)"#]],
+        );
+        check(
+            non_root(),
+            serde_json::json!({}),
+            "web",
+            &expect![[
+                r#"container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root (pod: "p_ns(u1)", container: c)"#
+            ]],
+        );
+        check(
+            non_root(),
+            serde_json::json!({"runAsUser": 0}),
+            "",
+            &expect![[r#"container's runAsUser breaks non-root policy (pod: "p_ns(u1)", container: c)"#]],
+        );
         check(non_root(), serde_json::json!({}), "1000", &expect!["1000 0 [] None"]);
     }
 }

@@ -145,9 +145,20 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                     return;
                 }
             }
-            let wake_at = [plan.wake_at, self.publish(), self.retry_report_at].into_iter().flatten().min();
-            let sleep = wake_at.map(|at| at.duration_since((self.clock)()).unsigned_abs().max(Duration::from_millis(1)));
-            let sleep = if wake_at.is_some_and(|at| at <= (self.clock)()) { Some(Duration::from_millis(1)) } else { sleep };
+            let wake_at = [plan.wake_at, self.publish(), self.retry_report_at]
+                .into_iter()
+                .flatten()
+                .min();
+            let sleep = wake_at.map(|at| {
+                at.duration_since((self.clock)())
+                    .unsigned_abs()
+                    .max(Duration::from_millis(1))
+            });
+            let sleep = if wake_at.is_some_and(|at| at <= (self.clock)()) {
+                Some(Duration::from_millis(1))
+            } else {
+                sleep
+            };
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => self.hear(message),
@@ -198,7 +209,12 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     }
 
     fn grace(&self) -> SignedDuration {
-        let seconds = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+        let seconds = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.termination_grace_period_seconds)
+            .unwrap_or(30);
         SignedDuration::from_secs(seconds.clamp(0, 1 << 31))
     }
 
@@ -219,16 +235,27 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                 let max = SignedDuration::try_from(max_grace).unwrap_or(SignedDuration::MAX);
                 let grace = self.grace().min(max);
                 let why = match self.world.intent {
-                    Intent::Stop { why: why @ (StopReason::Deleted | StopReason::Orphaned), .. } => why,
+                    Intent::Stop {
+                        why: why @ (StopReason::Deleted | StopReason::Orphaned),
+                        ..
+                    } => why,
                     _ => StopReason::Shutdown,
                 };
                 // A pod being deleted keeps its reason; if the API is gone before its report, the next start ends it.
-                let why = if why == StopReason::Deleted { StopReason::Shutdown } else { why };
+                let why = if why == StopReason::Deleted {
+                    StopReason::Shutdown
+                } else {
+                    why
+                };
                 self.stop_by(now + grace, why);
             }
             Message::ObjectsChanged => {
                 for slot in &mut self.world.slots {
-                    if let Some(hold) = slot.hold.as_mut().filter(|hold| hold.reason == "CreateContainerConfigError") {
+                    if let Some(hold) = slot
+                        .hold
+                        .as_mut()
+                        .filter(|hold| hold.reason == "CreateContainerConfigError")
+                    {
                         hold.until = hold.until.map(|until| until.min(now));
                     }
                 }
@@ -251,7 +278,9 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             status::adopt_foreign_conditions(acknowledged, &pod);
         }
         let images = |pod: &Pod| -> Vec<Option<String>> {
-            crate::containers(pod).map(|(container, _)| container.image.clone()).collect()
+            crate::containers(pod)
+                .map(|(container, _)| container.image.clone())
+                .collect()
         };
         // A new image restarts the container: the one change of a running pod's spec that Kubernetes allows and acts on.
         let (before, after) = (images(&self.pod), images(&pod));
@@ -282,7 +311,9 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             ShimEvent::Exited { id, exit } => {
                 let ended = Ended::from_exit(exit);
                 let slot = self.world.slots.iter().position(|slot| {
-                    slot.current.as_ref().is_some_and(|attempt| attempt.id == id && attempt.ended.is_none())
+                    slot.current
+                        .as_ref()
+                        .is_some_and(|attempt| attempt.id == id && attempt.ended.is_none())
                 });
                 match slot {
                     Some(index) => self.complete_end(index, id, ended),
@@ -301,7 +332,12 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         self.shim_events = None;
         if self.world.sandbox == Sandbox::Ready {
             tracing::warn!(pod = self.key.uid, "the pod shim is gone");
-            self.event(None, Severity::Normal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+            self.event(
+                None,
+                Severity::Normal,
+                "SandboxChanged",
+                "Pod sandbox changed, it will be killed and re-created.",
+            );
             self.world.lose_sandbox();
         }
     }
@@ -310,7 +346,10 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     fn complete_end(&mut self, index: usize, id: String, ended: Ended) {
         let (machine, pod) = (self.machine.clone(), self.pod.clone());
         let slot = &self.world.slots[index];
-        let (container, number) = (slot.name.clone(), slot.current.as_ref().map_or(0, |attempt| attempt.number));
+        let (container, number) = (
+            slot.name.clone(),
+            slot.current.as_ref().map_or(0, |attempt| attempt.number),
+        );
         self.spawn(async move {
             let ended = machine.last_words(&pod, &container, &id, number, ended).await;
             Done::Ended(index, id, ended)
@@ -333,10 +372,20 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             Step::Start(index) => self.start(index),
             Step::Stop(index, deadline) => {
                 let slot = &mut self.world.slots[index];
-                slot.stopping = Some(crate::world::Stopping { deadline, killed: false });
-                let Some(id) = slot.current.as_ref().map(|attempt| attempt.id.clone()) else { return false };
+                slot.stopping = Some(crate::world::Stopping {
+                    deadline,
+                    killed: false,
+                });
+                let Some(id) = slot.current.as_ref().map(|attempt| attempt.id.clone()) else {
+                    return false;
+                };
                 let name = slot.name.clone();
-                self.event(Some(&name), Severity::Normal, "Killing", &format!("Stopping container {name}"));
+                self.event(
+                    Some(&name),
+                    Severity::Normal,
+                    "Killing",
+                    &format!("Stopping container {name}"),
+                );
                 self.spawn(async move {
                     machine.stop(&pod, &id).await;
                     Done::Nothing
@@ -347,7 +396,9 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                 if let Some(stopping) = &mut slot.stopping {
                     stopping.killed = true;
                 }
-                let Some(id) = slot.current.as_ref().map(|attempt| attempt.id.clone()) else { return false };
+                let Some(id) = slot.current.as_ref().map(|attempt| attempt.id.clone()) else {
+                    return false;
+                };
                 self.spawn(async move {
                     machine.kill(&key, &id).await;
                     Done::Nothing
@@ -429,12 +480,24 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             Done::SandboxRemoved(Ok(())) => {
                 self.world.sandbox = Sandbox::Absent;
                 let over = self.world.intent == Intent::Run && self.world.outcome() != crate::world::Outcome::Open;
-                if over || matches!(self.world.intent, Intent::Stop { why: StopReason::DeadlineExceeded, .. }) {
+                if over
+                    || matches!(
+                        self.world.intent,
+                        Intent::Stop {
+                            why: StopReason::DeadlineExceeded,
+                            ..
+                        }
+                    )
+                {
                     self.machine.clean(&self.key, false);
                 }
             }
             Done::SandboxRemoved(Err(message)) => {
-                tracing::warn!(pod = self.key.uid, message, "the pod's sandbox could not be removed; trying again");
+                tracing::warn!(
+                    pod = self.key.uid,
+                    message,
+                    "the pod's sandbox could not be removed; trying again"
+                );
                 self.world.sandbox = Sandbox::Lost;
             }
             Done::Published(status, reported) => self.published(*status, reported),
@@ -466,13 +529,22 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         self.sandbox_failures += 1;
         let until = (failure.retry != Retry::Never).then(|| self.world.now + SignedDuration::from_secs(delay));
         let (reason, message) = (failure.reason, failure.message);
-        self.world.sandbox_hold = Some(Hold { reason, message, since: self.world.now, until, settled: None });
+        self.world.sandbox_hold = Some(Hold {
+            reason,
+            message,
+            since: self.world.now,
+            until,
+            settled: None,
+        });
     }
 
     fn hold(&mut self, index: usize, failure: Failure) {
         let now = self.world.now;
         let Failure { reason, message, retry } = failure;
-        let image = crate::containers(&self.pod).nth(index).and_then(|(c, _)| c.image.clone()).unwrap_or_default();
+        let image = crate::containers(&self.pod)
+            .nth(index)
+            .and_then(|(c, _)| c.image.clone())
+            .unwrap_or_default();
         let slot = &mut self.world.slots[index];
         slot.image = Stage::Absent;
         slot.starting = false;
@@ -482,18 +554,46 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             Retry::PullBackoff => {
                 slot.pull = slot.pull.raised(now, now);
                 let text = format!("Back-off pulling image \"{image}\": {reason}: {message}");
-                (Some(slot.pull.ready_at(now)), Some(("ImagePullBackOff".to_owned(), text)))
+                (
+                    Some(slot.pull.ready_at(now)),
+                    Some(("ImagePullBackOff".to_owned(), text)),
+                )
             }
         };
         let name = slot.name.clone();
-        slot.hold = Some(Hold { reason: reason.clone(), message: message.clone(), since: now, until, settled });
+        slot.hold = Some(Hold {
+            reason: reason.clone(),
+            message: message.clone(),
+            since: now,
+            until,
+            settled,
+        });
         if retry == Retry::PullBackoff {
-            self.event(Some(&name), Severity::Warning, "Failed", &format!("Failed to pull image \"{image}\": {message}"));
-            self.event(Some(&name), Severity::Normal, "BackOff", &format!("Back-off pulling image \"{image}\""));
+            self.event(
+                Some(&name),
+                Severity::Warning,
+                "Failed",
+                &format!("Failed to pull image \"{image}\": {message}"),
+            );
+            self.event(
+                Some(&name),
+                Severity::Normal,
+                "BackOff",
+                &format!("Back-off pulling image \"{image}\""),
+            );
             self.event(Some(&name), Severity::Warning, "Failed", &format!("Error: {reason}"));
         } else {
-            let severity_reason = if reason == "InvalidImageName" { "InspectFailed" } else { "Failed" };
-            self.event(Some(&name), Severity::Warning, severity_reason, &format!("Error: {message}"));
+            let severity_reason = if reason == "InvalidImageName" {
+                "InspectFailed"
+            } else {
+                "Failed"
+            };
+            self.event(
+                Some(&name),
+                Severity::Warning,
+                severity_reason,
+                &format!("Error: {message}"),
+            );
         }
     }
 
@@ -523,13 +623,28 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                 attempt.image_id = started.image_id;
                 attempt.started_at = started.started_at;
                 attempt.ended = started.ended;
-                self.event(Some(&name), Severity::Normal, "Created", &format!("Created container: {name}"));
-                self.event(Some(&name), Severity::Normal, "Started", &format!("Started container {name}"));
+                self.event(
+                    Some(&name),
+                    Severity::Normal,
+                    "Created",
+                    &format!("Created container: {name}"),
+                );
+                self.event(
+                    Some(&name),
+                    Severity::Normal,
+                    "Started",
+                    &format!("Started container {name}"),
+                );
             }
         }
         let slot = &mut self.world.slots[index];
         slot.hold = None;
-        if let Some(ended) = slot.current.as_ref().filter(|_| !slot.stale).and_then(|before| before.ended.as_ref()) {
+        if let Some(ended) = slot
+            .current
+            .as_ref()
+            .filter(|_| !slot.stale)
+            .and_then(|before| before.ended.as_ref())
+        {
             slot.crash = slot.crash.raised(ended.finished_at, now);
         }
         slot.stale = false;
@@ -571,8 +686,11 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         };
         let waits = slot.crash.ready_at(ended.finished_at) > self.world.now;
         if restarts && waits && self.world.intent == Intent::Run {
-            let message =
-                format!("Back-off restarting failed container {} in pod {}", slot.name, crate::pod_ref(&self.pod));
+            let message = format!(
+                "Back-off restarting failed container {} in pod {}",
+                slot.name,
+                crate::pod_ref(&self.pod)
+            );
             self.event(Some(&slot.name), Severity::Warning, "BackOff", &message);
             tracing::debug!(
                 pod = self.key.uid,
@@ -597,7 +715,15 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     /// Sends the status if it is new and the pod is at rest (or has been in motion for long). Returns when to look again.
     fn publish(&mut self) -> Option<Timestamp> {
         let now = self.world.now;
-        if self.world.finished || matches!(self.world.intent, Intent::Stop { why: StopReason::Shutdown | StopReason::Orphaned, .. }) {
+        if self.world.finished
+            || matches!(
+                self.world.intent,
+                Intent::Stop {
+                    why: StopReason::Shutdown | StopReason::Orphaned,
+                    ..
+                }
+            )
+        {
             return None;
         }
         self.compute_status();
@@ -629,7 +755,11 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     /// Something is under way that is expected to change the status again at once.
     fn in_motion(&self) -> bool {
         self.world.sandbox == Sandbox::Creating
-            || self.world.slots.iter().any(|slot| slot.starting || (slot.image == Stage::Working && slot.hold.is_none()))
+            || self
+                .world
+                .slots
+                .iter()
+                .any(|slot| slot.starting || (slot.image == Stage::Working && slot.hold.is_none()))
     }
 
     fn published(&mut self, status: PodStatus, reported: Reported) {

@@ -114,7 +114,11 @@ impl Hold {
 
     /// The next instant at which this hold changes by itself.
     pub fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let settles = self.settled.is_some().then(|| self.since + HOLD_SETTLES_AFTER).filter(|at| *at > now);
+        let settles = self
+            .settled
+            .is_some()
+            .then(|| self.since + HOLD_SETTLES_AFTER)
+            .filter(|at| *at > now);
         [settles, self.until].into_iter().flatten().min()
     }
 }
@@ -218,7 +222,11 @@ pub struct Slot {
 
 impl Slot {
     pub fn new(name: &str, init: bool) -> Self {
-        Self { name: name.to_owned(), init, ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            init,
+            ..Self::default()
+        }
     }
 
     pub fn running(&self) -> bool {
@@ -236,7 +244,10 @@ impl Slot {
 
     /// The number the next attempt gets.
     pub fn next_number(&self) -> u32 {
-        self.current.as_ref().map_or(0, |attempt| attempt.number + 1).max(self.next_attempt)
+        self.current
+            .as_ref()
+            .map_or(0, |attempt| attempt.number + 1)
+            .max(self.next_attempt)
     }
 
     /// Whether work for this slot is in flight that cannot be abandoned.
@@ -304,7 +315,9 @@ impl World {
         let now = self.now;
         for slot in &mut self.slots {
             if let Some(attempt) = slot.current.as_mut() {
-                attempt.ended.get_or_insert_with(|| Ended::unknown(attempt.started_at, now));
+                attempt
+                    .ended
+                    .get_or_insert_with(|| Ended::unknown(attempt.started_at, now));
                 slot.stale = true;
                 slot.rerun |= slot.init;
             }
@@ -318,7 +331,9 @@ impl World {
     pub fn outcome(&self) -> Outcome {
         let init_failed = !self.initialized()
             && self.restart_policy == RestartPolicy::Never
-            && self.init_slots().any(|(_, slot)| slot.ended().is_some_and(|ended| ended.code != 0));
+            && self
+                .init_slots()
+                .any(|(_, slot)| slot.ended().is_some_and(|ended| ended.code != 0));
         if init_failed {
             return Outcome::Failed;
         }

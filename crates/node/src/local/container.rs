@@ -3,9 +3,7 @@
 use super::{LocalMachine, PreparedImage, failed_start, sandbox};
 use crate::images::{Progress, Ready};
 use crate::layout::{Layout, PodKey, RECORD};
-use crate::machine::{
-    Failure, Prepared, Reports, Retry, Severity, StartFailure, StartRequest, StartedAttempt,
-};
+use crate::machine::{Failure, Prepared, Reports, Retry, Severity, StartFailure, StartRequest, StartedAttempt};
 use crate::record::{self, ContainerRecord};
 use crate::runtime::{self, BindMount, DEFAULT_TERMINATION_LOG, Input, oci, wasm};
 use crate::users::{self, Accounts};
@@ -26,21 +24,28 @@ pub(super) async fn image(machine: &LocalMachine, pod: &Arc<Pod>, name: &str) ->
     let reports = &machine.parts.reports;
     let progress = |progress: Progress, image: Option<&catamaran_image::Image>| {
         let (reason, message) = match progress {
-            Progress::Present => {
-                ("Pulled", format!("Container image \"{reference}\" already present on machine"))
-            }
+            Progress::Present => (
+                "Pulled",
+                format!("Container image \"{reference}\" already present on machine"),
+            ),
             Progress::Pulling => ("Pulling", format!("Pulling image \"{reference}\"")),
             Progress::Pulled { took, waited } => {
-                let millis = |duration: std::time::Duration| std::time::Duration::from_millis(duration.as_millis() as u64);
+                let millis =
+                    |duration: std::time::Duration| std::time::Duration::from_millis(duration.as_millis() as u64);
                 let size = image.map_or(0, |image| image.size);
                 let (took, waited) = (millis(took), millis(waited));
-                let message = format!("Successfully pulled image \"{reference}\" in {took:?} ({waited:?} including waiting). Image size: {size} bytes.");
+                let message = format!(
+                    "Successfully pulled image \"{reference}\" in {took:?} ({waited:?} including waiting). Image size: {size} bytes."
+                );
                 ("Pulled", message)
             }
         };
         reports.event(pod, Some(name), Severity::Normal, reason, &message);
     };
-    let ready = machine.images.ensure(reference, policy, machine.credentials(pod), progress).await?;
+    let ready = machine
+        .images
+        .ensure(reference, policy, machine.credentials(pod), progress)
+        .await?;
     let handler = match pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()) {
         Some(class) => Some(machine.parts.objects.runtime_handler(class).await),
         None => None,
@@ -61,16 +66,28 @@ async fn native_code(machine: &LocalMachine, ready: &Ready) -> Result<Option<(Pa
             let working_dir = ready.image.config.working_dir.clone();
             let find = move || {
                 let module = wasm::module_in_root(&lower_dirs, &entrypoint, &working_dir)?;
-                let digest = file_digest(&module).map_err(|error| format!("cannot read {}: {error}", module.display()))?;
+                let digest =
+                    file_digest(&module).map_err(|error| format!("cannot read {}: {error}", module.display()))?;
                 Ok::<_, String>((module, digest))
             };
             let found = tokio::task::spawn_blocking(find).await;
-            found.map_err(|error| error.to_string()).flatten().map_err(|message| create_error(message, Retry::Soon))?
+            found
+                .map_err(|error| error.to_string())
+                .flatten()
+                .map_err(|message| create_error(message, Retry::Soon))?
         }
     };
     let native = machine.parts.compiler.native(&digest, &module).await.map_err(|error| {
-        let reason = if error.reason.is_empty() { "CreateContainerError".to_owned() } else { error.reason };
-        Failure { reason, message: error.message, retry: Retry::Soon }
+        let reason = if error.reason.is_empty() {
+            "CreateContainerError".to_owned()
+        } else {
+            error.reason
+        };
+        Failure {
+            reason,
+            message: error.message,
+            retry: Retry::Soon,
+        }
     })?;
     Ok(Some((module, native)))
 }
@@ -79,7 +96,9 @@ fn file_digest(path: &Path) -> std::io::Result<String> {
     use sha2::Digest;
     let bytes = fs::read(path)?;
     let hash = sha2::Sha256::digest(&bytes);
-    Ok(hash.iter().fold(String::from("sha256:"), |text, byte| format!("{text}{byte:02x}")))
+    Ok(hash
+        .iter()
+        .fold(String::from("sha256:"), |text, byte| format!("{text}{byte:02x}")))
 }
 
 pub(super) async fn start(
@@ -88,13 +107,17 @@ pub(super) async fn start(
     request: &StartRequest,
     prepared: &Prepared,
 ) -> Result<StartedAttempt, StartFailure> {
-    let prepared = Arc::clone(prepared)
-        .downcast::<PreparedImage>()
-        .map_err(|_| waiting(create_error("the image was prepared by another machine".to_owned(), Retry::Soon)))?;
+    let prepared = Arc::clone(prepared).downcast::<PreparedImage>().map_err(|_| {
+        waiting(create_error(
+            "the image was prepared by another machine".to_owned(),
+            Retry::Soon,
+        ))
+    })?;
     let key = PodKey::of(pod).ok_or_else(|| waiting(config_error("the pod has no name".to_owned())))?;
     let container = find(pod, &request.container).map_err(waiting)?;
     let sandboxed = machine.sandbox(&key.uid);
-    let sandboxed = sandboxed.ok_or_else(|| waiting(create_error("the pod's sandbox is gone".to_owned(), Retry::Soon)))?;
+    let sandboxed =
+        sandboxed.ok_or_else(|| waiting(create_error("the pod's sandbox is gone".to_owned(), Retry::Soon)))?;
     let references = env::references(container);
     let objects = match references.is_empty() {
         true => env::Objects::default(),
@@ -111,10 +134,22 @@ pub(super) async fn start(
             (machine.layout().clone(), pod.clone(), request.clone(), prepared.clone());
         let memory = machine.parts.memory_bytes;
         let key = key.clone();
-        move || Bundle { layout: &layout, key: &key, pod: &pod, request: &request, prepared: &prepared, memory }.write(own)
+        move || {
+            Bundle {
+                layout: &layout,
+                key: &key,
+                pod: &pod,
+                request: &request,
+                prepared: &prepared,
+                memory,
+            }
+            .write(own)
+        }
     };
     let written = tokio::task::spawn_blocking(bundle).await;
-    let config = written.map_err(|error| waiting(create_error(error.to_string(), Retry::Soon)))?.map_err(waiting)?;
+    let config = written
+        .map_err(|error| waiting(create_error(error.to_string(), Retry::Soon)))?
+        .map_err(waiting)?;
     let image_id = image_id(&prepared.ready.image);
     match sandboxed.shim.start(&config).await {
         Ok(state) => Ok(StartedAttempt {
@@ -124,7 +159,10 @@ pub(super) async fn start(
         }),
         Err(error) => {
             let layout = machine.layout();
-            let (bundle, files) = (layout.bundle(&key.uid, &request.id), layout.container_dir(&key.uid, &request.id));
+            let (bundle, files) = (
+                layout.bundle(&key.uid, &request.id),
+                layout.container_dir(&key.uid, &request.id),
+            );
             machine.cleaning.spawn_blocking(move || {
                 super::remove_tree(&bundle);
                 super::remove_tree(&files);
@@ -171,17 +209,15 @@ impl Bundle<'_> {
         let container = find(self.pod, &self.request.container)?;
         let Ready { image, root } = &self.prepared.ready;
         let accounts = Accounts::read(&root.lower_dirs);
-        let identity =
-            users::resolve(self.pod, container, &image.config.user, &accounts).map_err(config_error)?;
+        let identity = users::resolve(self.pod, container, &image.config.user, &accounts).map_err(config_error)?;
         let terminal = container.tty.unwrap_or(false);
         let hostname = netfiles::hostname(self.pod);
         let environment = runtime::complete_environment(&image.config, &own, &hostname, &identity, terminal);
         let bundle = self.layout.bundle(&self.key.uid, &self.request.id);
         let container_dir = self.layout.container_dir(&self.key.uid, &self.request.id);
         let log_path = self.layout.log_file(self.key, &container.name, self.request.attempt);
-        self.make_directories(&bundle, &container_dir, &log_path).map_err(|error| {
-            create_error(format!("cannot write the container's files: {error}"), Retry::Soon)
-        })?;
+        self.make_directories(&bundle, &container_dir, &log_path)
+            .map_err(|error| create_error(format!("cannot write the container's files: {error}"), Retry::Soon))?;
         let spec = self.pod.spec.as_ref();
         let input = Input {
             pod: self.pod,
@@ -195,8 +231,7 @@ impl Bundle<'_> {
             container_dir: &container_dir,
             cgroup: self.layout.container_cgroup(&self.key.uid, &self.request.id),
             oom_score_adj: spec.map_or(0, |spec| resources::oom_score_adj(spec, container, self.memory)),
-            shared_memory: sandbox::shares_memory(self.pod)
-                .then(|| self.layout.pod_dir(&self.key.uid).join("shm")),
+            shared_memory: sandbox::shares_memory(self.pod).then(|| self.layout.pod_dir(&self.key.uid).join("shm")),
         };
         self.write_spec(&input)?;
         let record = ContainerRecord {
@@ -208,7 +243,11 @@ impl Bundle<'_> {
         Ok(ContainerConfig {
             id: self.request.id.clone(),
             name: container.name.clone(),
-            runtime: if self.prepared.wasm.is_some() { RuntimeKind::Wasm } else { RuntimeKind::Linux },
+            runtime: if self.prepared.wasm.is_some() {
+                RuntimeKind::Wasm
+            } else {
+                RuntimeKind::Linux
+            },
             log_path: Some(log_path),
             terminal,
             stdin: container.stdin.unwrap_or(false),
@@ -232,14 +271,20 @@ impl Bundle<'_> {
     fn write_spec(&self, input: &Input<'_>) -> Result<(), Failure> {
         let limits = resources::container_resources(input.container);
         let (name, bytes) = match &self.prepared.wasm {
-            Some((module, native)) => ("wasm.json", serde_json::to_vec(&wasm::spec(input, &limits, module, native))),
+            Some((module, native)) => (
+                "wasm.json",
+                serde_json::to_vec(&wasm::spec(input, &limits, module, native)),
+            ),
             None => {
                 let spec = oci::spec(input, &limits).map_err(|message| create_error(message, Retry::Soon))?;
                 ("config.json", serde_json::to_vec(&spec))
             }
         };
         let path = input.bundle.join(name);
-        bytes.map_err(std::io::Error::from).and_then(|bytes| fs::write(&path, bytes)).map_err(|e| write_error(&path, &e))
+        bytes
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| fs::write(&path, bytes))
+            .map_err(|e| write_error(&path, &e))
     }
 
     /// Volume mounts in the spec's order, then the pod's own files where no volume took their place.
@@ -253,14 +298,29 @@ impl Bundle<'_> {
         for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
             mounts.push(self.volume_mount(container, index, wanted, environment)?);
         }
-        let read_only = container.security_context.as_ref().and_then(|s| s.read_only_root_filesystem) == Some(true);
+        let read_only = container
+            .security_context
+            .as_ref()
+            .and_then(|s| s.read_only_root_filesystem)
+            == Some(true);
         let pod_dir = self.layout.pod_dir(&self.key.uid);
-        for (file, target) in [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")] {
+        for (file, target) in [
+            ("hosts", "/etc/hosts"),
+            ("hostname", "/etc/hostname"),
+            ("resolv.conf", "/etc/resolv.conf"),
+        ] {
             if !mounts.iter().any(|mount| mount.target == target) {
-                mounts.push(BindMount { source: pod_dir.join(file), target: target.to_owned(), read_only });
+                mounts.push(BindMount {
+                    source: pod_dir.join(file),
+                    target: target.to_owned(),
+                    read_only,
+                });
             }
         }
-        let target = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+        let target = container
+            .termination_message_path
+            .as_deref()
+            .filter(|path| !path.is_empty());
         let target = target.unwrap_or(DEFAULT_TERMINATION_LOG);
         let source = container_dir.join("termination-log");
         let made = fs::write(&source, b"").and_then(|()| {
@@ -268,7 +328,11 @@ impl Bundle<'_> {
             fs::set_permissions(&source, fs::Permissions::from_mode(0o666))
         });
         made.map_err(|error| write_error(&source, &error))?;
-        mounts.push(BindMount { source, target: target.to_owned(), read_only: false });
+        mounts.push(BindMount {
+            source,
+            target: target.to_owned(),
+            read_only: false,
+        });
         Ok(mounts)
     }
 
@@ -284,18 +348,33 @@ impl Bundle<'_> {
         let volume = volume.ok_or_else(|| config_error(format!("volume \"{}\" not found", wanted.name)))?;
         let mut source = volume::source(self.layout, &self.key.uid, volume);
         if let Some(relative) = sub_path(wanted, environment).map_err(config_error)? {
-            let directory = self.layout.pod_dir(&self.key.uid).join("subpaths").join(&container.name);
+            let directory = self
+                .layout
+                .pod_dir(&self.key.uid)
+                .join("subpaths")
+                .join(&container.name);
             // A name of its own for every attempt: an older pin may still be in use.
             let pinned = directory.join(format!("{}-{index}", self.request.attempt));
             volume::pin(&source, &relative, &pinned).map_err(|error| {
-                let message = format!("failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}", wanted.name, container.name);
+                let message = format!(
+                    "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}",
+                    wanted.name, container.name
+                );
                 config_error(message)
             })?;
             source = pinned;
         }
         let read_only = wanted.read_only.unwrap_or(false) || volume::is_read_only(volume);
-        let target = if wanted.mount_path.starts_with('/') { wanted.mount_path.clone() } else { format!("/{}", wanted.mount_path) };
-        Ok(BindMount { source, target, read_only })
+        let target = if wanted.mount_path.starts_with('/') {
+            wanted.mount_path.clone()
+        } else {
+            format!("/{}", wanted.mount_path)
+        };
+        Ok(BindMount {
+            source,
+            target,
+            read_only,
+        })
     }
 }
 
@@ -304,7 +383,11 @@ fn sub_path(
     mount: &k8s_openapi::api::core::v1::VolumeMount,
     environment: &env::Environment,
 ) -> Result<Option<String>, String> {
-    if let Some(expression) = mount.sub_path_expr.as_deref().filter(|expression| !expression.is_empty()) {
+    if let Some(expression) = mount
+        .sub_path_expr
+        .as_deref()
+        .filter(|expression| !expression.is_empty())
+    {
         if crate::expand::unresolved(expression, |name| environment.get(name).is_some()).is_some() {
             return Err(format!("missing value for subPathExpr \"{expression}\""));
         }
@@ -318,11 +401,19 @@ fn find<'a>(pod: &'a Pod, name: &str) -> Result<&'a Container, Failure> {
 }
 
 fn config_error(message: String) -> Failure {
-    Failure { reason: "CreateContainerConfigError".to_owned(), message, retry: Retry::Soon }
+    Failure {
+        reason: "CreateContainerConfigError".to_owned(),
+        message,
+        retry: Retry::Soon,
+    }
 }
 
 fn create_error(message: String, retry: Retry) -> Failure {
-    Failure { reason: "CreateContainerError".to_owned(), message, retry }
+    Failure {
+        reason: "CreateContainerError".to_owned(),
+        message,
+        retry,
+    }
 }
 
 fn write_error(path: &Path, error: &std::io::Error) -> Failure {

@@ -36,7 +36,12 @@ pub(super) async fn create(machine: &LocalMachine, pod: &Arc<Pod>) -> Result<San
     let shim = async {
         prepare(machine, pod, &key, ip).await?;
         let config = pod_config(machine, pod, &key);
-        machine.parts.launcher.create_pod(&config, net.netns).await.map_err(|error| failed(&crate::chain(&error)))
+        machine
+            .parts
+            .launcher
+            .create_pod(&config, net.netns)
+            .await
+            .map_err(|error| failed(&crate::chain(&error)))
     };
     let made = match futures::join!(shim, volumes(machine, pod, Some(ip.into()))) {
         (Ok(made), Ok(())) => Ok(made),
@@ -65,12 +70,18 @@ pub(super) async fn create(machine: &LocalMachine, pod: &Arc<Pod>) -> Result<San
 
 /// Sets up the pod's volumes, or brings them up to date.
 pub(super) async fn volumes(machine: &LocalMachine, pod: &Arc<Pod>, ip: Option<IpAddr>) -> Result<(), Failure> {
-    let has_volumes = pod.spec.as_ref().is_some_and(|spec| spec.volumes.as_ref().is_some_and(|all| !all.is_empty()));
+    let has_volumes = pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.volumes.as_ref().is_some_and(|all| !all.is_empty()));
     if !has_volumes {
         return Ok(());
     }
-    let mount_failure =
-        |message: String| Failure { reason: "FailedMount".to_owned(), message, retry: Retry::Soon };
+    let mount_failure = |message: String| Failure {
+        reason: "FailedMount".to_owned(),
+        message,
+        retry: Retry::Soon,
+    };
     let references = volume::references(pod);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let objects = match references.is_empty() {
@@ -84,12 +95,19 @@ pub(super) async fn volumes(machine: &LocalMachine, pod: &Arc<Pod>, ip: Option<I
     let (node_name, host_ip) = (machine.parts.node_name.clone(), machine.parts.node_ip);
     let allocatable = machine.parts.allocatable.clone();
     let work = move || {
-        let downward =
-            env::Downward { pod: &pod, node_name: &node_name, host_ip, pod_ip: ip, allocatable: &allocatable };
+        let downward = env::Downward {
+            pod: &pod,
+            node_name: &node_name,
+            host_ip,
+            pod_ip: ip,
+            allocatable: &allocatable,
+        };
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         volume::set_up(&layout, uid, &downward, &objects)
     };
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| mount_failure(error.to_string()))?;
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| mount_failure(error.to_string()))?;
     done.map_err(|error| mount_failure(error.to_string()))
 }
 
@@ -99,8 +117,15 @@ async fn prepare(machine: &LocalMachine, pod: &Arc<Pod>, key: &PodKey, ip: Ipv4A
     let shared_memory = shares_memory(&pod);
     let work = move || -> io::Result<()> {
         let state = layout.state_dir(&key.uid);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(state.join("containers"))?;
-        let record = PodRecord { pod: Pod::clone(&pod), ip, start_time: Timestamp::now() };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state.join("containers"))?;
+        let record = PodRecord {
+            pod: Pod::clone(&pod),
+            ip,
+            start_time: Timestamp::now(),
+        };
         record::write(&layout.record(&key.uid), &record)?;
         let directory = layout.pod_dir(&key.uid);
         fs::create_dir_all(&directory)?;
@@ -113,10 +138,13 @@ async fn prepare(machine: &LocalMachine, pod: &Arc<Pod>, key: &PodKey, ip: Ipv4A
             mount_shared_memory(&directory.join("shm"))?;
         }
         let limits = pod.spec.as_ref().map(resources::pod_resources).unwrap_or_default();
-        Cgroup::create(&layout.pod_cgroup(&key.uid), &limits).map_err(|error| io::Error::other(crate::chain(&error)))?;
+        Cgroup::create(&layout.pod_cgroup(&key.uid), &limits)
+            .map_err(|error| io::Error::other(crate::chain(&error)))?;
         Ok(())
     };
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| failed(&error.to_string()))?;
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| failed(&error.to_string()))?;
     done.map_err(|error| failed(&error.to_string()))
 }
 
@@ -139,7 +167,10 @@ fn mount_shared_memory(directory: &std::path::Path) -> io::Result<()> {
 fn pod_config(machine: &LocalMachine, pod: &Pod, key: &PodKey) -> PodConfig {
     let spec = pod.spec.as_ref();
     let security = spec.and_then(|spec| spec.security_context.as_ref());
-    let sysctls = security.and_then(|security| security.sysctls.as_ref()).into_iter().flatten();
+    let sysctls = security
+        .and_then(|security| security.sysctls.as_ref())
+        .into_iter()
+        .flatten();
     PodConfig {
         uid: key.uid.clone(),
         namespace: key.namespace.clone(),
@@ -148,7 +179,9 @@ fn pod_config(machine: &LocalMachine, pod: &Pod, key: &PodKey) -> PodConfig {
         hostname: netfiles::hostname(pod),
         cgroup: machine.layout().pod_cgroup(&key.uid),
         share_process_namespace: spec.and_then(|spec| spec.share_process_namespace) == Some(true),
-        sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
+        sysctls: sysctls
+            .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+            .collect(),
     }
 }
 
@@ -172,7 +205,10 @@ async fn end(shim: &PodShim) -> Result<(), String> {
 
 /// Kills what is left of a pod without a (living) shim, removes its cgroup and state directory.
 async fn sweep(machine: &LocalMachine, key: &PodKey) -> Result<(), String> {
-    let (path, cgroup) = (machine.layout().state_dir(&key.uid), machine.layout().pod_cgroup(&key.uid));
+    let (path, cgroup) = (
+        machine.layout().state_dir(&key.uid),
+        machine.layout().pod_cgroup(&key.uid),
+    );
     let work = move || -> Result<(), String> {
         let dir = StateDir::new(path);
         let sandbox = dir.sandbox().ok().flatten();
@@ -181,11 +217,16 @@ async fn sweep(machine: &LocalMachine, key: &PodKey) -> Result<(), String> {
         }
         let group = Cgroup::open(&cgroup).map_err(|error| crate::chain(&error))?;
         if group.exists() {
-            group.kill_all().and_then(|()| group.remove()).map_err(|error| crate::chain(&error))?;
+            group
+                .kill_all()
+                .and_then(|()| group.remove())
+                .map_err(|error| crate::chain(&error))?;
         }
         dir.remove().map_err(|error| crate::chain(&error))
     };
-    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| error.to_string())?
 }
 
 fn failed(message: &str) -> Failure {

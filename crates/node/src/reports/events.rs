@@ -57,8 +57,15 @@ impl Drop for Recorder {
 impl Recorder {
     pub(super) fn start(client: Client, node_name: &str) -> Self {
         let (queue, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer { client, node_name: node_name.to_owned(), written: HashMap::new() };
-        Self { queue, task: tokio::spawn(writer.run(receiver)) }
+        let writer = Writer {
+            client,
+            node_name: node_name.to_owned(),
+            written: HashMap::new(),
+        };
+        Self {
+            queue,
+            task: tokio::spawn(writer.run(receiver)),
+        }
     }
 
     pub(super) fn record(
@@ -76,7 +83,15 @@ impl Recorder {
             reason: reason.to_owned(),
             message: message.to_owned(),
         };
-        if self.queue.try_send(Draft { key, pod: pod.clone(), at: Timestamp::now() }).is_err() {
+        if self
+            .queue
+            .try_send(Draft {
+                key,
+                pod: pod.clone(),
+                at: Timestamp::now(),
+            })
+            .is_err()
+        {
             tracing::debug!(reason, message, "the event queue is full; an event is lost");
         }
     }
@@ -98,7 +113,11 @@ impl Writer {
             }
             for (draft, count) in gathered(std::mem::take(&mut drafts)) {
                 if let Err(error) = self.write(&draft, count).await {
-                    tracing::debug!(error = crate::chain(&error), reason = draft.key.reason, "an event was not written");
+                    tracing::debug!(
+                        error = crate::chain(&error),
+                        reason = draft.key.reason,
+                        "an event was not written"
+                    );
                 }
             }
             if self.written.len() > REMEMBERED {
@@ -112,7 +131,10 @@ impl Writer {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         if let Some(written) = self.written.get_mut(&draft.key) {
             let patch = json!({"count": written.count + count, "lastTimestamp": Time(draft.at)});
-            match api.patch(&written.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            match api
+                .patch(&written.name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+            {
                 Ok(_) => {
                     written.count += count;
                     return Ok(());
@@ -156,8 +178,18 @@ impl Writer {
             },
             reason: Some(key.reason.clone()),
             message: Some(key.message.clone()),
-            type_: Some(if key.severity == Severity::Normal { "Normal" } else { "Warning" }.to_owned()),
-            source: Some(EventSource { component: Some(COMPONENT.to_owned()), host: Some(self.node_name.clone()) }),
+            type_: Some(
+                if key.severity == Severity::Normal {
+                    "Normal"
+                } else {
+                    "Warning"
+                }
+                .to_owned(),
+            ),
+            source: Some(EventSource {
+                component: Some(COMPONENT.to_owned()),
+                host: Some(self.node_name.clone()),
+            }),
             reporting_component: Some(COMPONENT.to_owned()),
             reporting_instance: Some(self.node_name.clone()),
             first_timestamp: Some(Time(*at)),

@@ -16,7 +16,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// The message of a `CreateContainerError` or `CreateContainerConfigError`.
-pub fn spec(input: &Input<'_>, resources: &LinuxResources) -> Result<Value, String> {
+pub(crate) fn spec(input: &Input<'_>, resources: &LinuxResources) -> Result<Value, String> {
     let privileged = input.privileged();
     let container = input.container;
     let security = container.security_context.as_ref();
@@ -29,9 +29,16 @@ pub fn spec(input: &Input<'_>, resources: &LinuxResources) -> Result<Value, Stri
     }
     let mut resources = serde_json::to_value(resources).map_err(|error| error.to_string())?;
     resources["devices"] = device_rules(privileged);
-    let (masked, read_only): (&[&str], &[&str]) =
-        if unmasked { (&[], &[]) } else { (&MASKED_PATHS, &READONLY_PATHS) };
-    let annotations = if input.seccomp() { json!({"dev.catamaran.seccomp": "RuntimeDefault"}) } else { json!({}) };
+    let (masked, read_only): (&[&str], &[&str]) = if unmasked {
+        (&[], &[])
+    } else {
+        (&MASKED_PATHS, &READONLY_PATHS)
+    };
+    let annotations = if input.seccomp() {
+        json!({"dev.catamaran.seccomp": "RuntimeDefault"})
+    } else {
+        json!({})
+    };
     let working_dir = container.working_dir.clone().filter(|dir| !dir.is_empty());
     let image_dir = Some(input.image.config.working_dir.clone()).filter(|dir| !dir.is_empty());
     Ok(json!({
@@ -72,7 +79,12 @@ fn mounts(input: &Input<'_>, privileged: bool) -> Vec<Value> {
     let mut all = vec![
         root_overlay(input),
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         mount(
             "/dev/pts",
             "devpts",
@@ -81,26 +93,43 @@ fn mounts(input: &Input<'_>, privileged: bool) -> Vec<Value> {
         ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
-    let sys: &[&str] = if privileged { &["nosuid", "noexec", "nodev"] } else { &["nosuid", "noexec", "nodev", "ro"] };
+    let sys: &[&str] = if privileged {
+        &["nosuid", "noexec", "nodev"]
+    } else {
+        &["nosuid", "noexec", "nodev", "ro"]
+    };
     all.push(mount("/sys", "sysfs", "sysfs", sys));
     let volumes: BTreeSet<&str> = input.mounts.iter().map(|mount| mount.target.as_str()).collect();
     if !volumes.contains("/dev/shm") {
         all.push(match &input.shared_memory {
             Some(directory) => bind(directory, "/dev/shm", &["nosuid", "noexec", "nodev"]),
-            None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            None => mount(
+                "/dev/shm",
+                "tmpfs",
+                "shm",
+                &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+            ),
         });
     }
     // Parents before what lies in them, whatever order the spec has.
     let mut binds: Vec<_> = input.mounts.iter().collect();
     binds.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
     let options = |read_only: bool| if read_only { "ro" } else { "rw" };
-    all.extend(binds.iter().map(|mount| bind(&mount.source, &mount.target, &["rprivate", options(mount.read_only)])));
+    all.extend(
+        binds
+            .iter()
+            .map(|mount| bind(&mount.source, &mount.target, &["rprivate", options(mount.read_only)])),
+    );
     all
 }
 
 fn root_overlay(input: &Input<'_>) -> Value {
-    let mut options: Vec<String> =
-        input.root.lower_dirs.iter().map(|directory| format!("lowerdir={}", directory.display())).collect();
+    let mut options: Vec<String> = input
+        .root
+        .lower_dirs
+        .iter()
+        .map(|directory| format!("lowerdir={}", directory.display()))
+        .collect();
     if !input.read_only_root() {
         options.push(format!("upperdir={}", input.container_dir.join("upper").display()));
         options.push(format!("workdir={}", input.container_dir.join("work").display()));
@@ -119,15 +148,30 @@ fn bind(source: &Path, destination: &str, options: &[&str]) -> Value {
 
 /// The container's capabilities: defaults, plus `add`, minus `drop`; `ALL` stands for every one.
 fn capabilities(container: &Container, privileged: bool) -> Result<BTreeSet<String>, String> {
-    let all = || CAPABILITY_NAMES.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let all = || {
+        CAPABILITY_NAMES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<BTreeSet<_>>()
+    };
     if privileged {
         return Ok(all());
     }
     let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
-    let Some(asked) = container.security_context.as_ref().and_then(|s| s.capabilities.as_ref()) else { return Ok(set) };
+    let Some(asked) = container
+        .security_context
+        .as_ref()
+        .and_then(|s| s.capabilities.as_ref())
+    else {
+        return Ok(set);
+    };
     let named = |name: &String| -> Result<String, String> {
         let upper = name.to_ascii_uppercase();
-        let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+        let full = if upper.starts_with("CAP_") {
+            upper
+        } else {
+            format!("CAP_{upper}")
+        };
         match CAPABILITY_NAMES.contains(&full.as_str()) {
             true => Ok(full),
             false => Err(format!("unknown capability \"{name}\" in securityContext.capabilities")),
@@ -140,10 +184,20 @@ fn capabilities(container: &Container, privileged: bool) -> Result<BTreeSet<Stri
     if is_all(&asked.drop) {
         set.clear();
     }
-    for name in asked.add.iter().flatten().filter(|name| !name.eq_ignore_ascii_case("ALL")) {
+    for name in asked
+        .add
+        .iter()
+        .flatten()
+        .filter(|name| !name.eq_ignore_ascii_case("ALL"))
+    {
         set.insert(named(name)?);
     }
-    for name in asked.drop.iter().flatten().filter(|name| !name.eq_ignore_ascii_case("ALL")) {
+    for name in asked
+        .drop
+        .iter()
+        .flatten()
+        .filter(|name| !name.eq_ignore_ascii_case("ALL"))
+    {
         set.remove(&named(name)?);
     }
     Ok(set)
@@ -154,7 +208,8 @@ fn device_rules(privileged: bool) -> Value {
     if privileged {
         return json!([{"allow": true, "access": "rwm"}]);
     }
-    let allow = |major: i64, minor: i64| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"});
+    let allow =
+        |major: i64, minor: i64| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"});
     json!([
         {"allow": false, "access": "rwm"},
         {"allow": true, "type": "c", "access": "m"},
@@ -174,10 +229,14 @@ fn device_rules(privileged: bool) -> Value {
 /// Every device node of the host, for a privileged container.
 fn host_devices(directory: &Path) -> Vec<Value> {
     let mut found = Vec::new();
-    let Ok(entries) = std::fs::read_dir(directory) else { return found };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return found;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
-        let (Ok(metadata), name) = (std::fs::symlink_metadata(&path), entry.file_name()) else { continue };
+        let (Ok(metadata), name) = (std::fs::symlink_metadata(&path), entry.file_name()) else {
+            continue;
+        };
         if metadata.is_dir() && !["pts", "shm", "mqueue", "fd"].iter().any(|skipped| name == *skipped) {
             found.extend(host_devices(&path));
             continue;

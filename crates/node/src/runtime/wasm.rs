@@ -10,13 +10,17 @@ use std::path::{Path, PathBuf};
 const DEFAULT_HTTP_PORT: u16 = 8080;
 
 /// Builds the spec for a wasm module at `module`, compiled to `native`.
-pub fn spec(input: &Input<'_>, resources: &LinuxResources, module: &Path, native: &Path) -> WasmSpec {
+pub(crate) fn spec(input: &Input<'_>, resources: &LinuxResources, module: &Path, native: &Path) -> WasmSpec {
     let with_root = !input.root.lower_dirs.is_empty();
-    let preopens = input.mounts.iter().filter(|mount| with_root || !is_pod_file(&mount.target)).map(|mount| Preopen {
-        host_path: mount.source.clone(),
-        guest_path: mount.target.clone(),
-        read_only: mount.read_only,
-    });
+    let preopens = input
+        .mounts
+        .iter()
+        .filter(|mount| with_root || !is_pod_file(&mount.target))
+        .map(|mount| Preopen {
+            host_path: mount.source.clone(),
+            guest_path: mount.target.clone(),
+            read_only: mount.read_only,
+        });
     WasmSpec {
         module: module.to_owned(),
         native: native.to_owned(),
@@ -49,7 +53,11 @@ fn args(input: &Input<'_>) -> Vec<String> {
         (None, _) if config.entrypoint.is_empty() && config.cmd.is_empty() => vec![program_name(input)],
         (None, _) => config.entrypoint.clone(),
     };
-    let own_command = input.container.command.as_ref().is_some_and(|command| !command.is_empty());
+    let own_command = input
+        .container
+        .command
+        .as_ref()
+        .is_some_and(|command| !command.is_empty());
     match args {
         Some(args) => {
             if program.is_empty() {
@@ -77,14 +85,17 @@ fn is_pod_file(target: &str) -> bool {
 
 fn http_port(input: &Input<'_>) -> u16 {
     let first = input.container.ports.iter().flatten().next();
-    first.and_then(|port| u16::try_from(port.container_port).ok()).filter(|port| *port != 0).unwrap_or(DEFAULT_HTTP_PORT)
+    first
+        .and_then(|port| u16::try_from(port.container_port).ok())
+        .filter(|port| *port != 0)
+        .unwrap_or(DEFAULT_HTTP_PORT)
 }
 
 /// The path of the wasm file inside a root file system image, and of the file on the host.
 ///
 /// # Errors
 /// It is not there or no regular file.
-pub fn module_in_root(lower_dirs: &[PathBuf], entrypoint: &str, working_dir: &str) -> Result<PathBuf, String> {
+pub(crate) fn module_in_root(lower_dirs: &[PathBuf], entrypoint: &str, working_dir: &str) -> Result<PathBuf, String> {
     let path = match entrypoint.starts_with('/') {
         true => entrypoint.to_owned(),
         false => format!("{}/{entrypoint}", working_dir.trim_end_matches('/')),

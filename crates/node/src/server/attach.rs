@@ -29,15 +29,20 @@ pub(crate) async fn attach(
 async fn run(mut channels: Channels, sandboxed: &Sandboxed, state: &ContainerState, wanted: &Wanted) {
     let id = &state.config.id;
     let attached = match streams::pipes(wanted) {
-        Ok((ends, stdio)) => {
-            sandboxed.shim.attach(id, stdio).await.map(|_| ends).map_err(|error| crate::chain(&error))
-        }
+        Ok((ends, stdio)) => sandboxed
+            .shim
+            .attach(id, stdio)
+            .await
+            .map(|_| ends)
+            .map_err(|error| crate::chain(&error)),
         Err(error) => Err(error.to_string()),
     };
     let ends = match attached {
         Ok(ends) => ends,
         Err(message) => {
-            return channels.finish(&streams::failure(&format!("error attaching to container: {message}"))).await;
+            return channels
+                .finish(&streams::failure(&format!("error attaching to container: {message}")))
+                .await;
         }
     };
     let (sender, mut sizes) = streams::sizes();

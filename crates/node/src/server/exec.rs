@@ -20,7 +20,9 @@ pub(crate) async fn exec(
 ) -> Result<Response, Refusal> {
     let wanted = Wanted::parse(pairs);
     if wanted.command.is_empty() {
-        return Err(Refusal::bad_request("you must specify at least one command for the container"));
+        return Err(Refusal::bad_request(
+            "you must specify at least one command for the container",
+        ));
     }
     let target = server.target(&namespace, &pod, &container)?;
     let (sandboxed, state) = server.running(&target).await?;
@@ -68,7 +70,9 @@ async fn run(
             if let Err(error) = sandboxed.shim.signal(&exec_id, libc::SIGKILL, false).await {
                 tracing::debug!(error = crate::chain(&error), "cannot kill an exec nobody waits for");
             }
-            channels.finish(&streams::failure("the connection to the process was lost")).await;
+            channels
+                .finish(&streams::failure("the connection to the process was lost"))
+                .await;
         }
     }
 }
@@ -79,11 +83,17 @@ async fn start(
     process: &Process,
     wanted: &Wanted,
 ) -> Result<(ExecSession, Ends), String> {
-    let (mut ends, stdio) = if wanted.tty { Default::default() } else { streams::pipes(wanted).map_err(|error| error.to_string())? };
+    let (mut ends, stdio) = if wanted.tty {
+        Default::default()
+    } else {
+        streams::pipes(wanted).map_err(|error| error.to_string())?
+    };
     let started = sandboxed.shim.exec(&state.config.id, process, stdio).await;
     let mut session = started.map_err(|error| crate::chain(&error))?;
     if let Some(console) = session.console.take() {
-        let terminal = console.try_clone().and_then(|clone| Ok((Stream::new(console)?, Stream::new(clone)?)));
+        let terminal = console
+            .try_clone()
+            .and_then(|clone| Ok((Stream::new(console)?, Stream::new(clone)?)));
         let (reader, writer) = terminal.map_err(|error| error.to_string())?;
         ends.stdout = Some(reader);
         ends.stdin = wanted.stdin.then_some(writer);
@@ -119,7 +129,10 @@ fn with_command(mut process: Value, wanted: &Wanted) -> Value {
     process["args"] = json!(wanted.command);
     process["terminal"] = json!(wanted.tty);
     if let Some(env) = process["env"].as_array_mut().filter(|_| wanted.tty) {
-        if !env.iter().any(|line| line.as_str().is_some_and(|line| line.starts_with("TERM="))) {
+        if !env
+            .iter()
+            .any(|line| line.as_str().is_some_and(|line| line.starts_with("TERM=")))
+        {
             env.push(json!("TERM=xterm"));
         }
     }

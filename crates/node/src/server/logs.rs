@@ -74,7 +74,14 @@ pub(crate) async fn logs(
     let follow = truthy(parameters.follow.as_deref());
     let (sender, receiver) = mpsc::channel(CHUNKS);
     tokio::spawn(async move {
-        let mut stream = Stream { server, target, log, filter, sender, shutdown };
+        let mut stream = Stream {
+            server,
+            target,
+            log,
+            filter,
+            sender,
+            shutdown,
+        };
         if let Err(error) = stream.run(follow).await {
             tracing::debug!(log = %stream.log.display(), %error, "a log stream ended");
         }
@@ -85,12 +92,18 @@ pub(crate) async fn logs(
 }
 
 fn tokio_stream(receiver: mpsc::Receiver<Bytes>) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
-    futures::stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|chunk| (Ok(chunk), receiver)))
+    futures::stream::unfold(receiver, async |mut receiver| {
+        receiver.recv().await.map(|chunk| (Ok(chunk), receiver))
+    })
 }
 
 /// The log of the latest attempt, or of the one before it.
 async fn find(server: &Server, target: &Target, previous: bool) -> Result<PathBuf, Refusal> {
-    let (layout, key, container) = (server.machine.layout().clone(), target.key.clone(), target.container.clone());
+    let (layout, key, container) = (
+        server.machine.layout().clone(),
+        target.key.clone(),
+        target.container.clone(),
+    );
     let latest = tokio::task::spawn_blocking(move || rotate::latest_attempt(&layout, &key, &container)).await;
     let latest = latest.unwrap_or_default();
     let name = &target.container;
@@ -99,7 +112,9 @@ async fn find(server: &Server, target: &Target, previous: bool) -> Result<PathBu
         (Some(latest), true) if latest > 0 => latest - 1,
         (_, true) => {
             let pod = format!("{}", target.key.name);
-            return Err(Refusal::bad_request(format!("previous terminated container \"{name}\" in pod \"{pod}\" not found")));
+            return Err(Refusal::bad_request(format!(
+                "previous terminated container \"{name}\" in pod \"{pod}\" not found"
+            )));
         }
         (None, false) => {
             let reason = waiting_reason(target).unwrap_or_else(|| "ContainerCreating".to_owned());
@@ -111,14 +126,20 @@ async fn find(server: &Server, target: &Target, previous: bool) -> Result<PathBu
     };
     let path = server.machine.layout().log_file(&target.key, name, attempt);
     if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
-        return Err(Refusal::not_found(format!("the log of container \"{name}\" is not there any more")));
+        return Err(Refusal::not_found(format!(
+            "the log of container \"{name}\" is not there any more"
+        )));
     }
     Ok(path)
 }
 
 fn waiting_reason(target: &Target) -> Option<String> {
     let status = target.pod.status.as_ref()?;
-    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let all = status
+        .container_statuses
+        .iter()
+        .chain(&status.init_container_statuses)
+        .flatten();
     let own = all.into_iter().find(|status| status.name == target.container)?;
     own.state.as_ref()?.waiting.as_ref()?.reason.clone()
 }
@@ -199,9 +220,13 @@ impl Stream {
 
     /// Whether the attempt this log belongs to will write no more.
     async fn ended(&self) -> bool {
-        let Some(sandboxed) = self.server.machine.sandbox(&self.target.key.uid) else { return true };
+        let Some(sandboxed) = self.server.machine.sandbox(&self.target.key.uid) else {
+            return true;
+        };
         let states = container_states(&sandboxed, &self.target.container).await;
-        let own = states.into_iter().find(|state| state.config.log_path.as_deref() == Some(self.log.as_path()));
+        let own = states
+            .into_iter()
+            .find(|state| state.config.log_path.as_deref() == Some(self.log.as_path()));
         own.is_none_or(|state| state.exit.is_some())
     }
 }
@@ -210,6 +235,9 @@ fn watch(log: &Path) -> std::io::Result<inotify::EventStream<Vec<u8>>> {
     let inotify = inotify::Inotify::init()?;
     let directory = log.parent().unwrap_or(Path::new("/"));
     let mask = inotify::WatchMask::MODIFY | inotify::WatchMask::CREATE | inotify::WatchMask::MOVED_FROM;
-    inotify.watches().add(directory, mask | inotify::WatchMask::CLOSE_WRITE | inotify::WatchMask::DELETE)?;
+    inotify.watches().add(
+        directory,
+        mask | inotify::WatchMask::CLOSE_WRITE | inotify::WatchMask::DELETE,
+    )?;
     inotify.into_event_stream(vec![0; 4096])
 }

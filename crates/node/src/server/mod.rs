@@ -62,13 +62,17 @@ pub(crate) fn tls(pem: &ServerTls) -> Result<TlsAcceptor, TlsError> {
         let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
         parsed.map_err(|source| TlsError::Pem { what, source })
     };
-    let key = PrivateKeyDer::from_pem_slice(pem.key_pem.as_bytes())
-        .map_err(|source| TlsError::Pem { what: "server key", source })?;
+    let key = PrivateKeyDer::from_pem_slice(pem.key_pem.as_bytes()).map_err(|source| TlsError::Pem {
+        what: "server key",
+        source,
+    })?;
     let mut roots = RootCertStore::empty();
     for authority in certificates(&pem.client_ca_pem, "client authority")? {
         roots.add(authority).map_err(TlsError::Certificate)?;
     }
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().map_err(TlsError::Verifier)?;
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+        .build()
+        .map_err(TlsError::Verifier)?;
     let mut config = rustls::ServerConfig::builder()
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(&pem.cert_pem, "server certificate")?, key)
@@ -109,7 +113,10 @@ pub(crate) async fn serve(listener: TcpListener, tls: TlsAcceptor, server: Serve
             };
             let service = TowerToHyperService::new(router);
             let builder = auto::Builder::new(TokioExecutor::new());
-            if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+            if let Err(error) = builder
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .await
+            {
                 tracing::debug!(%peer, error, "a connection ended badly");
             }
         });
@@ -126,7 +133,10 @@ fn router(server: Server, shutdown: CancellationToken) -> Router {
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::logs))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::exec).post(exec::exec))
-        .route("/attach/{namespace}/{pod}/{container}", get(attach::attach).post(attach::attach))
+        .route(
+            "/attach/{namespace}/{pod}/{container}",
+            get(attach::attach).post(attach::attach),
+        )
         .layer(axum::Extension(shutdown))
         .with_state(server)
 }
@@ -146,15 +156,24 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self { code: StatusCode::NOT_FOUND, message: message.into() }
+        Self {
+            code: StatusCode::NOT_FOUND,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self { code: StatusCode::BAD_REQUEST, message: message.into() }
+        Self {
+            code: StatusCode::BAD_REQUEST,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self { code: StatusCode::INTERNAL_SERVER_ERROR, message: message.into() }
+        Self {
+            code: StatusCode::INTERNAL_SERVER_ERROR,
+            message: message.into(),
+        }
     }
 }
 
@@ -181,10 +200,16 @@ impl Server {
         let pod = self.known.lock().values().find(named).cloned();
         let pod = pod.ok_or_else(|| Refusal::not_found(format!("pod \"{name}\" not found on this node")))?;
         if crate::find_container(&pod, container).is_none() {
-            return Err(Refusal::not_found(format!("container \"{container}\" not found in pod \"{name}_{namespace}\"")));
+            return Err(Refusal::not_found(format!(
+                "container \"{container}\" not found in pod \"{name}_{namespace}\""
+            )));
         }
         let key = PodKey::of(&pod).ok_or_else(|| Refusal::internal("the pod has no uid"))?;
-        Ok(Target { key, pod, container: container.to_owned() })
+        Ok(Target {
+            key,
+            pod,
+            container: container.to_owned(),
+        })
     }
 
     /// The running attempt of a container, with its pod's sandbox.
@@ -192,7 +217,11 @@ impl Server {
         let missing = || Refusal::not_found(format!("container \"{}\" is not running", target.container));
         let sandboxed = self.machine.sandbox(&target.key.uid).ok_or_else(missing)?;
         let states = container_states(&sandboxed, &target.container).await;
-        let running = states.into_iter().rev().find(|state| state.exit.is_none()).ok_or_else(missing)?;
+        let running = states
+            .into_iter()
+            .rev()
+            .find(|state| state.exit.is_none())
+            .ok_or_else(missing)?;
         Ok((sandboxed, running))
     }
 }
@@ -202,7 +231,11 @@ async fn container_states(sandboxed: &Sandboxed, container: &str) -> Vec<Contain
     let (dir, name) = (sandboxed.shim.state_dir().clone(), container.to_owned());
     let read = move || {
         let states = dir.containers().unwrap_or_default().into_iter().filter_map(|id| {
-            let mut state = dir.state(&id).ok().flatten().filter(|state| state.config.name == name)?;
+            let mut state = dir
+                .state(&id)
+                .ok()
+                .flatten()
+                .filter(|state| state.config.name == name)?;
             state.exit = state.exit.or_else(|| dir.exit(&id).ok().flatten());
             Some(state)
         });

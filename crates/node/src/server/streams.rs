@@ -119,11 +119,16 @@ pub(super) struct Size {
 /// The protocol, if the client offers one we speak.
 pub(super) fn negotiate(upgrade: WebSocketUpgrade) -> Result<(WebSocketUpgrade, bool), super::Refusal> {
     let upgrade = upgrade.protocols(["v5.channel.k8s.io", "v4.channel.k8s.io"]);
-    let selected = upgrade.selected_protocol().and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let selected = upgrade
+        .selected_protocol()
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
     match selected.as_deref() {
         Some("v5.channel.k8s.io") => Ok((upgrade, true)),
         Some(_) => Ok((upgrade, false)),
-        None => Err(super::Refusal::bad_request("unable to upgrade: v5.channel.k8s.io or v4.channel.k8s.io is needed")),
+        None => Err(super::Refusal::bad_request(
+            "unable to upgrade: v5.channel.k8s.io or v4.channel.k8s.io is needed",
+        )),
     }
 }
 
@@ -148,7 +153,11 @@ impl Channels {
     /// Takes the socket; tells the client that the session stands.
     pub(super) async fn open(socket: WebSocket, wanted: &Wanted, v5: bool) -> Self {
         let (sink, stream) = socket.split();
-        let mut channels = Self { sink, stream, closing: v5 };
+        let mut channels = Self {
+            sink,
+            stream,
+            closing: v5,
+        };
         let first = match (wanted.stdout, wanted.stderr) {
             (true, _) => STDOUT,
             (_, true) => STDERR,
@@ -351,7 +360,10 @@ mod tests {
             Wanted::parse(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
         };
         let kubelet = parse("command=sh&command=-c&input=1&output=1&error=1&tty=1");
-        assert_eq!(kubelet, parse("command=sh&command=-c&stdin=true&stdout=true&stderr=true&tty=true"));
+        assert_eq!(
+            kubelet,
+            parse("command=sh&command=-c&stdin=true&stdout=true&stderr=true&tty=true")
+        );
         assert_eq!((kubelet.command.len(), kubelet.stderr), (2, false));
     }
 

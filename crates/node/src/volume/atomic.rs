@@ -30,7 +30,13 @@ pub(super) fn write(directory: &Path, payload: &Payload) -> io::Result<()> {
     fs::rename(&temporary, &data)?;
     link_names(directory, payload)?;
     if let Some(old) = old.filter(|old| old.as_path() != Path::new(&new)) {
-        fs::remove_dir_all(directory.join(old)).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+        fs::remove_dir_all(directory.join(old)).or_else(|e| {
+            if e.kind() == io::ErrorKind::NotFound {
+                Ok(())
+            } else {
+                Err(e)
+            }
+        })?;
     }
     Ok(())
 }
@@ -46,7 +52,11 @@ fn write_generation(directory: &Path, payload: &Payload) -> io::Result<String> {
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
         }
-        let mut handle = fs::OpenOptions::new().write(true).create_new(true).mode(file.mode).open(&target)?;
+        let mut handle = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(file.mode)
+            .open(&target)?;
         handle.write_all(&file.bytes)?;
         // The mode given to open is subject to the umask.
         handle.set_permissions(fs::Permissions::from_mode(file.mode))?;
@@ -77,7 +87,9 @@ fn same(generation: &Path, payload: &Payload) -> bool {
     let mut found = 0;
     let mut pending = vec![generation.to_path_buf()];
     while let Some(directory) = pending.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { return false };
+        let Ok(entries) = fs::read_dir(&directory) else {
+            return false;
+        };
         for entry in entries.flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 pending.push(entry.path());
@@ -89,7 +101,8 @@ fn same(generation: &Path, payload: &Payload) -> bool {
     found == payload.len()
         && payload.iter().all(|(path, file)| {
             fs::read(generation.join(path)).is_ok_and(|bytes| bytes == file.bytes)
-                && fs::metadata(generation.join(path)).is_ok_and(|m| m.permissions().mode() & 0o700 == file.mode & 0o700)
+                && fs::metadata(generation.join(path))
+                    .is_ok_and(|m| m.permissions().mode() & 0o700 == file.mode & 0o700)
         })
 }
 
@@ -107,8 +120,14 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str)]) -> Payload {
-        let file = |text: &str| File { bytes: text.as_bytes().to_vec(), mode: 0o640 };
-        files.iter().map(|(path, text)| ((*path).to_owned(), file(text))).collect()
+        let file = |text: &str| File {
+            bytes: text.as_bytes().to_vec(),
+            mode: 0o640,
+        };
+        files
+            .iter()
+            .map(|(path, text)| ((*path).to_owned(), file(text)))
+            .collect()
     }
 
     #[test]
@@ -117,13 +136,23 @@ mod tests {
         let root = directory.path();
         write(root, &payload(&[("a", "1"), ("sub/b", "2")])).expect("first write");
         assert_eq!(fs::read_to_string(root.join("sub/b")).expect("readable"), "2");
-        assert_eq!(fs::metadata(root.join("a")).expect("there").permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            fs::metadata(root.join("a")).expect("there").permissions().mode() & 0o777,
+            0o640
+        );
         let first = fs::read_link(root.join(DATA)).expect("a link");
         write(root, &payload(&[("a", "1"), ("sub/b", "2")])).expect("same again");
-        assert_eq!(fs::read_link(root.join(DATA)).expect("a link"), first, "nothing changed, nothing moved");
+        assert_eq!(
+            fs::read_link(root.join(DATA)).expect("a link"),
+            first,
+            "nothing changed, nothing moved"
+        );
         write(root, &payload(&[("a", "9"), ("c", "3")])).expect("an update");
         assert_eq!(fs::read_to_string(root.join("a")).expect("readable"), "9");
-        assert!(fs::symlink_metadata(root.join("sub")).is_err(), "removed keys disappear");
+        assert!(
+            fs::symlink_metadata(root.join("sub")).is_err(),
+            "removed keys disappear"
+        );
         assert!(!root.join(first).exists(), "the old generation is removed");
         write(root, &Payload::new()).expect("emptied");
         assert!(fs::symlink_metadata(root.join("a")).is_err());

@@ -14,7 +14,11 @@ pub(super) fn create(source: &EmptyDirVolumeSource, directory: &Path) -> Result<
     match source.medium.as_deref().unwrap_or_default() {
         "" => {}
         "Memory" if !is_mount_point(directory) => {
-            let size = source.size_limit.as_ref().and_then(resources::units).filter(|bytes| *bytes > 0);
+            let size = source
+                .size_limit
+                .as_ref()
+                .and_then(resources::units)
+                .filter(|bytes| *bytes > 0);
             let options = size.map_or_else(String::new, |bytes| format!("size={bytes}"));
             let options = CString::new(options).map_err(|error| error.to_string())?;
             let flags = MountFlags::NOSUID | MountFlags::NODEV;
@@ -22,7 +26,11 @@ pub(super) fn create(source: &EmptyDirVolumeSource, directory: &Path) -> Result<
                 .map_err(|error| format!("cannot mount tmpfs at {}: {error}", directory.display()))?;
         }
         "Memory" => return Ok(()),
-        other => return Err(format!("emptyDir.medium \"{other}\" is not supported by this node agent")),
+        other => {
+            return Err(format!(
+                "emptyDir.medium \"{other}\" is not supported by this node agent"
+            ));
+        }
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).map_err(say)
 }

@@ -11,7 +11,7 @@ mod ownership;
 mod payload;
 mod subpath;
 
-pub use subpath::pin;
+pub(crate) use subpath::pin;
 
 use crate::env::{Downward, Objects, References};
 use crate::layout::Layout;
@@ -22,20 +22,32 @@ use std::path::{Path, PathBuf};
 /// A volume that cannot be set up: the text of a `FailedMount` event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
-pub struct Error {
+pub(crate) struct Error {
     pub volume: String,
     pub message: String,
 }
 
 /// ConfigMaps and Secrets the pod's volumes show.
-pub fn references(pod: &Pod) -> References {
+pub(crate) fn references(pod: &Pod) -> References {
     let mut found = References::default();
     for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-        found.config_maps.extend(volume.config_map.iter().map(|source| source.name.clone()));
-        found.secrets.extend(volume.secret.iter().filter_map(|source| source.secret_name.clone()));
-        for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
-            found.config_maps.extend(source.config_map.iter().map(|source| source.name.clone()));
-            found.secrets.extend(source.secret.iter().map(|source| source.name.clone()));
+        found
+            .config_maps
+            .extend(volume.config_map.iter().map(|source| source.name.clone()));
+        found
+            .secrets
+            .extend(volume.secret.iter().filter_map(|source| source.secret_name.clone()));
+        for source in volume
+            .projected
+            .iter()
+            .flat_map(|projected| projected.sources.iter().flatten())
+        {
+            found
+                .config_maps
+                .extend(source.config_map.iter().map(|source| source.name.clone()));
+            found
+                .secrets
+                .extend(source.secret.iter().map(|source| source.name.clone()));
         }
     }
     found
@@ -45,11 +57,16 @@ pub fn references(pod: &Pod) -> References {
 ///
 /// # Errors
 /// The first volume that cannot be made.
-pub fn set_up(layout: &Layout, uid: &str, downward: &Downward<'_>, objects: &Objects) -> Result<(), Error> {
+pub(crate) fn set_up(layout: &Layout, uid: &str, downward: &Downward<'_>, objects: &Objects) -> Result<(), Error> {
     let spec = downward.pod.spec.as_ref();
-    let fs_group = spec.and_then(|spec| spec.security_context.as_ref()).and_then(|security| security.fs_group);
+    let fs_group = spec
+        .and_then(|spec| spec.security_context.as_ref())
+        .and_then(|security| security.fs_group);
     for volume in spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-        let fail = |message: String| Error { volume: volume.name.clone(), message };
+        let fail = |message: String| Error {
+            volume: volume.name.clone(),
+            message,
+        };
         let directory = layout.volume(uid, &volume.name);
         set_up_one(volume, &directory, fs_group, downward, objects).map_err(fail)?;
     }
@@ -74,16 +91,21 @@ fn set_up_one(
     }
     match fs_group.and_then(|gid| u32::try_from(gid).ok()) {
         Some(gid) => {
-            let security = downward.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+            let security = downward
+                .pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.security_context.as_ref());
             let policy = security.and_then(|security| security.fs_group_change_policy.as_deref());
-            ownership::give(directory, gid, policy == Some("OnRootMismatch")).map_err(|e| say("cannot set fsGroup on", &e))
+            ownership::give(directory, gid, policy == Some("OnRootMismatch"))
+                .map_err(|e| say("cannot set fsGroup on", &e))
         }
         None => Ok(()),
     }
 }
 
 /// Where the content of a volume lies on the host.
-pub fn source(layout: &Layout, uid: &str, volume: &Volume) -> PathBuf {
+pub(crate) fn source(layout: &Layout, uid: &str, volume: &Volume) -> PathBuf {
     match &volume.host_path {
         Some(source) => PathBuf::from(&source.path),
         None => layout.volume(uid, &volume.name),
@@ -91,13 +113,18 @@ pub fn source(layout: &Layout, uid: &str, volume: &Volume) -> PathBuf {
 }
 
 /// Whether content comes from an object and containers must not write it.
-pub fn is_read_only(volume: &Volume) -> bool {
-    volume.config_map.is_some() || volume.secret.is_some() || volume.downward_api.is_some() || volume.projected.is_some()
+pub(crate) fn is_read_only(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
 }
 
 /// Unmounts everything below `directory`, deepest first. Blocking.
-pub fn unmount_below(directory: &Path) {
-    let Ok(table) = std::fs::read_to_string("/proc/self/mountinfo") else { return };
+pub(crate) fn unmount_below(directory: &Path) {
+    let Ok(table) = std::fs::read_to_string("/proc/self/mountinfo") else {
+        return;
+    };
     let mut targets: Vec<PathBuf> = table
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
@@ -114,7 +141,8 @@ pub fn unmount_below(directory: &Path) {
 
 /// Undoes the octal escapes of mountinfo.
 fn unescape(text: &str) -> String {
-    ["\\040", "\\011", "\\012", "\\134"].iter().zip([" ", "\t", "\n", "\\"]).fold(text.to_owned(), |text, (code, plain)| {
-        text.replace(code, plain)
-    })
+    ["\\040", "\\011", "\\012", "\\134"]
+        .iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }

@@ -16,7 +16,13 @@ pub(super) fn give(directory: &Path, gid: u32, only_on_mismatch: bool) -> io::Re
     let mut pending = vec![directory.to_path_buf()];
     while let Some(path) = pending.pop() {
         let metadata = fs::symlink_metadata(&path)?;
-        rustix::fs::chownat(rustix::fs::CWD, &path, None, Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chownat(
+            rustix::fs::CWD,
+            &path,
+            None,
+            Some(Gid::from_raw(gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?;
         if metadata.is_symlink() {
             continue;
         }

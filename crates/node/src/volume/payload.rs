@@ -19,20 +19,30 @@ pub(super) type Payload = BTreeMap<String, File>;
 const DEFAULT_MODE: i32 = 0o644;
 
 /// The files of `volume`; `None` when it is of another type.
-pub(super) fn payload(
-    volume: &Volume,
-    downward: &Downward<'_>,
-    objects: &Objects,
-) -> Result<Option<Payload>, String> {
+pub(super) fn payload(volume: &Volume, downward: &Downward<'_>, objects: &Objects) -> Result<Option<Payload>, String> {
     let mut files = Payload::new();
     if let Some(source) = &volume.config_map {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
         let optional = source.optional == Some(true);
-        config_map(&mut files, &source.name, source.items.as_deref(), optional, mode, objects)?;
+        config_map(
+            &mut files,
+            &source.name,
+            source.items.as_deref(),
+            optional,
+            mode,
+            objects,
+        )?;
     } else if let Some(source) = &volume.secret {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
         let name = source.secret_name.as_deref().unwrap_or_default();
-        secret(&mut files, name, source.items.as_deref(), source.optional == Some(true), mode, objects)?;
+        secret(
+            &mut files,
+            name,
+            source.items.as_deref(),
+            source.optional == Some(true),
+            mode,
+            objects,
+        )?;
     } else if let Some(source) = &volume.downward_api {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
         downward_files(&mut files, source.items.as_deref(), mode, downward)?;
@@ -41,11 +51,25 @@ pub(super) fn payload(
         for source in projected.sources.iter().flatten() {
             if let Some(source) = &source.config_map {
                 let optional = source.optional == Some(true);
-                config_map(&mut files, &source.name, source.items.as_deref(), optional, mode, objects)?;
+                config_map(
+                    &mut files,
+                    &source.name,
+                    source.items.as_deref(),
+                    optional,
+                    mode,
+                    objects,
+                )?;
             }
             if let Some(source) = &source.secret {
                 let optional = source.optional == Some(true);
-                secret(&mut files, &source.name, source.items.as_deref(), optional, mode, objects)?;
+                secret(
+                    &mut files,
+                    &source.name,
+                    source.items.as_deref(),
+                    optional,
+                    mode,
+                    objects,
+                )?;
             }
             if let Some(source) = &source.downward_api {
                 downward_files(&mut files, source.items.as_deref(), mode, downward)?;
@@ -73,8 +97,16 @@ fn config_map(
 }
 
 fn config_map_data(map: &ConfigMap) -> BTreeMap<&str, &[u8]> {
-    let text = map.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
-    let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+    let text = map
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.as_str(), value.as_bytes()));
+    let binary = map
+        .binary_data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.as_str(), value.0.as_slice()));
     text.chain(binary).collect()
 }
 
@@ -94,7 +126,12 @@ fn secret(
 }
 
 fn secret_data(secret: &Secret) -> BTreeMap<&str, &[u8]> {
-    secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice())).collect()
+    secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.as_str(), value.0.as_slice()))
+        .collect()
 }
 
 fn select(
@@ -148,11 +185,21 @@ fn downward_files(
 }
 
 fn add(files: &mut Payload, path: &str, bytes: &[u8], mode: i32) -> Result<(), String> {
-    let plain = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
+    let plain = Path::new(path)
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)));
     if path.is_empty() || !plain || path.starts_with("..") {
-        return Err(format!("invalid path \"{path}\": must be relative and must not contain '..'"));
+        return Err(format!(
+            "invalid path \"{path}\": must be relative and must not contain '..'"
+        ));
     }
     let mode = u32::try_from(mode).unwrap_or(0o644) & 0o777;
-    files.insert(path.to_owned(), File { bytes: bytes.to_vec(), mode });
+    files.insert(
+        path.to_owned(),
+        File {
+            bytes: bytes.to_vec(),
+            mode,
+        },
+    );
     Ok(())
 }

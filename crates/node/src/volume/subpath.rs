@@ -14,7 +14,7 @@ use std::path::{Component, Path};
 
 /// What a pinned path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     Directory,
     File,
 }
@@ -23,10 +23,16 @@ pub enum Target {
 ///
 /// # Errors
 /// The path leaves the volume, or cannot be made or mounted.
-pub fn pin(volume: &Path, relative: &str, pin_at: &Path) -> io::Result<Target> {
+pub(crate) fn pin(volume: &Path, relative: &str, pin_at: &Path) -> io::Result<Target> {
     let relative = Path::new(relative);
-    if relative.components().any(|component| !matches!(component, Component::Normal(_) | Component::CurDir)) {
-        return Err(io::Error::other(format!("subPath {} must be relative and stay in the volume", relative.display())));
+    if relative
+        .components()
+        .any(|component| !matches!(component, Component::Normal(_) | Component::CurDir))
+    {
+        return Err(io::Error::other(format!(
+            "subPath {} must be relative and stay in the volume",
+            relative.display()
+        )));
     }
     let root = open_directory(volume)?;
     let opened = open_or_create(&root, relative)?;
@@ -37,11 +43,21 @@ pub fn pin(volume: &Path, relative: &str, pin_at: &Path) -> io::Result<Target> {
     if directory {
         fs::create_dir_all(pin_at)?;
     } else {
-        fs::OpenOptions::new().write(true).create(true).truncate(false).open(pin_at)?;
+        fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(pin_at)?;
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = open_tree(&opened, "", flags)?;
-    move_mount(&tree, "", rustix::fs::CWD, pin_at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    move_mount(
+        &tree,
+        "",
+        rustix::fs::CWD,
+        pin_at,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )?;
     Ok(if directory { Target::Directory } else { Target::File })
 }
 
@@ -54,7 +70,11 @@ fn open_or_create(root: &OwnedFd, relative: &Path) -> io::Result<OwnedFd> {
     let mode = Mode::from_raw_mode(statat(root, "", AtFlags::EMPTY_PATH)?.st_mode & 0o7777);
     let mut made = std::path::PathBuf::new();
     for component in relative.components() {
-        let parent = if made.as_os_str().is_empty() { None } else { Some(resolve(root, &made)?) };
+        let parent = if made.as_os_str().is_empty() {
+            None
+        } else {
+            Some(resolve(root, &made)?)
+        };
         made.push(component);
         let parent = parent.as_ref().unwrap_or(root);
         match mkdirat(parent, component.as_os_str(), mode) {

@@ -27,7 +27,10 @@ impl Filter {
     /// Appends a line's text to `output`, unless it is filtered out.
     fn pass(&mut self, line: &[u8], continues: bool, output: &mut Vec<u8>) {
         let Some(parsed) = Line::parse(line) else { return };
-        if self.since.is_some_and(|since| parsed.time().is_none_or(|time| time < since)) {
+        if self
+            .since
+            .is_some_and(|since| parsed.time().is_none_or(|time| time < since))
+        {
             return;
         }
         let begin = output.len();
@@ -62,7 +65,11 @@ impl<'a> Line<'a> {
         let stamp = fields.next()?;
         let _stream = fields.next()?;
         let tag = fields.next()?;
-        Some(Self { stamp, partial: tag.starts_with(b"P"), text: fields.next().unwrap_or_default() })
+        Some(Self {
+            stamp,
+            partial: tag.starts_with(b"P"),
+            text: fields.next().unwrap_or_default(),
+        })
     }
 
     fn time(&self) -> Option<Timestamp> {
@@ -81,11 +88,18 @@ pub(super) struct LogFile {
 
 impl LogFile {
     pub(super) fn empty() -> Self {
-        Self { file: None, pending: Vec::new(), continues: false }
+        Self {
+            file: None,
+            pending: Vec::new(),
+            continues: false,
+        }
     }
 
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: Some(File::open(path)?), ..Self::empty() })
+        Ok(Self {
+            file: Some(File::open(path)?),
+            ..Self::empty()
+        })
     }
 
     /// The text of some more complete lines; empty at the end of what is there now.
@@ -106,7 +120,11 @@ impl LogFile {
                 None => continue,
             };
             let rest = self.pending.split_off(complete);
-            for line in self.pending.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            for line in self
+                .pending
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+            {
                 if filter.limit == Some(0) {
                     break;
                 }
@@ -146,7 +164,13 @@ pub(super) fn open_at_tail(log: &Path, filter: &Filter) -> io::Result<Vec<LogFil
             file.seek(SeekFrom::Start(offset))?;
             *lines -= found;
         }
-        files.insert(0, LogFile { file: Some(file), ..LogFile::empty() });
+        files.insert(
+            0,
+            LogFile {
+                file: Some(file),
+                ..LogFile::empty()
+            },
+        );
         if wanted == Some(0) {
             break;
         }
@@ -230,7 +254,11 @@ mod tests {
     fn sample() -> (tempfile::TempDir, std::path::PathBuf) {
         let directory = tempfile::tempdir().expect("a directory");
         let log = directory.path().join("0.log");
-        fs::write(directory.path().join("0.log.20200101-000000"), "2020-01-01T00:00:01Z stdout F one\n").expect("written");
+        fs::write(
+            directory.path().join("0.log.20200101-000000"),
+            "2020-01-01T00:00:01Z stdout F one\n",
+        )
+        .expect("written");
         let current = "2020-01-01T00:00:02Z stdout F two\n2020-01-01T00:00:03Z stderr P lo\n\
                        2020-01-01T00:00:03Z stderr F ng\n2020-01-01T00:00:04Z stdout F \n2020-01-01T00:00:05Z stdout F un";
         fs::write(&log, current).expect("written");
@@ -241,19 +269,54 @@ mod tests {
     fn filters() {
         let (_directory, log) = sample();
         assert_eq!(show(&log, Filter::default()), "one\ntwo\nlong\n\n");
-        assert_eq!(show(&log, Filter { limit: Some(6), ..Filter::default() }), "one\ntw");
+        assert_eq!(
+            show(
+                &log,
+                Filter {
+                    limit: Some(6),
+                    ..Filter::default()
+                }
+            ),
+            "one\ntw"
+        );
         let since = Some("2020-01-01T00:00:03Z".parse().expect("a time"));
-        assert_eq!(show(&log, Filter { since, ..Filter::default() }), "long\n\n");
-        let stamped = show(&log, Filter { timestamps: true, ..Filter::default() });
+        assert_eq!(
+            show(
+                &log,
+                Filter {
+                    since,
+                    ..Filter::default()
+                }
+            ),
+            "long\n\n"
+        );
+        let stamped = show(
+            &log,
+            Filter {
+                timestamps: true,
+                ..Filter::default()
+            },
+        );
         assert!(stamped.contains("2020-01-01T00:00:03Z long\n"), "{stamped}");
     }
 
     #[test]
     fn tails_across_rotation_and_long_lines() {
         let (directory, log) = sample();
-        fs::write(&log, "2020-01-01T00:00:02Z stdout F two\n2020-01-01T00:00:03Z stderr P lo\n2020-01-01T00:00:03Z stderr F ng\n")
-            .expect("written");
-        let tail = |lines| show(&log, Filter { tail: Some(lines), ..Filter::default() });
+        fs::write(
+            &log,
+            "2020-01-01T00:00:02Z stdout F two\n2020-01-01T00:00:03Z stderr P lo\n2020-01-01T00:00:03Z stderr F ng\n",
+        )
+        .expect("written");
+        let tail = |lines| {
+            show(
+                &log,
+                Filter {
+                    tail: Some(lines),
+                    ..Filter::default()
+                },
+            )
+        };
         assert_eq!(tail(0), "");
         assert_eq!(tail(1), "long\n");
         assert_eq!(tail(2), "two\nlong\n");
