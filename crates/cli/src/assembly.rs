@@ -213,10 +213,12 @@ fn run_dir(instance: &str) -> PathBuf {
 
 /// Kills and removes everything of an instance: pod shims, containers, cgroups, links, rules, the run directory.
 pub(crate) fn remove_leftovers(instance: &str) -> Result<()> {
-    let shims = catamaran_shim::leftovers::remove(&run_dir(instance), &format!("/catamaran-{instance}"))
-        .context("cannot remove what pods left");
+    let report = catamaran_shim::leftovers::remove_instance(&run_dir(instance), instance);
     let network = catamaran_net::cleanup(instance).context("cannot remove what the pod network left");
-    shims.and(network)
+    if !report.failures.is_empty() {
+        bail!("something stayed behind: {}", report.failures.join("; "));
+    }
+    network
 }
 
 fn node_name(option: Option<&str>) -> Result<String> {

@@ -68,20 +68,21 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
         print_banner(&server, &node, &data_dir);
 
         let client = server.control.client("system:admin", &["system:masters"]);
+        let (address, kubeconfig) = (server.control.addr.to_string(), server.control.kubeconfig.clone());
         let work = async {
             if args.demo {
                 demo::pack_images(&node.images).await?;
             }
             let mut shown = follow::Follow::new(client.clone());
             let connection =
-                Connection { client, namespace: "default".to_owned(), server: server.control.addr.to_string() };
+                Connection { client, namespace: "default".to_owned(), server: address };
             let catalogue = Catalogue::fetch(&connection).await?;
             for manifest in &manifests {
                 let applied = apply::apply(&connection, &catalogue, manifest, apply::Options::default()).await?;
                 println!("{applied}");
                 shown.add(&applied);
             }
-            shown.run(&server.control.kubeconfig, args.demo).await
+            shown.run(&kubeconfig, args.demo).await
         };
         let outcome = tokio::select! {
             () = signals.next() => Ok(ExitCode::SUCCESS),
