@@ -19,6 +19,7 @@ mod files;
 mod http;
 pub mod kinds;
 mod kubeconfig;
+mod openapi;
 mod pki;
 mod registry;
 mod watch_cache;

@@ -14,6 +14,7 @@ mod health;
 mod layers;
 mod negotiate;
 mod node_proxy;
+mod openapi;
 mod query;
 mod render;
 mod request_info;
@@ -36,6 +37,7 @@ pub(crate) struct App {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) discovery: discovery::Documents,
+    pub(crate) openapi: crate::openapi::Documents,
     pub(crate) nodes: NodeDialer,
     /// The objects every cluster has are there.
     bootstrapped: AtomicBool,
@@ -44,7 +46,8 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(registry: Arc<Registry>, authorizer: Arc<dyn Authorizer>, nodes: NodeDialer) -> Self {
         let discovery = discovery::Documents::new(registry.resources());
-        App { registry, authorizer, discovery, nodes, bootstrapped: AtomicBool::new(false) }
+        let openapi = crate::openapi::Documents::new(crate::kinds::ALL, health::GIT_VERSION);
+        App { registry, authorizer, discovery, openapi, nodes, bootstrapped: AtomicBool::new(false) }
     }
 
     pub(crate) fn set_bootstrapped(&self) {
@@ -68,6 +71,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/readyz/{*check}", get(health::readyz))
         .route("/version", get(health::version))
         .route("/version/", get(health::version))
+        .route("/openapi/v3", get(openapi::index))
+        .route("/openapi/v3/{*path}", get(openapi::document))
         .route("/api", get(discovery::core))
         .route("/api/", get(discovery::core))
         .route("/apis", get(discovery::groups))

@@ -95,6 +95,8 @@ impl<T: Typed> Object for T {
 /// which only a bug in the registry could do.
 pub trait ErasedKind: Send + Sync {
     fn info(&self) -> Info;
+    /// Has the generator describe the kind and all types it uses.
+    fn add_schema(&self, generator: &mut schemars::SchemaGenerator);
     fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error>;
     fn decode_slice(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error>;
     fn default(&self, object: &mut dyn Object);
@@ -129,6 +131,10 @@ impl<K: Kind> ErasedKind for K {
             name_rule: K::NAME_RULE,
             schema: <K::Object as schemars::JsonSchema>::schema_name(),
         }
+    }
+
+    fn add_schema(&self, generator: &mut schemars::SchemaGenerator) {
+        generator.subschema_for::<K::Object>();
     }
 
     fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error> {
