@@ -29,7 +29,10 @@ pub struct Credential {
 impl fmt::Debug for Credential {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("Credential");
-        shown.field("registry", &self.registry).field("username", &self.username).finish_non_exhaustive()
+        shown
+            .field("registry", &self.registry)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,9 +57,16 @@ impl Credential {
     /// Parses a docker `config.json`, which is also the content of a `kubernetes.io/dockerconfigjson` secret, or the older
     /// `dockercfg` form, which is its `auths` alone. `what` names the source in errors.
     pub fn parse_docker_config(bytes: &[u8], what: &str) -> Result<Vec<Credential>, Error> {
-        let json = |source| Error::Json { what: what.to_owned(), source };
+        let json = |source| Error::Json {
+            what: what.to_owned(),
+            source,
+        };
         let config: DockerConfig = match serde_json::from_slice::<serde_json::Value>(bytes).map_err(json)? {
-            value if ["auths", "credHelpers", "credsStore"].iter().any(|key| value.get(key).is_some()) => {
+            value
+                if ["auths", "credHelpers", "credsStore"]
+                    .iter()
+                    .any(|key| value.get(key).is_some()) =>
+            {
                 serde_json::from_value(value).map_err(json)?
             }
             value => DockerConfig {
@@ -71,7 +81,11 @@ impl Credential {
             credentials.extend(auth.into_credential(&registry, helper, what)?);
         }
         for (registry, helper) in config.cred_helpers.unwrap_or_default() {
-            credentials.push(Credential { registry, password: helper, ..Credential::default() });
+            credentials.push(Credential {
+                registry,
+                password: helper,
+                ..Credential::default()
+            });
         }
         Ok(credentials)
     }
@@ -113,7 +127,9 @@ impl Auth {
         };
         if !self.auth.is_empty() {
             let malformed = || Error::invalid(what, format!("auths[{registry:?}].auth is not base64 of user:password"));
-            let decoded = base64::engine::general_purpose::STANDARD.decode(self.auth.trim()).map_err(|_| malformed())?;
+            let decoded = base64::engine::general_purpose::STANDARD
+                .decode(self.auth.trim())
+                .map_err(|_| malformed())?;
             let decoded = String::from_utf8(decoded).map_err(|_| malformed())?;
             let (username, password) = decoded.split_once(':').ok_or_else(malformed)?;
             credential.username = username.to_owned();
@@ -131,13 +147,20 @@ impl Auth {
 
 /// Drops scheme and API version: `https://index.docker.io/v1/` is `index.docker.io`.
 fn normalise(pattern: &str) -> String {
-    let pattern = pattern.strip_prefix("https://").or_else(|| pattern.strip_prefix("http://")).unwrap_or(pattern);
+    let pattern = pattern
+        .strip_prefix("https://")
+        .or_else(|| pattern.strip_prefix("http://"))
+        .unwrap_or(pattern);
     let (host, path) = pattern.split_once('/').unwrap_or((pattern, ""));
     let path = match path.split_once('/').unwrap_or((path, "")) {
         ("v1" | "v2", rest) => rest,
         _ => path,
     };
-    if path.is_empty() { host.to_owned() } else { format!("{host}/{path}") }
+    if path.is_empty() {
+        host.to_owned()
+    } else {
+        format!("{host}/{path}")
+    }
 }
 
 fn pattern_matches(pattern: &str, registry: &str, repository: &str) -> bool {
@@ -148,7 +171,10 @@ fn pattern_matches(pattern: &str, registry: &str, repository: &str) -> bool {
     let wanted: Vec<&str> = wanted.split('.').collect();
     port == wanted_port
         && labels.len() == wanted.len()
-        && labels.iter().zip(wanted).all(|(glob, label)| glob_matches(glob.as_bytes(), label.as_bytes()))
+        && labels
+            .iter()
+            .zip(wanted)
+            .all(|(glob, label)| glob_matches(glob.as_bytes(), label.as_bytes()))
         && repository.starts_with(path)
 }
 
@@ -177,7 +203,10 @@ mod tests {
     fn users(config: &str, reference: &str) -> Vec<String> {
         let credentials = Credential::parse_docker_config(config.as_bytes(), "test").unwrap();
         let reference = Reference::parse(reference).unwrap();
-        Credential::matching(&credentials, &reference).iter().map(|found| found.username.clone()).collect()
+        Credential::matching(&credentials, &reference)
+            .iter()
+            .map(|found| found.username.clone())
+            .collect()
     }
 
     #[test]
@@ -195,13 +224,20 @@ mod tests {
         assert_eq!(users(config, "r.example.com/other"), ["host", "glob"]);
         assert_eq!(users(config, "x.example.com/other"), ["glob"]);
         assert_eq!(users(config, "r.example.com:5000/x"), ["port"]);
-        assert_eq!(users(config, "a.b.example.com/x"), Vec::<String>::new(), "a glob is one label");
+        assert_eq!(
+            users(config, "a.b.example.com/x"),
+            Vec::<String>::new(),
+            "a glob is one label"
+        );
         assert_eq!(users(config, "empty.example.org/x"), Vec::<String>::new());
     }
 
     #[test]
     fn older_form_tokens_and_helpers() {
-        assert_eq!(users(r#"{"r.io": {"username": "old", "password": "p"}}"#, "r.io/a"), ["old"]);
+        assert_eq!(
+            users(r#"{"r.io": {"username": "old", "password": "p"}}"#, "r.io/a"),
+            ["old"]
+        );
         let parse = |text: &str| Credential::parse_docker_config(text.as_bytes(), "test");
         let token = parse(r#"{"auths": {"r.io": {"identitytoken": "t"}}}"#).unwrap();
         assert_eq!(token[0].identity_token.as_deref(), Some("t"));
@@ -209,6 +245,12 @@ mod tests {
         assert_eq!(helper[0].helper(), Some("gcloud"));
         assert!(parse(r#"{"auths": {"r.io": {"auth": "%%%"}}}"#).is_err());
         assert!(parse("[]").is_err());
-        assert!(!format!("{:?}", parse(r#"{"auths": {"r.io": {"auth": "YTpzZWNyZXQ="}}}"#).unwrap()).contains("secret"));
+        assert!(
+            !format!(
+                "{:?}",
+                parse(r#"{"auths": {"r.io": {"auth": "YTpzZWNyZXQ="}}}"#).unwrap()
+            )
+            .contains("secret")
+        );
     }
 }

@@ -45,7 +45,10 @@ struct Saved {
 /// Where the files of an archive are now.
 enum Files {
     Directory(PathBuf),
-    Archive { blobs: HashMap<PathBuf, (Digest, u64)>, links: HashMap<PathBuf, PathBuf> },
+    Archive {
+        blobs: HashMap<PathBuf, (Digest, u64)>,
+        links: HashMap<PathBuf, PathBuf>,
+    },
 }
 
 impl Store {
@@ -56,10 +59,16 @@ impl Store {
         let (store, path) = (self.clone(), path.to_path_buf());
         blocking(move || {
             if path.is_dir() {
-                return store.inner.import(&path.display().to_string(), &Files::Directory(path.clone()), tag.as_ref());
+                return store.inner.import(
+                    &path.display().to_string(),
+                    &Files::Directory(path.clone()),
+                    tag.as_ref(),
+                );
             }
             let file = File::open(&path).map_err(|source| Error::io("open", &path, source))?;
-            store.inner.import_stream(&path.display().to_string(), file, tag.as_ref())
+            store
+                .inner
+                .import_stream(&path.display().to_string(), file, tag.as_ref())
         })
         .await
     }
@@ -91,13 +100,19 @@ impl Inner {
         };
         let single = found.len() == 1;
         if let (Some(tag), false) = (tag, single) {
-            return Err(Error::invalid(what, format!("{} images cannot all be called {tag}", found.len())));
+            return Err(Error::invalid(
+                what,
+                format!("{} images cannot all be called {tag}", found.len()),
+            ));
         }
         let mut images: Vec<Image> = Vec::new();
         for (manifest, names) in found {
             let names = tag.map_or(names, |tag| vec![tag.clone()]);
             if names.is_empty() {
-                return Err(Error::invalid(what, "the archive does not say what the image is called; give it a tag"));
+                return Err(Error::invalid(
+                    what,
+                    "the archive does not say what the image is called; give it a tag",
+                ));
             }
             for name in names {
                 let image = self.record(&manifest, Some(&name), None)?;
@@ -148,7 +163,11 @@ impl Inner {
             let actual = Digest::of(&bytes);
             if actual != digest {
                 let (expected, actual) = (digest.to_string(), actual.to_string());
-                return Err(Error::DigestMismatch { what: format!("{what}: manifest"), expected, actual });
+                return Err(Error::DigestMismatch {
+                    what: format!("{what}: manifest"),
+                    expected,
+                    actual,
+                });
             }
             match Document::parse(&bytes, Some(&entry.media_type), what)? {
                 Document::Index(manifests) => digest = choose(&manifests, &self.options.platform, what)?.digest.clone(),
@@ -179,7 +198,10 @@ impl Inner {
         tag: Option<&Reference>,
     ) -> Result<Vec<(Digest, Vec<Reference>)>, Error> {
         let limits = &self.options.limits;
-        let json = |source| Error::Json { what: format!("{what}: {DOCKER_INDEX}"), source };
+        let json = |source| Error::Json {
+            what: format!("{what}: {DOCKER_INDEX}"),
+            source,
+        };
         let index = files.read_file(DOCKER_INDEX, &self.content, limits, what)?;
         let saved: Vec<Saved> = serde_json::from_slice(&index).map_err(json)?;
         let mut found = Vec::new();
@@ -187,7 +209,10 @@ impl Inner {
             let config = files.ingest(&image.config, &self.content, None, what)?;
             let parsed = ImageConfig::parse(&self.content.read(&config.0, limits.document_bytes)?, what)?;
             if parsed.diff_ids().len() != image.layers.len() {
-                return Err(Error::invalid(what, "the number of layers differs between manifest.json and the config"));
+                return Err(Error::invalid(
+                    what,
+                    "the number of layers differs between manifest.json and the config",
+                ));
             }
             let mut layers = Vec::new();
             for path in &image.layers {
@@ -198,7 +223,11 @@ impl Inner {
             self.judge(what, &self.manifest(&digest)?.0)?;
             let names = match tag {
                 Some(tag) => vec![tag.clone()],
-                None => image.repo_tags.iter().map(|name| Reference::parse(name)).collect::<Result<_, _>>()?,
+                None => image
+                    .repo_tags
+                    .iter()
+                    .map(|name| Reference::parse(name))
+                    .collect::<Result<_, _>>()?,
             };
             found.push((digest, names));
         }
@@ -230,7 +259,9 @@ impl Files {
                         if read == 0 {
                             break;
                         }
-                        writer.write_all(&buffer[..read]).map_err(|source| Error::io("write", content.temporary_dir(), source))?;
+                        writer
+                            .write_all(&buffer[..read])
+                            .map_err(|source| Error::io("write", content.temporary_dir(), source))?;
                     }
                     blobs.insert(path, writer.commit(what, None)?);
                 }
@@ -262,10 +293,18 @@ impl Files {
     }
 
     /// Makes a file of the archive a blob, and checks it against its descriptor.
-    fn ingest(&self, path: &str, content: &Content, blob: Option<&Descriptor>, what: &str) -> Result<(Digest, u64), Error> {
+    fn ingest(
+        &self,
+        path: &str,
+        content: &Content,
+        blob: Option<&Descriptor>,
+        what: &str,
+    ) -> Result<(Digest, u64), Error> {
         let (digest, size) = match self {
             Files::Archive { .. } => self.find(path, what)?,
-            Files::Directory(_) if blob.is_some_and(|blob| content.has(&blob.digest, blob.size)) => return self.known(blob),
+            Files::Directory(_) if blob.is_some_and(|blob| content.has(&blob.digest, blob.size)) => {
+                return self.known(blob);
+            }
             Files::Directory(directory) => {
                 let relative = Path::new(path);
                 if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
@@ -281,11 +320,17 @@ impl Files {
         match blob {
             Some(blob) if blob.digest != digest => {
                 let (expected, actual) = (blob.digest.to_string(), digest.to_string());
-                Err(Error::DigestMismatch { what: format!("{what}: {path}"), expected, actual })
+                Err(Error::DigestMismatch {
+                    what: format!("{what}: {path}"),
+                    expected,
+                    actual,
+                })
             }
-            Some(blob) if blob.size != size => {
-                Err(Error::SizeMismatch { what: format!("{what}: {path}"), expected: blob.size, actual: size })
-            }
+            Some(blob) if blob.size != size => Err(Error::SizeMismatch {
+                what: format!("{what}: {path}"),
+                expected: blob.size,
+                actual: size,
+            }),
             _ => Ok((digest, size)),
         }
     }
@@ -308,7 +353,10 @@ impl Files {
             let Some(target) = links.get(&path) else { break };
             path = clean(&path.parent().unwrap_or(Path::new("")).join(target));
         }
-        Err(Error::invalid(what, format!("{} is missing from the archive", path.display())))
+        Err(Error::invalid(
+            what,
+            format!("{} is missing from the archive", path.display()),
+        ))
     }
 }
 
@@ -335,7 +383,13 @@ fn blob_path(digest: &Digest) -> String {
 fn names_of(entries: &[Descriptor]) -> Vec<Reference> {
     let full = |name: &&String| name.contains(['/', ':']);
     let annotated = |entry: &Descriptor| {
-        let of = |key: &str| entry.annotations.get(key).filter(full).and_then(|name| Reference::parse(name).ok());
+        let of = |key: &str| {
+            entry
+                .annotations
+                .get(key)
+                .filter(full)
+                .and_then(|name| Reference::parse(name).ok())
+        };
         of(NAME_ANNOTATION).or_else(|| of(REF_ANNOTATION))
     };
     entries.iter().filter_map(annotated).collect()

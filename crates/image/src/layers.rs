@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use crate::content::sync_dir;
@@ -25,6 +26,9 @@ impl Store {
             return Ok(Root::default());
         }
         let digest = Digest::parse(&image.manifest)?;
+        if let Some(root) = self.inner.unpacked(&digest)? {
+            return Ok(root);
+        }
         let lock = self.inner.exclusive(image.manifest.as_str());
         let _guard = lock.lock().await;
         let store = self.clone();
@@ -33,6 +37,28 @@ impl Store {
 }
 
 impl Inner {
+    /// The root of an image that this process has seen unpacked, if it still is: a few system calls, no documents. Nothing
+    /// waits here: while the collector works, the long way is taken.
+    fn unpacked(&self, digest: &Digest) -> Result<Option<Root>, Error> {
+        let known = self
+            .roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)
+            .cloned();
+        let Some(root) = known else { return Ok(None) };
+        let Some(_in_flight) = FileLock::try_shared(&self.collector_lock())? else {
+            return Ok(None);
+        };
+        for directory in &root.lower_dirs {
+            let mark = self.locks.join(directory.file_name().unwrap_or_default());
+            if !directory.is_dir() || !mark_used(&mark)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(root))
+    }
+
     fn unpack_all(&self, digest: &Digest) -> Result<Root, Error> {
         let _in_flight = self.in_flight()?;
         let (manifest, _) = self.manifest(digest)?;
@@ -57,7 +83,12 @@ impl Inner {
             let directory = self.unpack_one(&layer, chain)?;
             lower_dirs.insert(0, directory);
         }
-        Ok(Root { lower_dirs })
+        let root = Root { lower_dirs };
+        self.roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(digest.clone(), root.clone());
+        Ok(root)
     }
 
     fn unpack_one(&self, layer: &Layer<'_>, chain: &Digest) -> Result<PathBuf, Error> {

@@ -25,7 +25,13 @@ impl Store {
         let reference = Reference::parse(reference)?;
         let store = self.clone();
         let _in_flight = blocking(move || store.inner.in_flight()).await?;
-        let mut registries = self.inner.options.mirrors.get(reference.registry()).cloned().unwrap_or_default();
+        let mut registries = self
+            .inner
+            .options
+            .mirrors
+            .get(reference.registry())
+            .cloned()
+            .unwrap_or_default();
         registries.push(reference.registry().to_owned());
         let last = registries.len() - 1;
         for (index, registry) in registries.iter().enumerate() {
@@ -36,14 +42,27 @@ impl Store {
                 result => return result,
             }
         }
-        Err(Error::NotFound { what: reference.to_string() })
+        Err(Error::NotFound {
+            what: reference.to_string(),
+        })
     }
 
-    async fn pull_from(&self, registry: &str, reference: &Reference, credentials: &[Credential]) -> Result<Image, Error> {
+    async fn pull_from(
+        &self,
+        registry: &str,
+        reference: &Reference,
+        credentials: &[Credential],
+    ) -> Result<Image, Error> {
         let mut candidates: Vec<Option<&Credential>> =
-            Credential::for_name(credentials, registry, reference.repository()).into_iter().map(Some).collect();
+            Credential::for_name(credentials, registry, reference.repository())
+                .into_iter()
+                .map(Some)
+                .collect();
         // A helper we do not run must not hide an image that is public.
-        let only_helpers = candidates.iter().flatten().all(|credential| credential.helper().is_some());
+        let only_helpers = candidates
+            .iter()
+            .flatten()
+            .all(|credential| credential.helper().is_some());
         if only_helpers {
             candidates.insert(0, None);
         }
@@ -51,7 +70,9 @@ impl Store {
         for (index, credential) in candidates.iter().enumerate() {
             let what = reference.to_string();
             let client = self.inner.client();
-            let opened = client.session(&what, registry, reference.repository(), *credential, "pull").await;
+            let opened = client
+                .session(&what, registry, reference.repository(), *credential, "pull")
+                .await;
             let result = match opened {
                 Ok(session) => self.pull_with(&session, reference).await,
                 Err(error) => Err(error),
@@ -61,7 +82,9 @@ impl Store {
                 result => return result,
             }
         }
-        Err(Error::NotFound { what: reference.to_string() })
+        Err(Error::NotFound {
+            what: reference.to_string(),
+        })
     }
 
     async fn pull_with(&self, session: &Session<'_>, reference: &Reference) -> Result<Image, Error> {
@@ -71,14 +94,21 @@ impl Store {
         manifest.check(&what, limits)?;
         form::check_media_types(&what, &manifest)?;
         self.fetch(session, &manifest.config, &what).await?;
-        let config = self.inner.content.read(&manifest.config.digest, limits.document_bytes)?;
+        let config = self
+            .inner
+            .content
+            .read(&manifest.config.digest, limits.document_bytes)?;
         let config = match ImageConfig::parse(&config, &what) {
             Err(_) if !form::is_image_config(&manifest) => ImageConfig::default(),
             config => config?,
         };
         form::detect(&what, &manifest, &config, &self.inner.options.platform)?;
         // Collected first: a closure inside the stream would keep this future from being `Send` for every lifetime.
-        let fetches: Vec<_> = manifest.layers.iter().map(|layer| self.fetch(session, layer, &what)).collect();
+        let fetches: Vec<_> = manifest
+            .layers
+            .iter()
+            .map(|layer| self.fetch(session, layer, &what))
+            .collect();
         futures::stream::iter(fetches)
             .buffer_unordered(self.inner.options.parallel_downloads.max(1))
             .try_collect::<()>()
@@ -86,13 +116,19 @@ impl Store {
         let (store, reference) = (self.clone(), reference.clone());
         blocking(move || {
             let digest = store.inner.content.put(&fetched.bytes)?;
-            store.inner.record(&digest, Some(&reference), Some(&reference.with_digest(&top)))
+            store
+                .inner
+                .record(&digest, Some(&reference), Some(&reference.with_digest(&top)))
         })
         .await
     }
 
     /// The digest that the reference stands for, and the manifest for this machine.
-    async fn resolve(&self, session: &Session<'_>, reference: &Reference) -> Result<(Digest, Fetched, Manifest), Error> {
+    async fn resolve(
+        &self,
+        session: &Session<'_>,
+        reference: &Reference,
+    ) -> Result<(Digest, Fetched, Manifest), Error> {
         let what = reference.to_string();
         let mut fetched = session.manifest(reference.selector()).await?;
         let top = fetched.digest.clone();

@@ -9,20 +9,31 @@ impl Store {
     /// Uploads a local image as `destination`; returns the digest it has there. What the registry has already is not sent
     /// again; what it claims to have stored is compared with what was sent.
     pub async fn push(&self, reference: &str, destination: &str, credentials: &[Credential]) -> Result<String, Error> {
-        let missing = || Error::NoSuchImage { reference: reference.to_owned() };
+        let missing = || Error::NoSuchImage {
+            reference: reference.to_owned(),
+        };
         let image = self.get(reference).await?.ok_or_else(missing)?;
         let destination = Reference::parse(destination)?;
         let manifest = Digest::parse(&image.manifest)?;
         if destination.digest().is_some_and(|digest| *digest != manifest) {
             let reason = "the digest in the destination is not that of the image";
-            return Err(Error::InvalidReference { reference: destination.to_string(), reason });
+            return Err(Error::InvalidReference {
+                reference: destination.to_string(),
+                reason,
+            });
         }
         let store = self.clone();
         let _in_flight = blocking(move || store.inner.in_flight()).await?;
-        let sources: Vec<Reference> =
-            image.names.iter().chain(&image.digests).filter_map(|name| Reference::parse(name).ok()).collect();
-        let mut candidates: Vec<Option<&Credential>> =
-            Credential::matching(credentials, &destination).into_iter().map(Some).collect();
+        let sources: Vec<Reference> = image
+            .names
+            .iter()
+            .chain(&image.digests)
+            .filter_map(|name| Reference::parse(name).ok())
+            .collect();
+        let mut candidates: Vec<Option<&Credential>> = Credential::matching(credentials, &destination)
+            .into_iter()
+            .map(Some)
+            .collect();
         if candidates.is_empty() {
             candidates.push(None);
         }
@@ -44,12 +55,21 @@ impl Store {
         sources: &[Reference],
     ) -> Result<(), Error> {
         let what = destination.to_string();
-        let bytes = self.inner.content.read(digest, self.inner.options.limits.document_bytes)?;
+        let bytes = self
+            .inner
+            .content
+            .read(digest, self.inner.options.limits.document_bytes)?;
         let (manifest, _) = self.inner.manifest(digest)?;
         let session = self
             .inner
             .client()
-            .session(&what, destination.registry(), destination.repository(), credential, "pull,push")
+            .session(
+                &what,
+                destination.registry(),
+                destination.repository(),
+                credential,
+                "pull,push",
+            )
             .await?;
         let here = |source: &&Reference| {
             source.registry() == destination.registry() && source.repository() != destination.repository()
@@ -60,7 +80,13 @@ impl Store {
         }
         let declared = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
         let media_type = declared.and_then(|value| Some(value.get("mediaType")?.as_str()?.to_owned()));
-        session.put_manifest(destination.selector(), media_type.as_deref().unwrap_or(OCI_MANIFEST), bytes).await
+        session
+            .put_manifest(
+                destination.selector(),
+                media_type.as_deref().unwrap_or(OCI_MANIFEST),
+                bytes,
+            )
+            .await
     }
 
     async fn push_blob(
@@ -74,7 +100,13 @@ impl Store {
             return Ok(());
         }
         if !self.inner.content.has(&blob.digest, blob.size) {
-            return Err(Error::invalid(what, format!("blob {} is missing from the local store; pull the image again", blob.digest)));
+            return Err(Error::invalid(
+                what,
+                format!(
+                    "blob {} is missing from the local store; pull the image again",
+                    blob.digest
+                ),
+            ));
         }
         session.upload(blob, &self.inner.content.path(&blob.digest), from).await
     }

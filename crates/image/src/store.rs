@@ -11,7 +11,7 @@
 //! stay in memory; they are immutable, only their names change, and those come from the catalog.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::{Catalog, Entry, Snapshot};
@@ -22,7 +22,7 @@ use crate::form::{self, Declared};
 use crate::lock::FileLock;
 use crate::manifest::Manifest;
 use crate::registry::Client;
-use crate::{Digest, Error, ErrorKind, Form, Image, Options, Reference};
+use crate::{Digest, Error, ErrorKind, Form, Image, Options, Reference, Root};
 
 /// A store of images in one directory; cheap to open, to clone and to share between processes.
 #[derive(Debug, Clone)]
@@ -32,6 +32,7 @@ pub struct Store {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
+    dir: PathBuf,
     pub(crate) layers: PathBuf,
     pub(crate) leases: PathBuf,
     pub(crate) locks: PathBuf,
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) catalog: Catalog,
     pub(crate) options: Options,
     images: Mutex<HashMap<Digest, Arc<Image>>>,
+    /// Images whose layers this process has seen unpacked.
+    pub(crate) roots: Mutex<HashMap<Digest, Root>>,
     client: Client,
     /// One pull per name and one unpack per image at a time; whoever waited finds the work done.
     pub(crate) busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -69,6 +72,8 @@ impl Store {
             client: Client::new(&options),
             options,
             images: Mutex::default(),
+            dir,
+            roots: Mutex::default(),
             busy: Mutex::default(),
         };
         for dir in [&inner.layers, &inner.leases, &inner.locks] {
@@ -76,6 +81,11 @@ impl Store {
         }
         restrict(&inner.layers, 0o700)?;
         Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// The directory it was opened in.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
     }
 
     /// Finds a local image by name (`nginx`, `host/a:tag`, `a@sha256:…`), ID, or an unambiguous beginning of an ID. Asks no
@@ -131,12 +141,7 @@ impl Store {
                 let deleted = entry.is_nameless().then(|| entry.id.clone());
                 if deleted.is_some() {
                     images.remove(&manifest);
-                    store
-                        .inner
-                        .images
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .remove(&manifest);
+                    store.inner.forget(&manifest);
                 }
                 Some(Removed { untagged, deleted })
             })?;
@@ -184,6 +189,17 @@ impl Inner {
             image.digests = entry.digests.iter().cloned().collect();
         }
         Ok(image)
+    }
+
+    fn forget(&self, manifest: &Digest) {
+        self.images
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(manifest);
+        self.roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(manifest);
     }
 
     /// Reads and judges an image from its blobs.

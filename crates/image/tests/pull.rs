@@ -9,7 +9,12 @@ use support::{Access, Fake, Fault, OCI_INDEX, OCI_MANIFEST, PASSWORD, USER, laye
 
 fn credentials(registry: &str) -> Vec<Credential> {
     let (username, password) = (USER.to_owned(), PASSWORD.to_owned());
-    vec![Credential { registry: registry.to_owned(), username, password, identity_token: None }]
+    vec![Credential {
+        registry: registry.to_owned(),
+        username,
+        password,
+        identity_token: None,
+    }]
 }
 
 fn kind(result: Result<Image, Error>) -> ErrorKind {
@@ -35,21 +40,38 @@ async fn an_index_gives_the_image_of_this_platform_and_works_offline() {
     let name = fake.name("team/app:v1");
     assert_eq!(store.get(&name).await.unwrap(), None);
     let image = store.pull(&name, &[]).await.unwrap();
-    assert_eq!(image.names, [name.clone()]);
+    assert_eq!(image.names, std::slice::from_ref(&name));
     let by_digest = fake.name(&format!("team/app@{}", index["digest"].as_str().unwrap()));
-    assert_eq!(image.digests, [by_digest.clone()]);
-    assert_eq!((image.form.clone(), image.architecture.as_str()), (Form::Linux, "amd64"));
-    assert_eq!((image.config.entrypoint.as_slice(), image.config.env.as_slice()), (["/content".to_owned()].as_slice(), ["A=b".to_owned()].as_slice()));
-    assert_eq!(fake.count("GET", &blob_of("arm64")), 0, "only what runs here is downloaded");
+    assert_eq!(image.digests, std::slice::from_ref(&by_digest));
+    assert_eq!(
+        (image.form.clone(), image.architecture.as_str()),
+        (Form::Linux, "amd64")
+    );
+    assert_eq!(
+        (image.config.entrypoint.as_slice(), image.config.env.as_slice()),
+        (["/content".to_owned()].as_slice(), ["A=b".to_owned()].as_slice())
+    );
+    assert_eq!(
+        fake.count("GET", &blob_of("arm64")),
+        0,
+        "only what runs here is downloaded"
+    );
 
     drop(fake);
     for reference in [name.as_str(), &by_digest, &image.id, &image.id[7..], &image.id[7..19]] {
-        assert_eq!(store.get(reference).await.unwrap().as_ref(), Some(&image), "{reference}");
+        assert_eq!(
+            store.get(reference).await.unwrap().as_ref(),
+            Some(&image),
+            "{reference}"
+        );
     }
     assert_eq!(store.list().await.unwrap(), std::slice::from_ref(&image));
     if rustix::process::geteuid().is_root() {
         let root = store.root(&image).await.unwrap();
-        assert_eq!(std::fs::read_to_string(root.lower_dirs[0].join("content")).unwrap(), "amd64");
+        assert_eq!(
+            std::fs::read_to_string(root.lower_dirs[0].join("content")).unwrap(),
+            "amd64"
+        );
         assert_eq!(store.root(&image).await.unwrap(), root);
     } else {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "unpacking needs root");
@@ -68,11 +90,23 @@ async fn access_is_asked_for_as_the_registry_wants_it() {
         let error = store.pull(&name, &[]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
         assert!(error.to_string().contains("without credentials"), "{error}");
-        let wrong = Credential { password: "wrong".into(), ..credentials(&fake.host()).remove(0) };
-        assert_eq!(kind(store.pull(&name, std::slice::from_ref(&wrong)).await), ErrorKind::Unauthorized);
-        assert_eq!(kind(store.pull(&name, &credentials("elsewhere.example")).await), ErrorKind::Unauthorized);
+        let wrong = Credential {
+            password: "wrong".into(),
+            ..credentials(&fake.host()).remove(0)
+        };
+        assert_eq!(
+            kind(store.pull(&name, std::slice::from_ref(&wrong)).await),
+            ErrorKind::Unauthorized
+        );
+        assert_eq!(
+            kind(store.pull(&name, &credentials("elsewhere.example")).await),
+            ErrorKind::Unauthorized
+        );
         // The more specific entry is tried first, the good one after it.
-        let specific = Credential { registry: format!("{}/team", fake.host()), ..wrong };
+        let specific = Credential {
+            registry: format!("{}/team", fake.host()),
+            ..wrong
+        };
         let both = [vec![specific], credentials(&fake.host())].concat();
         store.pull(&name, &both).await.unwrap();
         let before = fake.count("GET", "/token");
@@ -94,10 +128,24 @@ async fn a_broken_download_is_resumed_or_begun_again() {
         let content = "x".repeat(100_000);
         fake.image("app", "v1", "amd64", &content);
         fake.with().ranges = ranges;
-        fake.fault(&blob_of(&content), [Fault::Break(30_000), Fault::Status(503), Fault::Break(30_000), Fault::Break(0)]);
+        fake.fault(
+            &blob_of(&content),
+            [
+                Fault::Break(30_000),
+                Fault::Status(503),
+                Fault::Break(30_000),
+                Fault::Break(0),
+            ],
+        );
         let (_dir, store) = store(|_| ());
         store.pull(&fake.name("app:v1"), &[]).await.unwrap();
-        let requests = fake.with().log.iter().filter(|line| line.contains(&blob_of(&content))).cloned().collect::<Vec<_>>();
+        let requests = fake
+            .with()
+            .log
+            .iter()
+            .filter(|line| line.contains(&blob_of(&content)))
+            .cloned()
+            .collect::<Vec<_>>();
         assert_eq!(requests.len(), 5, "{requests:?}");
         assert!(requests[1].ends_with("bytes=30000-"), "{requests:?}");
         assert_eq!(requests[4].ends_with("bytes=60000-"), ranges, "{requests:?}");
@@ -116,7 +164,10 @@ async fn patience_has_an_end() {
     assert!(error.to_string().ends_with("is busy (429); tried 3 times"), "{error}");
     fake.image("other", "v1", "amd64", "never comes");
     fake.fault(&blob_of("never comes"), [Fault::Break(0); 3]);
-    assert_eq!(kind(store.pull(&fake.name("other:v1"), &[]).await), ErrorKind::Unreachable);
+    assert_eq!(
+        kind(store.pull(&fake.name("other:v1"), &[]).await),
+        ErrorKind::Unreachable
+    );
 }
 
 #[tokio::test]
@@ -128,7 +179,10 @@ async fn silence_is_not_waited_for_for_ever() {
         options.read_timeout = std::time::Duration::from_millis(50);
         options.attempts = 2;
     });
-    assert_eq!(kind(store.pull(&fake.name("app:v1"), &[]).await), ErrorKind::Unreachable);
+    assert_eq!(
+        kind(store.pull(&fake.name("app:v1"), &[]).await),
+        ErrorKind::Unreachable
+    );
 }
 
 #[tokio::test]
@@ -140,30 +194,49 @@ async fn wrong_content_is_never_stored() {
     fake.fault(&blob_of("right"), [Fault::Corrupt]);
     let error = store.pull(&name, &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Digest);
-    assert!(error.to_string().contains(&format!("expected {}", blob_of("right"))), "{error}");
+    assert!(
+        error.to_string().contains(&format!("expected {}", blob_of("right"))),
+        "{error}"
+    );
     fake.fault("manifests/v1", [Fault::Corrupt]);
     assert_eq!(kind(store.pull(&name, &[]).await), ErrorKind::Digest);
     assert_eq!(store.get(&name).await.unwrap(), None);
-    assert!(!dir.path().join("images/blobs/sha256").join(&blob_of("right")[7..]).exists());
+    assert!(
+        !dir.path()
+            .join("images/blobs/sha256")
+            .join(&blob_of("right")[7..])
+            .exists()
+    );
     store.pull(&name, &[]).await.unwrap();
 }
 
 #[tokio::test]
 async fn every_failure_has_its_kind() {
     let fake = Fake::start().await;
-    let (_dir, store) = store(|options| options.insecure_tls_hosts = vec![fake.host().replace("127.0.0.1", "127.0.0.2")]);
+    let (_dir, store) =
+        store(|options| options.insecure_tls_hosts = vec![fake.host().replace("127.0.0.1", "127.0.0.2")]);
     let error = store.pull(&fake.name("none:v1"), &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("none:v1: manifest unknown"), "{error}");
 
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let error = store.pull(&format!("{closed}/a"), &[]).await.unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::Unreachable, "RegistryUnavailable"));
+    assert_eq!(
+        (error.kind(), error.reason()),
+        (ErrorKind::Unreachable, "RegistryUnavailable")
+    );
     assert_eq!(kind(store.pull("not//valid", &[]).await), ErrorKind::InvalidReference);
 
     fake.image("arm", "v1", "arm64", "foreign");
     assert_eq!(kind(store.pull(&fake.name("arm:v1"), &[]).await), ErrorKind::Platform);
-    assert_eq!(fake.count("GET", &blob_of("foreign")), 0, "judged before it is downloaded");
+    assert_eq!(
+        fake.count("GET", &blob_of("foreign")),
+        0,
+        "judged before it is downloaded"
+    );
 
     let chart = fake.blob(b"chart");
     let document = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
@@ -214,8 +287,16 @@ async fn wasm_artifacts_of_every_declared_form_are_pulled() {
     let empty = fake.blob(b"{}");
     for (tag, config, layer) in [
         ("cncf", "application/vnd.wasm.config.v0+json", "application/wasm"),
-        ("component", "application/vnd.wasm.config.v0+json", "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm"),
-        ("content", "application/vnd.wasm.config.v1+json", "application/vnd.wasm.content.layer.v1+wasm"),
+        (
+            "component",
+            "application/vnd.wasm.config.v0+json",
+            "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
+        ),
+        (
+            "content",
+            "application/vnd.wasm.config.v1+json",
+            "application/vnd.wasm.content.layer.v1+wasm",
+        ),
     ] {
         let mut descriptor = fake.blob(module);
         descriptor["mediaType"] = json!(layer);
@@ -223,11 +304,17 @@ async fn wasm_artifacts_of_every_declared_form_are_pulled() {
             "config": {"mediaType": config, "digest": empty["digest"], "size": 2}});
         fake.manifest("wasm", tag, OCI_MANIFEST, &document);
         let image = store.pull(&fake.name(&format!("wasm:{tag}")), &[]).await.unwrap();
-        let Form::WasmArtifact { module: path, .. } = &image.form else { panic!("{image:?}") };
+        let Form::WasmArtifact { module: path, .. } = &image.form else {
+            panic!("{image:?}")
+        };
         assert_eq!(std::fs::read(path).unwrap(), module);
         assert_eq!(store.root(&image).await.unwrap().lower_dirs.len(), 0);
     }
-    assert_eq!(store.list().await.unwrap().len(), 3, "the same empty config does not make them one image");
+    assert_eq!(
+        store.list().await.unwrap().len(),
+        3,
+        "the same empty config does not make them one image"
+    );
 }
 
 #[tokio::test]

@@ -27,13 +27,21 @@ fn blobs(dir: &Path) -> usize {
 fn age(dir: &Path) {
     for entry in fs::read_dir(dir.join("images/locks")).unwrap() {
         let old = SystemTime::now() - Duration::from_secs(3600);
-        fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_modified(old).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(entry.unwrap().path())
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
     }
 }
 
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
-    assert!(root || std::env::var("CI").as_deref() != Ok("true"), "unpacking needs root");
+    assert!(
+        root || std::env::var("CI").as_deref() != Ok("true"),
+        "unpacking needs root"
+    );
     if !root {
         eprintln!("skipped: unpacking needs root");
     }
@@ -47,9 +55,16 @@ async fn names_come_and_go_and_content_goes_with_the_last() {
     let image = store.tag(&image.id, "b/y").await.unwrap();
     assert_eq!(image.names, ["docker.io/a/x:1", "docker.io/b/y:latest"]);
     let other = Store::open(dir.path().join("images"), Default::default()).unwrap();
-    assert_eq!(other.get("b/y").await.unwrap().unwrap().id, image.id, "another process sees it");
+    assert_eq!(
+        other.get("b/y").await.unwrap().unwrap().id,
+        image.id,
+        "another process sees it"
+    );
     let removed = store.remove("a/x:1").await.unwrap();
-    assert_eq!((removed.untagged, removed.deleted), (vec!["docker.io/a/x:1".to_owned()], None));
+    assert_eq!(
+        (removed.untagged, removed.deleted),
+        (vec!["docker.io/a/x:1".to_owned()], None)
+    );
     assert_eq!(blobs(dir.path()), 3);
     let removed = other.remove("b/y").await.unwrap();
     assert_eq!(removed.deleted, Some(image.id.clone()));
@@ -63,7 +78,11 @@ async fn what_a_container_holds_stays() {
     let (dir, store) = store(|_| ());
     let image = packed(&store, dir.path(), "one", "x").await;
     store.hold(&image, "container-1").await.unwrap();
-    let root = if is_root() { store.root(&image).await.unwrap().lower_dirs } else { Vec::new() };
+    let root = if is_root() {
+        store.root(&image).await.unwrap().lower_dirs
+    } else {
+        Vec::new()
+    };
     age(dir.path());
     store.remove("x").await.unwrap();
     assert_eq!(store.get("x").await.unwrap(), None);
@@ -73,7 +92,10 @@ async fn what_a_container_holds_stays() {
     restarted.release("container-1").await.unwrap();
     restarted.release("container-1").await.unwrap();
     let collected = restarted.collect().await.unwrap();
-    assert_eq!((collected.blobs, collected.layers, collected.postponed), (3, root.len(), false));
+    assert_eq!(
+        (collected.blobs, collected.layers, collected.postponed),
+        (3, root.len(), false)
+    );
     assert!(blobs(dir.path()) == 0 && !root.iter().any(|layer| layer.exists()));
     assert!(store.hold(&image, "../../etc/x").await.is_err());
 }
@@ -169,12 +191,27 @@ async fn oci_layouts_are_imported_as_directory_and_archive() {
         let images = store.import(&file, None).await.unwrap();
         assert_eq!(images.len(), 2);
         assert_eq!(images[0].names, ["docker.io/local/one:latest", "example.com/one:1"]);
-        assert!(store.import(&file, Some("both")).await.unwrap_err().to_string().contains("cannot all be called"));
+        assert!(
+            store
+                .import(&file, Some("both"))
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("cannot all be called")
+        );
     }
-    let victim = fs::read_dir(source.join("blobs/sha256")).unwrap().next().unwrap().unwrap().path();
+    let victim = fs::read_dir(source.join("blobs/sha256"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     fs::write(&victim, "changed").unwrap();
     let (_fresh_dir, fresh) = support::store(|_| ());
-    assert_eq!(fresh.import(&source, Some("x")).await.unwrap_err().kind(), ErrorKind::Digest);
+    assert_eq!(
+        fresh.import(&source, Some("x")).await.unwrap_err().kind(),
+        ErrorKind::Digest
+    );
     assert_eq!(fresh.list().await.unwrap(), []);
 }
 
@@ -191,14 +228,17 @@ async fn docker_archives_are_imported_with_their_links() {
         header.set_mode(0o644);
         builder.append_data(&mut header, name, bytes).unwrap();
     };
-    let saved = json!([{"Config": "abc.json", "RepoTags": ["app:1", "app:2"], "Layers": ["aa/layer.tar", "bb/layer.tar"]}]);
+    let saved =
+        json!([{"Config": "abc.json", "RepoTags": ["app:1", "app:2"], "Layers": ["aa/layer.tar", "bb/layer.tar"]}]);
     add("aa/layer.tar", &gzip(&tar));
     add("abc.json", config.to_string().as_bytes());
     add("manifest.json", saved.to_string().as_bytes());
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Symlink);
     header.set_size(0);
-    builder.append_link(&mut header, "bb/layer.tar", "../aa/layer.tar").unwrap();
+    builder
+        .append_link(&mut header, "bb/layer.tar", "../aa/layer.tar")
+        .unwrap();
     let bytes = builder.into_inner().unwrap();
     let images = store.import_from(std::io::Cursor::new(bytes), None).await.unwrap();
     assert_eq!(images.len(), 1);
@@ -209,9 +249,16 @@ async fn docker_archives_are_imported_with_their_links() {
     }
     let file: PathBuf = dir.path().join("rubbish");
     fs::write(&file, "no archive").unwrap();
-    assert_eq!(store.import(&file, Some("x")).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(
+        store.import(&file, Some("x")).await.unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
     let empty = tar::Builder::new(Vec::new()).into_inner().unwrap();
-    let error = store.import_from(std::io::Cursor::new(empty), Some("x")).await.unwrap_err().to_string();
+    let error = store
+        .import_from(std::io::Cursor::new(empty), Some("x"))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("neither an OCI image layout"), "{error}");
 }
 
@@ -222,8 +269,9 @@ async fn a_layer_is_unpacked_once_however_many_ask() {
     }
     let (dir, store) = store(|_| ());
     let image = packed(&store, dir.path(), "one", "x").await;
-    let stores: Vec<Store> =
-        (0..4).map(|_| Store::open(dir.path().join("images"), Default::default()).unwrap()).collect();
+    let stores: Vec<Store> = (0..4)
+        .map(|_| Store::open(dir.path().join("images"), Default::default()).unwrap())
+        .collect();
     let roots = stores.iter().cycle().take(32).map(|store| store.root(&image));
     let roots = futures::future::join_all(roots).await;
     let first = roots[0].as_ref().unwrap();
@@ -241,9 +289,88 @@ async fn a_layer_that_is_not_what_the_config_says_is_not_unpacked() {
     let image = packed(&store, dir.path(), "one", "x").await;
     let manifest = fs::read(dir.path().join("images/blobs/sha256").join(&image.manifest[7..])).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    let blob = dir.path().join("images/blobs/sha256").join(&manifest["layers"][0]["digest"].as_str().unwrap()[7..]);
+    let blob = dir
+        .path()
+        .join("images/blobs/sha256")
+        .join(&manifest["layers"][0]["digest"].as_str().unwrap()[7..]);
     fs::remove_file(&blob).unwrap();
     fs::write(&blob, layer("another")).unwrap();
     assert_eq!(store.root(&image).await.unwrap_err().kind(), ErrorKind::Digest);
     assert_eq!(fs::read_dir(dir.path().join("images/layers")).unwrap().count(), 0);
+}
+
+/// Plays a process that dies: writes into the store of the parent test until it is killed.
+#[test]
+fn victim() {
+    let Some(dir) = std::env::var_os("CATAMARAN_IMAGE_VICTIM").map(PathBuf::from) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Store::open(dir.join("images"), Default::default()).unwrap();
+        for round in 0.. {
+            let content = format!("{}-{round}", std::process::id());
+            let image = packed(&store, &dir, &content, &format!("victim/x:{content}")).await;
+            fs::write(dir.join("acknowledged"), content.as_str()).unwrap();
+            if rustix::process::geteuid().is_root() {
+                store.root(&image).await.unwrap();
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn killed_writers_leave_a_whole_store() {
+    let (dir, store) = store(|_| ());
+    for round in 0..8u64 {
+        let _ = fs::remove_file(dir.path().join("acknowledged"));
+        let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "victim", "--nocapture"])
+            .env("CATAMARAN_IMAGE_VICTIM", dir.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !dir.path().join("acknowledged").exists() {
+            assert!(std::time::Instant::now() < deadline && victim.try_wait().unwrap().is_none());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_micros(round * 1700)).await;
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let acknowledged = fs::read_to_string(dir.path().join("acknowledged")).unwrap();
+        if !acknowledged.is_empty() {
+            let name = format!("victim/x:{acknowledged}");
+            assert!(store.get(&name).await.unwrap().is_some(), "{name} was acknowledged");
+        }
+        for blob in fs::read_dir(dir.path().join("images/blobs/sha256")).unwrap() {
+            let path = blob.unwrap().path();
+            let digest = Digest::of(&fs::read(&path).unwrap());
+            assert!(path.ends_with(digest.hex()), "half a blob is visible");
+        }
+    }
+    let images = store.list().await.unwrap();
+    assert!(images.len() >= 8);
+    if is_root() {
+        for image in &images {
+            let root = store.root(image).await.unwrap();
+            assert!(root.lower_dirs[0].join("content").exists(), "half a layer is visible");
+        }
+    }
+    store.collect().await.unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("images/tmp")).unwrap().count(), 0);
+    assert_eq!(store.list().await.unwrap().len(), images.len());
+}
+
+#[test]
+fn operations_can_move_between_threads() {
+    fn is_send<T: Send>(_: &T) {}
+    let (_dir, store) = store(|_| ());
+    is_send(&store.get("x"));
+    is_send(&store.pull("x", &[]));
+    is_send(&store.push("x", "y", &[]));
+    is_send(&store.remove("x"));
 }

@@ -129,7 +129,10 @@ pub(super) async fn run(args: Args, data_dir: &Path) -> Result<()> {
 
 fn open(data_dir: &Path, options: Options) -> Result<Store> {
     let dir = data_dir.join("images");
-    let hint = format!("cannot open the image store in {} (another one: --data-dir)", dir.display());
+    let hint = format!(
+        "cannot open the image store in {} (another one: --data-dir)",
+        dir.display()
+    );
     Store::open(dir, options).context(hint)
 }
 
@@ -150,7 +153,9 @@ impl Registry {
             let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker"));
             Some(directory.or_else(home)?.join("config.json")).filter(|path| path.exists())
         };
-        let Some(path) = self.docker_config.clone().or_else(usual) else { return Ok(Vec::new()) };
+        let Some(path) = self.docker_config.clone().or_else(usual) else {
+            return Ok(Vec::new());
+        };
         let what = path.display().to_string();
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {what}"))?;
         Ok(Credential::parse_docker_config(&bytes, &what)?)
@@ -199,8 +204,17 @@ async fn list(args: &Ls, store: &Store) -> Result<()> {
 
 /// A row for every name; an image that is only known by digest shows that.
 fn rows(image: &Image) -> Vec<Vec<String>> {
-    let names = if image.names.is_empty() { &image.digests } else { &image.names };
-    let id = image.id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
+    let names = if image.names.is_empty() {
+        &image.digests
+    } else {
+        &image.names
+    };
+    let id = image
+        .id
+        .trim_start_matches("sha256:")
+        .chars()
+        .take(12)
+        .collect::<String>();
     let row = |name: &String| vec![name.clone(), id.clone(), platform(image), human_size(image.size)];
     names.iter().map(row).collect()
 }
@@ -237,7 +251,11 @@ fn human_size(bytes: u64) -> String {
     for name in ["B", "kB", "MB", "GB"] {
         if bytes < unit.saturating_mul(1000) || name == "GB" {
             let tenths = bytes.saturating_mul(10) / unit;
-            return if name == "B" { format!("{bytes}B") } else { format!("{}.{}{name}", tenths / 10, tenths % 10) };
+            return if name == "B" {
+                format!("{bytes}B")
+            } else {
+                format!("{}.{}{name}", tenths / 10, tenths % 10)
+            };
         }
         unit *= 1000;
     }
@@ -283,7 +301,12 @@ async fn pack(args: Pack, store: &Store) -> Result<()> {
         (None, None) => PackSource::FromHost(args.from_host),
     };
     let image = store.pack(&source, &args.tag).await?;
-    println!("{}  {}  {}", Reference::parse(&args.tag)?, image.manifest, human_size(image.size));
+    println!(
+        "{}  {}  {}",
+        Reference::parse(&args.tag)?,
+        image.manifest,
+        human_size(image.size)
+    );
     Ok(())
 }
 
@@ -295,7 +318,10 @@ async fn push(args: &Push, data_dir: &Path) -> Result<()> {
         (None, Some(image)) => own_name(&args.image, &image)?,
     };
     let credentials = args.registry.credentials()?;
-    let digest = store.push(&args.image, &destination, &credentials).await.map_err(with_next_step)?;
+    let digest = store
+        .push(&args.image, &destination, &credentials)
+        .await
+        .map_err(with_next_step)?;
     println!("{}  {digest}", Reference::parse(&destination)?);
     Ok(())
 }
@@ -335,7 +361,12 @@ mod tests {
     fn pack_takes_exactly_one_source() {
         assert!(parse("image pack --tag x --wasm a.wasm").is_ok());
         assert!(parse("image pack --tag x --from-host /bin/sh ls").is_ok());
-        for line in ["image pack --tag x", "image pack --wasm a", "image pack --tag x --wasm a --rootfs b", "image rm"] {
+        for line in [
+            "image pack --tag x",
+            "image pack --wasm a",
+            "image pack --tag x --wasm a --rootfs b",
+            "image rm",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }
@@ -346,16 +377,26 @@ mod tests {
         let module = dir.path().join("m.wasm");
         std::fs::write(&module, b"\0asm\x01\0\0\0").unwrap();
         let line = |line: String| parse(&line).unwrap();
-        run(line(format!("image pack -t local/m --wasm {}", module.display())), dir.path()).await.unwrap();
+        run(
+            line(format!("image pack -t local/m --wasm {}", module.display())),
+            dir.path(),
+        )
+        .await
+        .unwrap();
         let store = open(dir.path(), Options::default()).unwrap();
         let image = store.get("local/m").await.unwrap().unwrap();
         assert_eq!(rows(&image)[0][0], "docker.io/local/m:latest");
         assert_eq!(document(&image)["form"]["type"], "wasm-artifact");
         run(line("image ls".to_owned()), dir.path()).await.unwrap();
-        let error = run(line("image push deadbeef".to_owned()), dir.path()).await.unwrap_err().to_string();
+        let error = run(line("image push deadbeef".to_owned()), dir.path())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("no image"), "{error}");
         run(line("image rm local/m".to_owned()), dir.path()).await.unwrap();
-        run(line("image rm local/m --ignore-not-found".to_owned()), dir.path()).await.unwrap();
+        run(line("image rm local/m --ignore-not-found".to_owned()), dir.path())
+            .await
+            .unwrap();
         assert!(run(line("image rm local/m".to_owned()), dir.path()).await.is_err());
     }
 }

@@ -46,15 +46,26 @@ impl Tokens {
     }
 
     fn forget(&self, session: &Session<'_>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(session));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key(session));
     }
 }
 
 fn key(session: &Session<'_>) -> Key {
     let identity = session.credential.map_or_else(String::new, |credential| {
-        format!("{}\0{}\0{:?}", credential.username, credential.password, credential.identity_token)
+        format!(
+            "{}\0{}\0{:?}",
+            credential.username, credential.password, credential.identity_token
+        )
     });
-    (session.base.clone(), session.repository.clone(), session.actions, identity)
+    (
+        session.base.clone(),
+        session.repository.clone(),
+        session.actions,
+        identity,
+    )
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -78,9 +89,16 @@ impl Session<'_> {
     pub(super) async fn authorise(&self, response: Response) -> Result<(), Error> {
         self.client.tokens.forget(self);
         let headers = response.headers().get_all(WWW_AUTHENTICATE);
-        let challenges: Vec<Challenge> =
-            headers.iter().filter_map(|value| value.to_str().ok()).flat_map(parse_challenges).collect();
-        let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
+        let challenges: Vec<Challenge> = headers
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(parse_challenges)
+            .collect();
+        let of = |scheme: &str| {
+            challenges
+                .iter()
+                .find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme))
+        };
         if let Some(bearer) = of("bearer") {
             let (token, lifetime) = self.fetch_token(bearer).await?;
             self.client.tokens.put(self, format!("Bearer {token}"), lifetime);
@@ -88,7 +106,9 @@ impl Session<'_> {
         }
         match (of("basic"), self.credential) {
             (Some(_), Some(credential)) if !credential.username.is_empty() => {
-                self.client.tokens.put(self, basic(credential), Duration::from_secs(3600));
+                self.client
+                    .tokens
+                    .put(self, basic(credential), Duration::from_secs(3600));
                 Ok(())
             }
             _ => Err(self.unauthorized(&error_message(response).await)),
@@ -102,7 +122,9 @@ impl Session<'_> {
             return Err(self.unauthorized(&format!("the registry names no usable token server ({realm:?})")));
         }
         if self.credential.is_some() && realm.starts_with("http://") && self.base.starts_with("https://") {
-            return Err(self.unauthorized(&format!("its token server {realm} would get the credentials in the clear")));
+            return Err(self.unauthorized(&format!(
+                "its token server {realm} would get the credentials in the clear"
+            )));
         }
         let wanted = format!("repository:{}:{}", self.repository, self.actions);
         let mut query = vec![("service", parameter("service")), ("scope", wanted.as_str())];
@@ -112,10 +134,18 @@ impl Session<'_> {
         }
         query.retain(|(_, value)| !value.is_empty());
         let http = self.http(realm)?;
-        let refresh = self.credential.and_then(|credential| credential.identity_token.as_deref());
+        let refresh = self
+            .credential
+            .and_then(|credential| credential.identity_token.as_deref());
         let request = if let Some(refresh) = refresh {
-            query.extend([("grant_type", "refresh_token"), ("client_id", "catamaran"), ("refresh_token", refresh)]);
-            http.post(realm).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(encode(&query))
+            query.extend([
+                ("grant_type", "refresh_token"),
+                ("client_id", "catamaran"),
+                ("refresh_token", refresh),
+            ]);
+            http.post(realm)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(encode(&query))
         } else {
             let separator = if realm.contains('?') { '&' } else { '?' };
             let request = http.get(format!("{realm}{separator}{}", encode(&query)));
@@ -130,9 +160,16 @@ impl Session<'_> {
         }
         let response = self.success(response).await?;
         let bytes = self.body(response, 1 << 20).await?;
-        let json = |source| Error::Json { what: format!("{}: token of registry {}", self.what, self.registry), source };
+        let json = |source| Error::Json {
+            what: format!("{}: token of registry {}", self.what, self.registry),
+            source,
+        };
         let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(json)?;
-        let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
+        let token = if answer.token.is_empty() {
+            answer.access_token
+        } else {
+            answer.token
+        };
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(self.unauthorized("the token server gave no usable token"));
         }
@@ -180,11 +217,18 @@ fn parse_challenges(text: &str) -> Vec<Challenge> {
             }
             rest = after;
         } else {
-            challenges.push(Challenge { scheme: word.to_owned(), parameters: HashMap::new() });
+            challenges.push(Challenge {
+                scheme: word.to_owned(),
+                parameters: HashMap::new(),
+            });
             rest = after;
         }
         let trimmed = rest.trim_start_matches([' ', ',', '\t']);
-        rest = if trimmed.len() == rest.len() && word.is_empty() { "" } else { trimmed };
+        rest = if trimmed.len() == rest.len() && word.is_empty() {
+            ""
+        } else {
+            trimmed
+        };
     }
     challenges
 }
@@ -218,8 +262,14 @@ mod tests {
         assert_eq!(parsed.len(), 2);
         assert_eq!(parsed[0].parameters["realm"], "https://auth.example/token?x=1");
         assert_eq!(parsed[0].parameters["service"], "r, \"q\"");
-        assert_eq!((parsed[1].scheme.as_str(), parsed[1].parameters["realm"].as_str()), ("Basic", "x"));
-        assert_eq!(encode(&[("scope", "repository:a/b:pull,push")]), "scope=repository%3Aa%2Fb%3Apull%2Cpush");
+        assert_eq!(
+            (parsed[1].scheme.as_str(), parsed[1].parameters["realm"].as_str()),
+            ("Basic", "x")
+        );
+        assert_eq!(
+            encode(&[("scope", "repository:a/b:pull,push")]),
+            "scope=repository%3Aa%2Fb%3Apull%2Cpush"
+        );
     }
 
     #[test]

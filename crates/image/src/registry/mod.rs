@@ -81,9 +81,16 @@ impl Client {
         actions: &'static str,
     ) -> Result<Session<'a>, Error> {
         if let Some(helper) = credential.and_then(Credential::helper) {
-            return Err(Error::CredentialHelper { registry: registry.to_owned(), helper: helper.to_owned() });
+            return Err(Error::CredentialHelper {
+                registry: registry.to_owned(),
+                helper: helper.to_owned(),
+            });
         }
-        let host = if registry == DEFAULT_REGISTRY { DOCKER_API_HOST } else { registry };
+        let host = if registry == DEFAULT_REGISTRY {
+            DOCKER_API_HOST
+        } else {
+            registry
+        };
         let scheme = self.scheme(host).await?;
         Ok(Session {
             client: self,
@@ -115,13 +122,20 @@ impl Client {
             Err(error) if error.is_connect() || error.is_timeout() => return Ok("http"),
             Err(_) => "https",
         };
-        self.schemes.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), scheme);
+        self.schemes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(host.to_owned(), scheme);
         Ok(scheme)
     }
 
     /// The HTTP client for a host; certificates are loaded when the first of them is needed.
     fn http(&self, scheme: &str, host: &str) -> Result<&reqwest::Client, Error> {
-        let insecure = self.options.insecure_tls_hosts.iter().any(|known| known == host || known == host_of(host));
+        let insecure = self
+            .options
+            .insecure_tls_hosts
+            .iter()
+            .any(|known| known == host || known == host_of(host));
         let verify = scheme == "https" && !insecure;
         let cell = if verify { &self.verified } else { &self.unverified };
         if let Some(client) = cell.get() {
@@ -157,21 +171,45 @@ impl Session<'_> {
     /// Fetches a manifest or index by tag or digest.
     pub(crate) async fn manifest(&self, selector: &str) -> Result<Fetched, Error> {
         let url = self.url(&format!("manifests/{selector}"));
-        let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST, "application/json;q=0.1"].join(", ");
-        let response = self.send(Method::GET, &url, |request| request.header(ACCEPT, &accept)).await?;
+        let accept = [
+            OCI_INDEX,
+            OCI_MANIFEST,
+            DOCKER_INDEX,
+            DOCKER_MANIFEST,
+            "application/json;q=0.1",
+        ]
+        .join(", ");
+        let response = self
+            .send(Method::GET, &url, |request| request.header(ACCEPT, &accept))
+            .await?;
         let response = self.success(response).await?;
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let media_type = header(CONTENT_TYPE.as_str()).map(|text| text.split(';').next().unwrap_or_default().trim().to_owned());
+        let header = |name: &str| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let media_type =
+            header(CONTENT_TYPE.as_str()).map(|text| text.split(';').next().unwrap_or_default().trim().to_owned());
         let announced = header(DIGEST_HEADER).and_then(|text| Digest::parse(&text).ok());
         let bytes = self.body(response, self.client.options.limits.document_bytes).await?;
         let digest = Digest::of(&bytes);
         for expected in Digest::parse(selector).ok().into_iter().chain(announced) {
             if expected != digest {
                 let (expected, actual) = (expected.to_string(), digest.to_string());
-                return Err(Error::DigestMismatch { what: format!("{}: manifest", self.what), expected, actual });
+                return Err(Error::DigestMismatch {
+                    what: format!("{}: manifest", self.what),
+                    expected,
+                    actual,
+                });
             }
         }
-        Ok(Fetched { bytes, media_type, digest })
+        Ok(Fetched {
+            bytes,
+            media_type,
+            digest,
+        })
     }
 
     fn url(&self, path: &str) -> String {
@@ -204,13 +242,22 @@ impl Session<'_> {
                 Ok(response) if is_passing(response.status()) => {
                     if attempt >= self.client.options.attempts {
                         let (status, registry) = (response.status().as_u16(), self.registry.clone());
-                        return Err(Error::Busy { what: self.what.clone(), registry, status, attempts: attempt });
+                        return Err(Error::Busy {
+                            what: self.what.clone(),
+                            registry,
+                            status,
+                            attempts: attempt,
+                        });
                     }
                     retry_after(response.headers())
                 }
                 Ok(response) => return Ok(response),
                 Err(error) => {
-                    let limit = if error.is_connect() { CONNECT_ATTEMPTS } else { self.client.options.attempts };
+                    let limit = if error.is_connect() {
+                        CONNECT_ATTEMPTS
+                    } else {
+                        self.client.options.attempts
+                    };
                     if is_tls(&error) || attempt >= limit {
                         return Err(self.network(error));
                     }
@@ -224,7 +271,8 @@ impl Session<'_> {
 
     fn http(&self, url: &str) -> Result<&reqwest::Client, Error> {
         let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
-        self.client.http(scheme, rest.split(['/', '?']).next().unwrap_or_default())
+        self.client
+            .http(scheme, rest.split(['/', '?']).next().unwrap_or_default())
     }
 
     fn is_own(&self, url: &str) -> bool {
@@ -246,18 +294,32 @@ impl Session<'_> {
         Err(match status {
             StatusCode::NOT_FOUND => Error::NotFound { what },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.unauthorized(&message),
-            status => Error::Registry { what, registry: self.registry.clone(), status: status.as_u16(), message },
+            status => Error::Registry {
+                what,
+                registry: self.registry.clone(),
+                status: status.as_u16(),
+                message,
+            },
         })
     }
 
     fn unauthorized(&self, message: &str) -> Error {
         let who = match self.credential {
-            Some(Credential { identity_token: Some(_), .. }) => "with an identity token".to_owned(),
+            Some(Credential {
+                identity_token: Some(_),
+                ..
+            }) => "with an identity token".to_owned(),
             Some(credential) => format!("as {:?}", credential.username),
             None => "without credentials".to_owned(),
         };
-        let detail = format!("registry {} denies access {who}, or has no such repository: {message}", self.registry);
-        Error::Unauthorized { what: self.what.clone(), detail }
+        let detail = format!(
+            "registry {} denies access {who}, or has no such repository: {message}",
+            self.registry
+        );
+        Error::Unauthorized {
+            what: self.what.clone(),
+            detail,
+        }
     }
 
     fn network(&self, error: reqwest::Error) -> Error {
@@ -273,7 +335,11 @@ impl Session<'_> {
     }
 
     async fn body(&self, mut response: Response, limit: u64) -> Result<Vec<u8>, Error> {
-        let too_large = |actual| Error::TooLarge { what: self.what.clone(), actual, limit };
+        let too_large = |actual| Error::TooLarge {
+            what: self.what.clone(),
+            actual,
+            limit,
+        };
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.network(error))? {
             bytes.extend_from_slice(&chunk);
@@ -314,11 +380,19 @@ async fn error_message(mut response: Response) -> String {
     {
         body.extend_from_slice(&chunk);
     }
-    let listed = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|value| {
-        let error = value.get("errors")?.get(0)?;
-        let text = |name: &str| error.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-        Some(format!("{}: {}", text("code"), text("message")))
-    });
+    let listed = serde_json::from_slice::<serde_json::Value>(&body)
+        .ok()
+        .and_then(|value| {
+            let error = value.get("errors")?.get(0)?;
+            let text = |name: &str| {
+                error
+                    .get(name)
+                    .and_then(serde_json::Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            Some(format!("{}: {}", text("code"), text("message")))
+        });
     listed.unwrap_or_else(|| {
         let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -32,7 +32,11 @@ impl Session<'_> {
                     } else if attempt >= self.client.options.attempts {
                         let size = || {
                             let (expected, actual) = (blob.size, writer.size());
-                            Error::SizeMismatch { what: self.named(blob), expected, actual }
+                            Error::SizeMismatch {
+                                what: self.named(blob),
+                                expected,
+                                actual,
+                            }
                         };
                         return Err(error.unwrap_or_else(size));
                     }
@@ -47,11 +51,20 @@ impl Session<'_> {
         let url = self.url(&format!("blobs/{}", blob.digest));
         let start = writer.size();
         let range = format!("bytes={start}-");
-        let response =
-            self.send(Method::GET, &url, |request| if start > 0 { request.header(RANGE, &range) } else { request }).await?;
+        let response = self
+            .send(Method::GET, &url, |request| {
+                if start > 0 {
+                    request.header(RANGE, &range)
+                } else {
+                    request
+                }
+            })
+            .await?;
         let unsatisfiable = response.status() == StatusCode::RANGE_NOT_SATISFIABLE;
         if start > 0 && (unsatisfiable || !continues(&response, start)) {
-            writer.restart().map_err(|source| Error::io("restart", Path::new("download"), source))?;
+            writer
+                .restart()
+                .map_err(|source| Error::io("restart", Path::new("download"), source))?;
             if unsatisfiable {
                 return Ok(Ended::Broken(None));
             }
@@ -63,10 +76,16 @@ impl Session<'_> {
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => {
-                    writer.write_all(&chunk).map_err(|source| Error::io("write", Path::new("download"), source))?;
+                    writer
+                        .write_all(&chunk)
+                        .map_err(|source| Error::io("write", Path::new("download"), source))?;
                     if writer.size() > blob.size {
                         let (expected, actual) = (blob.size, writer.size());
-                        return Err(Error::SizeMismatch { what: self.named(blob), expected, actual });
+                        return Err(Error::SizeMismatch {
+                            what: self.named(blob),
+                            expected,
+                            actual,
+                        });
                     }
                 }
                 Ok(None) if writer.size() == blob.size => return Ok(Ended::Complete),
@@ -92,9 +111,13 @@ impl Session<'_> {
 
     /// Uploads a blob in one piece; `from` is a repository of the same registry that may have it already.
     pub(crate) async fn upload(&self, blob: &Descriptor, file: &Path, from: Option<&str>) -> Result<(), Error> {
-        let mount = from.map(|from| format!("?mount={}&from={from}", blob.digest)).unwrap_or_default();
+        let mount = from
+            .map(|from| format!("?mount={}&from={from}", blob.digest))
+            .unwrap_or_default();
         let url = self.url(&format!("blobs/uploads/{mount}"));
-        let response = self.send(Method::POST, &url, |request| request.header(CONTENT_LENGTH, 0)).await?;
+        let response = self
+            .send(Method::POST, &url, |request| request.header(CONTENT_LENGTH, 0))
+            .await?;
         let response = self.success(response).await?;
         if response.status() == StatusCode::CREATED {
             return Ok(());
@@ -103,12 +126,16 @@ impl Session<'_> {
         let separator = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{separator}digest={}", blob.digest);
         let open = || {
-            std::fs::File::open(file).map(tokio::fs::File::from_std).map_err(|source| Error::io("open", file, source))
+            std::fs::File::open(file)
+                .map(tokio::fs::File::from_std)
+                .map_err(|source| Error::io("open", file, source))
         };
         open()?;
         let response = self
             .send(Method::PUT, &url, |request| {
-                let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, blob.size);
+                let request = request
+                    .header(CONTENT_TYPE, "application/octet-stream")
+                    .header(CONTENT_LENGTH, blob.size);
                 match open() {
                     Ok(file) => request.body(file),
                     Err(_) => request,
@@ -125,7 +152,9 @@ impl Session<'_> {
         let bytes = bytes::Bytes::from(bytes);
         let url = self.url(&format!("manifests/{selector}"));
         let response = self
-            .send(Method::PUT, &url, |request| request.header(CONTENT_TYPE, media_type).body(bytes.clone()))
+            .send(Method::PUT, &url, |request| {
+                request.header(CONTENT_TYPE, media_type).body(bytes.clone())
+            })
             .await?;
         let response = self.success(response).await?;
         self.check_digest(&response, &digest)
@@ -133,13 +162,18 @@ impl Session<'_> {
 
     /// What the registry says it stored must be what we sent.
     fn check_digest(&self, response: &Response, expected: &Digest) -> Result<(), Error> {
-        let stored = response.headers().get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
+        let stored = response
+            .headers()
+            .get(DIGEST_HEADER)
+            .and_then(|value| value.to_str().ok());
         match stored {
-            Some(stored) if stored.starts_with("sha256:") && stored != expected.as_str() => Err(Error::DigestMismatch {
-                what: format!("{}: stored by registry {}", self.what, self.registry),
-                expected: expected.to_string(),
-                actual: stored.to_owned(),
-            }),
+            Some(stored) if stored.starts_with("sha256:") && stored != expected.as_str() => {
+                Err(Error::DigestMismatch {
+                    what: format!("{}: stored by registry {}", self.what, self.registry),
+                    expected: expected.to_string(),
+                    actual: stored.to_owned(),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -156,7 +190,14 @@ impl Session<'_> {
 
 /// Whether an answer to a range request goes on at `start`.
 fn continues(response: &Response, start: u64) -> bool {
-    let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let range = response
+        .headers()
+        .get(CONTENT_RANGE)
+        .and_then(|value| value.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
-        && range.is_some_and(|range| range.strip_prefix("bytes ").is_some_and(|range| range.starts_with(&format!("{start}-"))))
+        && range.is_some_and(|range| {
+            range
+                .strip_prefix("bytes ")
+                .is_some_and(|range| range.starts_with(&format!("{start}-")))
+        })
 }

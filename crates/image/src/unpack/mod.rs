@@ -149,7 +149,11 @@ fn too_large(layer: &str, limit: u64) -> Error {
 
 /// A file of an archive that is not unpacked but read.
 pub(crate) enum ArchiveFile<'a> {
-    Regular { path: PathBuf, size: u64, data: &'a mut dyn FnMut(&mut [u8]) -> Result<usize, Error> },
+    Regular {
+        path: PathBuf,
+        size: u64,
+        data: &'a mut dyn FnMut(&mut [u8]) -> Result<usize, Error>,
+    },
     /// A symbolic link; a hard link is one to a path from the root.
     Link { path: PathBuf, target: PathBuf },
 }
@@ -163,23 +167,41 @@ pub(crate) fn read_archive(
 ) -> Result<(), Error> {
     let mut reader = Reader::new(archive, limits.header_bytes);
     let mut entries = 0u64;
-    while let Some(entry) = reader.next().map_err(|error| archive_error(error, what, limits.layer_bytes))? {
+    while let Some(entry) = reader
+        .next()
+        .map_err(|error| archive_error(error, what, limits.layer_bytes))?
+    {
         entries += 1;
         if entries > limits.layer_entries {
             let reason = format!("more than {} entries", limits.layer_entries);
-            return Err(Error::Archive { layer: what.to_owned(), reason });
+            return Err(Error::Archive {
+                layer: what.to_owned(),
+                reason,
+            });
         }
         let path = clean(Path::new(os(&entry.path)));
         match entry.kind {
             Kind::File if entry.segments.is_none() => {
                 let mut data = |buffer: &mut [u8]| {
-                    reader.read_data(buffer).map_err(|error| archive_error(error, what, limits.layer_bytes))
+                    reader
+                        .read_data(buffer)
+                        .map_err(|error| archive_error(error, what, limits.layer_bytes))
                 };
-                each(ArchiveFile::Regular { path, size: entry.size, data: &mut data })?;
+                each(ArchiveFile::Regular {
+                    path,
+                    size: entry.size,
+                    data: &mut data,
+                })?;
             }
-            Kind::Symlink => each(ArchiveFile::Link { path, target: PathBuf::from(os(&entry.link)) })?,
+            Kind::Symlink => each(ArchiveFile::Link {
+                path,
+                target: PathBuf::from(os(&entry.link)),
+            })?,
             Kind::Hardlink => {
-                each(ArchiveFile::Link { path, target: Path::new("/").join(os(&entry.link)) })?;
+                each(ArchiveFile::Link {
+                    path,
+                    target: Path::new("/").join(os(&entry.link)),
+                })?;
             }
             _ => {}
         }

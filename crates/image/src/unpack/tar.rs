@@ -9,6 +9,9 @@ use std::io::{self, Read};
 
 pub(super) const BLOCK: usize = 512;
 
+/// Pieces of a sparse file, `(offset, length)` ascending.
+pub(super) type Segments = Vec<(u64, u64)>;
+
 /// What an entry is; `Other` carries the type flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -37,8 +40,8 @@ pub(super) struct Entry {
     pub(super) size: u64,
     pub(super) device: (u32, u32),
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Where the data goes, `(offset, length)` ascending; `None` is the whole file.
-    pub(super) segments: Option<Vec<(u64, u64)>>,
+    /// Where the data goes; `None` is the whole file.
+    pub(super) segments: Option<Segments>,
 }
 
 /// Why an archive cannot be read.
@@ -303,7 +306,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// GNU's `S` entries: four segments in the header, then blocks of 21.
-    fn old_sparse(&mut self, header: &[u8; BLOCK]) -> Result<(Vec<(u64, u64)>, Option<u64>), TarError> {
+    fn old_sparse(&mut self, header: &[u8; BLOCK]) -> Result<(Segments, Option<u64>), TarError> {
         let size = number(&header[483..495], "sparse size")?;
         let mut segments = Vec::new();
         sparse_table(&header[386..482], &mut segments)?;
@@ -320,7 +323,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// PAX sparse 1.0: decimal lines before the data, padded to a block.
-    fn leading_sparse_map(&mut self) -> Result<Vec<(u64, u64)>, TarError> {
+    fn leading_sparse_map(&mut self) -> Result<Segments, TarError> {
         let mut numbers: Vec<u64> = Vec::new();
         let mut digits = Vec::new();
         let mut wanted = None;
@@ -513,7 +516,7 @@ fn sparse_table(table: &[u8], segments: &mut Vec<(u64, u64)>) -> Result<(), TarE
     Ok(())
 }
 
-fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>, TarError> {
+fn pairs(numbers: &[u64]) -> Result<Segments, TarError> {
     if !numbers.len().is_multiple_of(2) {
         return damaged("a sparse map with an odd number of values");
     }

@@ -19,7 +19,14 @@ use crate::{Digest, Error, ErrorKind};
 struct Archive(Vec<u8>);
 
 impl Archive {
-    fn entry(mut self, kind: u8, name: &[u8], link: &[u8], data: &[u8], change: impl FnOnce(&mut tar::Header)) -> Archive {
+    fn entry(
+        mut self,
+        kind: u8,
+        name: &[u8],
+        link: &[u8],
+        data: &[u8],
+        change: impl FnOnce(&mut tar::Header),
+    ) -> Archive {
         for (long, flag) in [(name, b'L'), (link, b'K')] {
             if long.len() > 100 {
                 self = self.short(flag, b"././@LongLink", b"", &[long, b"\0"].concat(), |_| ());
@@ -28,7 +35,14 @@ impl Archive {
         self.short(kind, name, link, data, change)
     }
 
-    fn short(mut self, kind: u8, name: &[u8], link: &[u8], data: &[u8], change: impl FnOnce(&mut tar::Header)) -> Archive {
+    fn short(
+        mut self,
+        kind: u8,
+        name: &[u8],
+        link: &[u8],
+        data: &[u8],
+        change: impl FnOnce(&mut tar::Header),
+    ) -> Archive {
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
         header.set_uid(0);
@@ -100,7 +114,10 @@ impl Unpacked {
 
     fn ok(self) -> Unpacked {
         if let Err(error) = &self.result {
-            panic!("{error}: {:?}", std::error::Error::source(error).map(ToString::to_string));
+            panic!(
+                "{error}: {:?}",
+                std::error::Error::source(error).map(ToString::to_string)
+            );
         }
         self
     }
@@ -117,10 +134,18 @@ fn unpack_with(blob: &[u8], tar: &[u8], lowers: &[&Unpacked], limits: &Limits) -
     fs::write(outer.path().join("blob"), blob).unwrap();
     let lowers: Vec<PathBuf> = lowers.iter().map(|lower| lower.root()).collect();
     let diff_id = Digest::of(tar);
-    let layer = Layer { blob: &outer.path().join("blob"), diff_id: &diff_id, lowers: &lowers };
+    let layer = Layer {
+        blob: &outer.path().join("blob"),
+        diff_id: &diff_id,
+        lowers: &lowers,
+    };
     let result = unpack(&layer, &outer.path().join("root"), limits);
     assert_eq!(fs::read_to_string(outer.path().join("canary")).unwrap(), "alive");
-    assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 3, "nothing appeared beside the root");
+    assert_eq!(
+        fs::read_dir(outer.path()).unwrap().count(),
+        3,
+        "nothing appeared beside the root"
+    );
     Unpacked { outer, result }
 }
 
@@ -162,9 +187,16 @@ fn metadata_survives() {
             header.set_gid(4_000_000_000);
             header.set_mtime(1_234_567);
         })
-        .pax(&[("SCHILY.xattr.user.mime", b"a\0b"), ("SCHILY.xattr.security.capability", &capability), ("mtime", b"77.25")])
+        .pax(&[
+            ("SCHILY.xattr.user.mime", b"a\0b"),
+            ("SCHILY.xattr.security.capability", &capability),
+            ("mtime", b"77.25"),
+        ])
         .file("ping", "x")
-        .pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/etc"), ("SCHILY.xattr.user.overlay.opaque", b"y")])
+        .pax(&[
+            ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+            ("SCHILY.xattr.user.overlay.opaque", b"y"),
+        ])
         .dir("steering", 0o755)
         .entry(b'0', long.as_bytes(), b"", b"long", |_| ())
         .pax(&[("path", b"renamed/\xff")])
@@ -181,17 +213,42 @@ fn metadata_survives() {
         .file("tmp/inside", "changes the directory's time");
     let unpacked = alone(archive).ok();
     assert_eq!(mode(unpacked.root()), 0o750);
-    assert_eq!((mode(unpacked.path("tmp")), mode(unpacked.path("su"))), (0o1777, 0o4755));
+    assert_eq!(
+        (mode(unpacked.path("tmp")), mode(unpacked.path("su"))),
+        (0o1777, 0o4755)
+    );
     let su = fs::metadata(unpacked.path("su")).unwrap();
-    assert_eq!((su.uid(), su.gid(), su.mtime(), su.nlink()), (1000, 4_000_000_000, 1_234_567, 2));
-    assert_eq!(fs::metadata(unpacked.path("tmp")).unwrap().mtime(), 1_000_000, "set after it was filled");
-    assert_eq!(xattr::get(unpacked.path("ping"), "user.mime").unwrap().unwrap(), b"a\0b");
-    assert_eq!(xattr::get(unpacked.path("ping"), "security.capability").unwrap().unwrap(), capability);
+    assert_eq!(
+        (su.uid(), su.gid(), su.mtime(), su.nlink()),
+        (1000, 4_000_000_000, 1_234_567, 2)
+    );
+    assert_eq!(
+        fs::metadata(unpacked.path("tmp")).unwrap().mtime(),
+        1_000_000,
+        "set after it was filled"
+    );
+    assert_eq!(
+        xattr::get(unpacked.path("ping"), "user.mime").unwrap().unwrap(),
+        b"a\0b"
+    );
+    assert_eq!(
+        xattr::get(unpacked.path("ping"), "security.capability")
+            .unwrap()
+            .unwrap(),
+        capability
+    );
     let ping = fs::metadata(unpacked.path("ping")).unwrap();
     assert_eq!((ping.mtime(), ping.mtime_nsec()), (77, 250_000_000));
-    assert_eq!(xattr::list(unpacked.path("steering")).unwrap().count(), 0, "overlay attributes are dropped");
+    assert_eq!(
+        xattr::list(unpacked.path("steering")).unwrap().count(),
+        0,
+        "overlay attributes are dropped"
+    );
     assert_eq!(fs::read(unpacked.path(&long)).unwrap(), b"long");
-    assert_eq!(fs::read(unpacked.path("renamed").join(OsStr::from_bytes(b"\xff"))).unwrap(), b"pax name");
+    assert_eq!(
+        fs::read(unpacked.path("renamed").join(OsStr::from_bytes(b"\xff"))).unwrap(),
+        b"pax name"
+    );
     assert_eq!(fs::read(unpacked.root().join(OsStr::from_bytes(odd))).unwrap(), b"odd");
     let kind = |path: &str| fs::symlink_metadata(unpacked.path(path)).unwrap();
     assert!(kind("fifo").file_type().is_fifo() && mode(unpacked.path("fifo")) == 0o622);
@@ -225,10 +282,21 @@ fn deletions_take_overlay_form_wherever_they_stand() {
     assert!(is_opaque(unpacked.path("d")) && unpacked.path("d/first").exists());
     assert_eq!(fs::read_to_string(unpacked.path("e")).unwrap(), "back again");
     assert!(unpacked.path("f").is_file());
-    let names: Vec<_> = fs::read_dir(unpacked.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(names.iter().all(|name| !name.as_bytes().starts_with(b".wh.")), "{names:?}");
+    let names: Vec<_> = fs::read_dir(unpacked.root())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        names.iter().all(|name| !name.as_bytes().starts_with(b".wh.")),
+        "{names:?}"
+    );
     for bad in [".wh.", "x/.wh..", "x/.wh..."] {
-        assert!(alone(Archive::default().file(bad, "")).error().contains("whiteout of nothing"), "{bad}");
+        assert!(
+            alone(Archive::default().file(bad, ""))
+                .error()
+                .contains("whiteout of nothing"),
+            "{bad}"
+        );
     }
 }
 
@@ -251,21 +319,36 @@ fn lower_layers_shape_what_goes_on_top() {
         .dir("opaque", 0o700)
         .file("opaque/file", "x");
     let base = alone(base).ok();
-    let middle = over(Archive::default().file(".wh.hidden", "").file("opaque/.wh..wh..opq", ""), &[&base]).ok();
-    let top = Archive::default().file("lib/new", "through a lower symlink").hardlink("bin/tool", "lib/tool");
+    let middle = over(
+        Archive::default()
+            .file(".wh.hidden", "")
+            .file("opaque/.wh..wh..opq", ""),
+        &[&base],
+    )
+    .ok();
+    let top = Archive::default()
+        .file("lib/new", "through a lower symlink")
+        .hardlink("bin/tool", "lib/tool");
     let top = over(top, &[&middle, &base]).ok();
     assert_eq!(mode(top.root()), 0o711, "the root stays as it was");
     assert!(!top.path("lib").exists() && top.path("usr/lib/new").exists());
     assert_eq!(mode(top.path("usr/lib")), 0o2750, "passing through changes nothing");
     assert_eq!(fs::metadata(top.path("usr/lib")).unwrap().uid(), 7);
     assert_eq!(fs::read(top.path("bin/tool")).unwrap(), b"tool");
-    let (a, b) = (fs::metadata(top.path("bin/tool")).unwrap(), fs::metadata(top.path("usr/lib/tool")).unwrap());
+    let (a, b) = (
+        fs::metadata(top.path("bin/tool")).unwrap(),
+        fs::metadata(top.path("usr/lib/tool")).unwrap(),
+    );
     assert_eq!(a.ino(), b.ino(), "copied up once, then linked");
     for target in ["hidden/file", "opaque/file", "nowhere"] {
         let error = over(Archive::default().hardlink("x", target), &[&middle, &base]).error();
         assert!(error.contains("does not exist"), "{target}: {error}");
     }
-    assert!(over(Archive::default().file("usr/lib/tool/below", ""), &[&base]).error().contains("not a directory"));
+    assert!(
+        over(Archive::default().file("usr/lib/tool/below", ""), &[&base])
+            .error()
+            .contains("not a directory")
+    );
 }
 
 #[test]
@@ -277,15 +360,27 @@ fn there_is_no_way_out() {
         (Archive::default().file("../canary", "dead"), "out of the root"),
         (Archive::default().file("a/../../canary", "dead"), "out of the root"),
         (Archive::default().hardlink("x", "../canary"), "out of the root"),
-        (Archive::default().symlink("up", "..").hardlink("x", "up/canary"), "does not exist"),
-        (Archive::default().symlink("a", "b").symlink("b", "a").file("a/x", ""), "too many symbolic links"),
+        (
+            Archive::default().symlink("up", "..").hardlink("x", "up/canary"),
+            "does not exist",
+        ),
+        (
+            Archive::default().symlink("a", "b").symlink("b", "a").file("a/x", ""),
+            "too many symbolic links",
+        ),
         (Archive::default().file("a", "").file("a/b", ""), "not a directory"),
         (Archive::default().hardlink("x", "/"), "hard link to the root"),
-        (Archive::default().dir("d", 0o755).hardlink("x", "d"), "hard link to a directory"),
+        (
+            Archive::default().dir("d", 0o755).hardlink("x", "d"),
+            "hard link to a directory",
+        ),
         (Archive::default().file(&"a/".repeat(400), ""), "too deep"),
         (Archive::default().symlink("x", ""), "without a usable target"),
         (Archive::default().entry(b'3', b"x", b"", b"", |_| ()), "0/0"),
-        (Archive::default().entry(b'Z', b"x", b"", b"", |_| ()), "unsupported entry type"),
+        (
+            Archive::default().entry(b'Z', b"x", b"", b"", |_| ()),
+            "unsupported entry type",
+        ),
         (Archive::default().pax(&[("path", b"a\0b")]).file("x", ""), "NUL"),
         (Archive::default().file("./", "file as root").file("/", ""), ""),
     ] {
@@ -299,17 +394,35 @@ fn there_is_no_way_out() {
         Archive::default().file("/canary", "inside"),
         Archive::default().symlink("up", "../../..").file("up/canary", "inside"),
         Archive::default().symlink("up", "/").file("up/canary", "inside"),
-        Archive::default().symlink("up", "/..").symlink("on", "up/../up").file("on/canary", "inside"),
+        Archive::default()
+            .symlink("up", "/..")
+            .symlink("on", "up/../up")
+            .file("on/canary", "inside"),
         Archive::default().symlink("canary", absolute).file("canary", "inside"),
-        Archive::default().symlink("d", "/").dir("d", 0o755).file("canary", "inside"),
+        Archive::default()
+            .symlink("d", "/")
+            .dir("d", 0o755)
+            .file("canary", "inside"),
     ] {
         let unpacked = alone(archive).ok();
         assert_eq!(fs::read_to_string(unpacked.path("canary")).unwrap(), "inside");
         assert!(fs::symlink_metadata(absolute).is_err());
     }
-    let relinked = alone(Archive::default().symlink("s", "/etc/passwd").hardlink("h", "s").file("h", "mine")).ok();
+    let relinked = alone(
+        Archive::default()
+            .symlink("s", "/etc/passwd")
+            .hardlink("h", "s")
+            .file("h", "mine"),
+    )
+    .ok();
     assert_eq!(fs::read_to_string(relinked.path("h")).unwrap(), "mine");
-    let replaced = alone(Archive::default().file("d/x/y", "").file("d", "now a file").hardlink("d", "d")).ok();
+    let replaced = alone(
+        Archive::default()
+            .file("d/x/y", "")
+            .file("d", "now a file")
+            .hardlink("d", "d"),
+    )
+    .ok();
     assert_eq!(fs::read_to_string(replaced.path("d")).unwrap(), "now a file");
 }
 
@@ -319,10 +432,20 @@ fn any_sequence_of_entries_stays_inside() {
     if !require_root("unpacking") {
         return;
     }
-    let name = prop::collection::vec(prop::sample::select(vec!["a", "b", "..", ".", "", ".wh.a", ".wh..wh..opq", "canary"]), 1..5);
-    let target = prop::collection::vec(prop::sample::select(vec!["a", "b", "..", "", "canary", "../../.."]), 1..4);
+    let name = prop::collection::vec(
+        prop::sample::select(vec!["a", "b", "..", ".", "", ".wh.a", ".wh..wh..opq", "canary"]),
+        1..5,
+    );
+    let target = prop::collection::vec(
+        prop::sample::select(vec!["a", "b", "..", "", "canary", "../../.."]),
+        1..4,
+    );
     let entry = (prop::sample::select(vec![b'0', b'1', b'2', b'5', b'6']), name, target);
-    let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     proptest!(config, |(entries in prop::collection::vec(entry, 1..12), split in 0usize..12)| {
         let split = split.min(entries.len());
         let archive = |entries: &[(u8, Vec<&str>, Vec<&str>)]| {
@@ -350,15 +473,31 @@ fn every_compression_and_a_wrong_diff_id() {
     };
     let members = [gzip(&tar[..5000]), gzip(&tar[5000..])].concat();
     let zstd = zstd::encode_all(tar.as_slice(), 1).unwrap();
-    let frames = [zstd::encode_all(&tar[..700], 1).unwrap(), zstd::encode_all(&tar[700..], 1).unwrap()].concat();
+    let frames = [
+        zstd::encode_all(&tar[..700], 1).unwrap(),
+        zstd::encode_all(&tar[700..], 1).unwrap(),
+    ]
+    .concat();
     for blob in [tar.clone(), gzip(&tar), members, zstd.clone(), frames] {
         let unpacked = unpack_with(&blob, &tar, &[], &Limits::default()).ok();
         assert_eq!(fs::metadata(unpacked.path("x")).unwrap().len(), 80_000);
     }
-    let kind = |blob: &[u8]| unpack_with(blob, b"other", &[], &Limits::default()).result.unwrap_err().kind();
+    let kind = |blob: &[u8]| {
+        unpack_with(blob, b"other", &[], &Limits::default())
+            .result
+            .unwrap_err()
+            .kind()
+    };
     assert_eq!(kind(&zstd), ErrorKind::Digest);
     assert_eq!(kind(&gzip(&tar)[..200]), ErrorKind::Invalid, "truncated");
-    assert_eq!(kind(b"this is no archive at all, but longer than nothing".repeat(20).as_slice()), ErrorKind::Invalid);
+    assert_eq!(
+        kind(
+            b"this is no archive at all, but longer than nothing"
+                .repeat(20)
+                .as_slice()
+        ),
+        ErrorKind::Invalid
+    );
 }
 
 #[test]
@@ -376,21 +515,41 @@ fn bombs_are_defused() {
     };
     let check = |archive: Archive, compress: bool, expected: ErrorKind| {
         let tar = archive.end();
-        let blob = if compress { zstd::encode_all(tar.as_slice(), 1).unwrap() } else { tar.clone() };
+        let blob = if compress {
+            zstd::encode_all(tar.as_slice(), 1).unwrap()
+        } else {
+            tar.clone()
+        };
         let error = unpack_with(&blob, &tar, &[], &limits).result.unwrap_err();
         assert_eq!(error.kind(), expected, "{error}");
     };
     let zeros = "\0".repeat(3 << 20);
     check(Archive::default().file("ratio", &zeros), true, ErrorKind::TooLarge);
-    check(Archive::default().entry(b'0', b"size", b"", &vec![0; 11 << 20], |_| ()), false, ErrorKind::TooLarge);
-    let many = (0..101).fold(Archive::default(), |archive, index| archive.file(&format!("f{index}"), ""));
+    check(
+        Archive::default().entry(b'0', b"size", b"", &vec![0; 11 << 20], |_| ()),
+        false,
+        ErrorKind::TooLarge,
+    );
+    let many = (0..101).fold(Archive::default(), |archive, index| {
+        archive.file(&format!("f{index}"), "")
+    });
     check(many, false, ErrorKind::Invalid);
-    check(Archive::default().entry(b'L', b"long", b"", &vec![b'a'; 5000], |_| ()).file("x", ""), false, ErrorKind::Invalid);
+    check(
+        Archive::default()
+            .entry(b'L', b"long", b"", &vec![b'a'; 5000], |_| ())
+            .file("x", ""),
+        false,
+        ErrorKind::Invalid,
+    );
     let endless = Archive::default().entry(b'L', b"long", b"", b"", |header| header.set_size(u64::MAX / 4));
     check(endless, false, ErrorKind::Invalid);
     let map = format!("1\n0\n512\n{}", "\0".repeat(512 - 8));
     let holes = Archive::default()
-        .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"99999999999")])
+        .pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.realsize", b"99999999999"),
+        ])
         .file("holes", &(map + &"x".repeat(512)));
     check(holes, false, ErrorKind::TooLarge);
 }

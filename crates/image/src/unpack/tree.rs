@@ -152,7 +152,7 @@ impl Tree {
             return self.directory(&parent, &name, entry);
         }
         let source = if entry.kind == Kind::Hardlink {
-            Some(self.link_source(&entry.link, &parent, &name)?)
+            Some(self.link_source(&entry.link, &parent)?)
         } else {
             None
         };
@@ -292,7 +292,7 @@ impl Tree {
     }
 
     /// What a hard link points to, in this layer; copied up from a lower one if it is only there.
-    fn link_source(&mut self, link: &[u8], parent: &Parent, name: &[u8]) -> Result<(Parent, Vec<u8>), TreeError> {
+    fn link_source(&mut self, link: &[u8], parent: &Parent) -> Result<(Parent, Vec<u8>), TreeError> {
         let mut path = components(link)?;
         let Some(source_name) = path.pop() else {
             return refused("a hard link to the root");
@@ -315,7 +315,6 @@ impl Tree {
                         String::from_utf8_lossy(link)
                     ));
                 };
-                let _ = name;
                 copy_up(&lower, &source_name, &lower_stat, &source.fd)?;
                 Ok((source, source_name))
             }
@@ -353,9 +352,8 @@ impl Tree {
                 here.fd = self.open_beneath(&here.path)?;
                 continue;
             }
-            let target = match self.step(&mut here, &name)? {
-                None => continue,
-                Some(target) => target,
+            let Some(target) = self.step(&mut here, &name)? else {
+                continue;
             };
             symlinks += 1;
             if symlinks > MAX_SYMLINKS {
