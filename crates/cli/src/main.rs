@@ -53,7 +53,12 @@ fn internal_role(arguments: &[OsString]) -> Option<ExitCode> {
 /// The whole chain of causes on one line, without repeating what a cause already said.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain() {
+        let cause = match cause.downcast_ref::<kube::Error>() {
+            // Its own Display spells out the whole Status.
+            Some(kube::Error::Api(status)) => status.message.clone(),
+            _ => cause.to_string(),
+        };
         let cause = cause.trim().replace('\n', " ");
         if !line.contains(&cause) {
             if !line.is_empty() {

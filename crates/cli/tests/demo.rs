@@ -13,7 +13,7 @@ fn the_demo_runs_is_cleaned_up_and_runs_again() {
     dev.line("pod/hello created");
     dev.line("Running 2/2");
     let url = dev.line("answers at");
-    let answer = dev.line("[hello/caller] caller: HTTP/1.1 200 OK");
+    let answer = dev.line("[hello/caller] caller: HTTP/1.0 200 OK");
     assert!(
         answer.contains("Ahoy"),
         "the wasm side answers with its environment's greeting: {answer}"

@@ -84,7 +84,11 @@ pub(super) fn validate(resource: &Resource, object: &dyn Object) -> Errors {
 /// Errors in a change of metadata.
 pub(super) fn validate_update(new: &dyn Object, old: &dyn Object) -> Errors {
     match alone(new.meta()).and_then(|new| Ok((new, alone(old.meta())?))) {
-        Ok((new, old)) => meta::validate_update(&new, &old),
+        Ok((mut new, old)) => {
+            // The version was compared when the objects were matched, and is not part of what is stored.
+            new["metadata"]["resourceVersion"] = "0".into();
+            meta::validate_update(&new, &old)
+        }
         Err(error) => failed(&error),
     }
 }
