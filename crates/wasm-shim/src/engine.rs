@@ -18,6 +18,12 @@ pub(crate) const SERVICE_INSTANCES: u32 = 256;
 /// Core instances and tables per service instance that the pool plans for: a component is several of them.
 const CORE_INSTANCES_EACH: u32 = 4;
 
+/// Most linear memories and tables of one core module, and elements of one table (JavaScript engines have tens of
+/// thousands of functions).
+const MEMORIES_PER_MODULE: u32 = 4;
+const TABLES_PER_MODULE: u32 = 8;
+const TABLE_ELEMENTS: usize = 100_000;
+
 /// Memory of a finished instance that is zeroed by hand and kept, bytes: cheaper than giving it back to the kernel and
 /// faulting it in again with the next request.
 const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
@@ -103,7 +109,9 @@ fn http_engine(threads: Threads) -> wasmtime::Result<Engine> {
         .total_memories(SERVICE_INSTANCES)
         .total_stacks(SERVICE_INSTANCES)
         .total_gc_heaps(SERVICE_INSTANCES)
-        .max_tables_per_module(8)
+        .max_memories_per_module(MEMORIES_PER_MODULE)
+        .max_tables_per_module(TABLES_PER_MODULE)
+        .table_elements(TABLE_ELEMENTS)
         .max_unused_warm_slots(WARM_INSTANCES)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(KEEP_RESIDENT_BYTES / 4)

@@ -34,8 +34,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
-use wasmtime::Store;
 use wasmtime::component::InstancePre;
+use wasmtime::{PoolConcurrencyLimitError, Store};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
@@ -50,6 +50,8 @@ const AFTERLIFE: Duration = Duration::from_secs(30);
 
 /// How long a client may take to send its request's headers.
 const HEADER_DEADLINE: Duration = Duration::from_secs(60);
+
+const WASM_PAGE_BYTES: u64 = 64 * 1024;
 
 /// Most worker threads of one container.
 const WORKERS_MAX: usize = 16;
@@ -260,6 +262,8 @@ enum Failure {
     NoResponse,
     #[error("no response within {} s", RESPONSE_DEADLINE.as_secs())]
     Deadline,
+    #[error("there are as many instances as the pool has places for")]
+    Busy,
 }
 
 impl Failure {
@@ -267,6 +271,7 @@ impl Failure {
         match self {
             Failure::Request(_) => StatusCode::BAD_REQUEST,
             Failure::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Failure::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Failure::Trap(_) | Failure::Refused(_) | Failure::NoResponse => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -289,7 +294,11 @@ impl Service {
             world.dirs.clear();
         }
         world.guest(Streams::OutputOnly)?;
-        let memories = component.resources_required().map_or(1, |needs| needs.num_memories.max(1));
+        let needs = component.resources_required();
+        if let Some(pages) = needs.as_ref().and_then(|needs| needs.max_initial_memory_size) {
+            world.budget.check_first(pages.saturating_mul(WASM_PAGE_BYTES))?;
+        }
+        let memories = needs.map_or(1, |needs| needs.num_memories.max(1));
         let places = engine::SERVICE_INSTANCES / memories;
         Ok(Service { proxy, world, places: Arc::new(Semaphore::new(places.max(1) as usize)) })
     }
@@ -380,7 +389,9 @@ impl AnswerOnce {
         }
     }
 
-    fn fail(&self, failure: Failure) {
+    fn fail(&self, error: wasmtime::Error) {
+        let full = error.is::<PoolConcurrencyLimitError>();
+        let failure = if full { Failure::Busy } else { Failure::Trap(error) };
         match self.take() {
             Some(sender) => drop(sender.send(Err(failure))),
             // Too late for a status: the client sees its body end early, the log the reason.
@@ -406,7 +417,7 @@ async fn call_p2(
         .and_then(|request| Ok((request, http.new_response_outparam_from_callback(respond)?)));
     let (request, outparam) = match given {
         Ok(given) => given,
-        Err(error) => return answer.fail(Failure::Request(error)),
+        Err(error) => return answer.send(Err(Failure::Request(error))),
     };
     let called = async {
         let instance = proxy.instantiate_async(&mut *store).await?;
@@ -414,7 +425,7 @@ async fn call_p2(
     };
     match called.await {
         Ok(()) => answer.send(Err(Failure::NoResponse)),
-        Err(error) => answer.fail(Failure::Trap(error)),
+        Err(error) => answer.fail(error),
     }
 }
 
@@ -447,7 +458,7 @@ async fn call_p3(
             .await?
     };
     if let Err(error) = called.await {
-        answer.fail(Failure::Trap(error));
+        answer.fail(error);
     }
 }
 

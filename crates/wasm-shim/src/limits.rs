@@ -28,6 +28,11 @@ impl Budget {
         })
     }
 
+    /// Whether one memory of this size, bytes, is within the limit at all.
+    pub(crate) fn check_first(&self, bytes: u64) -> wasmtime::Result<()> {
+        if bytes <= self.limit { Ok(()) } else { Err(wasmtime::Error::msg(self.refusal(bytes))) }
+    }
+
     fn take(&self, bytes: u64) -> bool {
         let within = |used: u64| used.checked_add(bytes).filter(|total| *total <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()

@@ -7,12 +7,17 @@ use crate::sys::{self, Fork};
 use catamaran_shim::cgroup::Cgroup;
 use catamaran_shim::runtime::{ExecRequest, Runtime, StartError, StartRequest, Started, Stdio};
 use catamaran_shim::spec::WasmSpec;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use rustix::pty::OpenptFlags;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+
+/// How long a container may take to start. Nothing waits in there but, in the worst case, a volume on a dead server or an
+/// endless start function; the pod shim has other containers to look after.
+const START_DEADLINE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 /// The wasm runtime of pod shims.
 pub struct WasmRuntime {
@@ -115,7 +120,7 @@ fn start_process(
     drop(own);
     let pid = Pid::from_raw(pid).ok_or_else(|| failure("the kernel gave a process the number 0"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-    let said = read_word(word.into());
+    let said = read_word(word.into(), pid);
     match (said, pidfd) {
         (Ok(()), Ok(pidfd)) => Ok(Started { pid: pid.as_raw_nonzero().get(), pidfd, console }),
         (Ok(()), Err(errno)) => {
@@ -131,8 +136,12 @@ fn start_process(
 }
 
 /// Reads the report to its end: the child closes it once it runs, or by ending. `Err(None)` if it said nothing.
-fn read_word(word: OwnedFd) -> Result<(), Option<StartError>> {
+fn read_word(word: OwnedFd, pid: Pid) -> Result<(), Option<StartError>> {
     let mut text = Vec::new();
+    if !spoken(&word) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        return Err(Some(failure(&format!("the container did not start within {} s", START_DEADLINE.tv_sec))));
+    }
     if File::from(word).read_to_end(&mut text).is_err() {
         return Err(None);
     }
@@ -140,6 +149,17 @@ fn read_word(word: OwnedFd) -> Result<(), Option<StartError>> {
         return Ok(());
     }
     Err(serde_json::from_slice(&text).ok())
+}
+
+/// Waits until the report can be read, or has ended.
+fn spoken(word: &OwnedFd) -> bool {
+    loop {
+        match rustix::event::poll(&mut [PollFd::new(word, PollFlags::IN)], Some(&START_DEADLINE)) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+            Ok(ready) => return ready > 0,
+        }
+    }
 }
 
 fn reap(pid: Pid) -> Option<i32> {

@@ -9,6 +9,7 @@ use std::io::Read as _;
 pub(crate) const TESTS: &[Test] = &[
     ("commands::a_component_runs", a_component_runs),
     ("commands::a_module_without_start_is_explained", a_module_without_start_is_explained),
+    ("commands::a_program_larger_than_its_limit_does_not_start", a_program_larger_than_its_limit_does_not_start),
     ("commands::a_read_only_volume_cannot_be_written", a_read_only_volume_cannot_be_written),
     ("commands::a_single_file_is_seen_through_the_root", a_single_file_is_seen_through_the_root),
     ("commands::a_terminal_is_a_terminal", a_terminal_is_a_terminal),
@@ -118,6 +119,14 @@ fn memory_over_the_limit_is_refused_and_said() {
     );
     world.spec.memory_limit = None;
     assert_eq!(world.run().code, Some(100));
+}
+
+fn a_program_larger_than_its_limit_does_not_start() {
+    let mut world = World::of_text(r#"(module (memory (export "memory") 64) (func (export "_start")))"#);
+    world.spec.memory_limit = Some(1 << 20);
+    let error = world.start().map(|_| ()).expect_err("refused");
+    assert!(error.message.starts_with("cannot instantiate the program: memory"), "{error:?}");
+    assert_eq!(error.exit_code, 126);
 }
 
 fn unknown_imports_are_named() {

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("services::files_and_host_names_are_the_containers", files_and_host_names_are_the_containers),
     ("services::instances_share_the_memory_limit", instances_share_the_memory_limit),
     ("services::a_request_body_is_read", a_request_body_is_read),
+    ("services::a_service_too_large_for_its_limit_does_not_start", a_service_too_large_for_its_limit_does_not_start),
     ("services::a_taken_port_is_said", a_taken_port_is_said),
     ("services::connections_are_kept_alive", connections_are_kept_alive),
     ("services::hello_answers_and_logs", hello_answers_and_logs),
@@ -193,4 +194,11 @@ fn files_and_host_names_are_the_containers() {
     assert!(response.contains("200 Hello from a wasm component!"), "{response}");
     let response = get(8094, "/fetch?127.0.0.1:9/");
     assert!(response.contains("ConnectionRefused"), "{response}");
+}
+
+fn a_service_too_large_for_its_limit_does_not_start() {
+    let mut world = World::hello(8096);
+    world.spec.memory_limit = Some(1 << 20);
+    let error = world.start().map(|_| ()).expect_err("refused");
+    assert!(error.message.contains("memory limit exceeded: the program asked for 1.1Mi"), "{error:?}");
 }
