@@ -64,12 +64,12 @@ pub fn start(plan: &ExecPlan, stdio: &Stdio) -> Result<Running> {
     match cloned {
         Cloned::Child => {
             drop(parent_end);
-            run(plan, &target, streams, &doors, Link::new(child_end, None))
+            run(plan, &target, streams, &doors, Link::new(child_end, None, false))
         }
         Cloned::Parent { pid, pidfd } => {
             drop(child_end);
             let unexpected = |_| Err(Error::Refused("unexpected request of the process".into()));
-            init::converse(&parent_end, pid, pidfd, unexpected)
+            init::converse(&parent_end, pid, pidfd, false, unexpected)
         }
     }
 }

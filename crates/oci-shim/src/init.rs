@@ -54,6 +54,8 @@ pub(crate) struct Link {
     socket: Socket,
     /// Read end of the fifo at which `create` waits.
     gate: Option<OwnedFd>,
+    /// The parent has something to do before the program runs.
+    confirm: bool,
 }
 
 enum Socket {
@@ -62,13 +64,17 @@ enum Socket {
 }
 
 impl Link {
-    pub(crate) fn new(socket: OwnedFd, gate: Option<OwnedFd>) -> Link {
-        Link { socket: Socket::Owned(socket), gate }
+    pub(crate) fn new(socket: OwnedFd, gate: Option<OwnedFd>, confirm: bool) -> Link {
+        Link { socket: Socket::Owned(socket), gate, confirm }
     }
 
     /// A link whose descriptor lives until exec.
-    pub(crate) fn borrowed(socket: BorrowedFd<'static>) -> Link {
-        Link { socket: Socket::Borrowed(socket), gate: None }
+    pub(crate) fn borrowed(socket: BorrowedFd<'static>, confirm: bool) -> Link {
+        Link { socket: Socket::Borrowed(socket), gate: None, confirm }
+    }
+
+    pub(crate) fn confirms(&self) -> bool {
+        self.confirm
     }
 
     pub(crate) fn into_parts(self) -> (OwnedFd, Option<OwnedFd>) {
@@ -103,12 +109,17 @@ impl Link {
         sys::send_fd(self.fd(), &[TERMINAL], master.as_fd())
     }
 
-    pub(crate) fn created(&self) {
-        let _ = self.send(&[CREATED]);
+    /// Nobody may be listening any more after this: `create` returns.
+    pub(crate) fn created(&self) -> io::Result<()> {
+        if self.confirm { self.ask(CREATED) } else { self.send(&[CREATED]) }
     }
 
-    pub(crate) fn executing(&self) {
-        let _ = self.send(&[EXECUTING]);
+    pub(crate) fn executing(&self, after_gate: bool) -> io::Result<()> {
+        match (after_gate, self.confirm) {
+            (true, _) => Ok(()),
+            (false, true) => self.ask(EXECUTING),
+            (false, false) => self.send(&[EXECUTING]),
+        }
     }
 
     pub(crate) fn fail(&self, error: &Error) {
@@ -125,11 +136,16 @@ pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
         .step(|| "make a socket pair".into())
 }
 
+/// Called with the container's process id before its program runs.
+pub type BeforeExec<'a> = &'a mut dyn FnMut(i32) -> Result<()>;
+
 /// Starts the container of `plan`. With a gate (the read end of a fifo) its program waits there.
-pub fn start(plan: &Plan, stdio: &Stdio, gate: Option<OwnedFd>) -> Result<Running> {
+/// `before_exec` is called with the process id when everything is set up and before the program runs; its failure ends
+/// the container.
+pub fn start(plan: &Plan, stdio: &Stdio, gate: Option<OwnedFd>, before_exec: Option<BeforeExec<'_>>) -> Result<Running> {
     refuse_threads()?;
     let cgroup = Cgroup::create(&plan.cgroup, &plan.resources).map_err(io::Error::other).step(|| "create the cgroup".into());
-    let started = cgroup.and_then(|cgroup| start_in(&cgroup, plan, stdio, gate));
+    let started = cgroup.and_then(|cgroup| start_in(&cgroup, plan, stdio, gate, before_exec));
     if started.is_err() {
         remove_cgroup(&plan.cgroup);
     }
@@ -152,7 +168,13 @@ pub(crate) fn refuse_threads() -> Result<()> {
     Ok(())
 }
 
-fn start_in(cgroup: &Cgroup, plan: &Plan, stdio: &Stdio, gate: Option<OwnedFd>) -> Result<Running> {
+fn start_in(
+    cgroup: &Cgroup,
+    plan: &Plan,
+    stdio: &Stdio,
+    gate: Option<OwnedFd>,
+    mut before_exec: Option<BeforeExec<'_>>,
+) -> Result<Running> {
     let streams = Streams::of(stdio).step(|| "prepare stdio".into())?;
     let doors = Doors::open(cgroup)?;
     let (parent_end, child_end) = socket_pair()?;
@@ -164,11 +186,14 @@ fn start_in(cgroup: &Cgroup, plan: &Plan, stdio: &Stdio, gate: Option<OwnedFd>) 
     match cloned {
         Cloned::Child => {
             drop(parent_end);
-            run(plan, streams, &doors, Link::new(child_end, gate))
+            run(plan, streams, &doors, Link::new(child_end, gate, before_exec.is_some()))
         }
         Cloned::Parent { pid, pidfd } => {
             drop((child_end, gate));
-            converse(&parent_end, pid, pidfd, |request| answer(plan, pid, request))
+            converse(&parent_end, pid, pidfd, before_exec.is_some(), |request| match (request, &mut before_exec) {
+                (CREATED | EXECUTING, Some(before_exec)) => before_exec(pid),
+                _ => answer(plan, pid, request),
+            })
         }
     }
 }
@@ -198,10 +223,11 @@ pub(crate) fn converse(
     socket: &OwnedFd,
     pid: i32,
     pidfd: OwnedFd,
+    confirm: bool,
     mut answer: impl FnMut(u8) -> Result<()>,
 ) -> Result<Running> {
     let mut console = None;
-    let outcome = follow(socket, &mut console, &mut answer);
+    let outcome = follow(socket, &mut console, confirm, &mut answer);
     match outcome {
         Ok(()) => Ok(Running { pid, pidfd, console }),
         Err(error) => {
@@ -227,22 +253,32 @@ fn vanished(status: io::Result<i32>) -> Error {
 fn follow(
     socket: &OwnedFd,
     console: &mut Option<OwnedFd>,
+    confirm: bool,
     answer: &mut impl FnMut(u8) -> Result<()>,
 ) -> Result<()> {
     let mut executing = false;
+    let go = || rustix::net::send(socket, &[GO], SendFlags::NOSIGNAL).map(drop).step(|| "answer the container's process".into());
     loop {
         let (message, fd) = sys::receive(socket.as_fd()).step(|| "hear from the container's process".into())?;
         match message.split_first() {
             // exec closed the other end.
             None if executing => return Ok(()),
             None => return Err(Error::Refused(VANISHED.into())),
-            Some((&CREATED, _)) => return Ok(()),
-            Some((&EXECUTING, _)) => executing = true,
+            Some((&request @ (CREATED | EXECUTING), _)) => {
+                if confirm {
+                    answer(request)?;
+                    go()?;
+                }
+                if request == CREATED {
+                    return Ok(());
+                }
+                executing = true;
+            }
             Some((&TERMINAL, _)) => *console = fd,
             Some((&ERROR, report)) => return Err(reported(report)),
             Some((&request, _)) => {
                 answer(request)?;
-                rustix::net::send(socket, &[GO], SendFlags::NOSIGNAL).step(|| "answer the container's process".into())?;
+                go()?;
             }
         }
     }

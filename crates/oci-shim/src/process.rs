@@ -92,6 +92,7 @@ pub(crate) fn finish(plan: &ProcessPlan, streams: &Streams, link: Link, before_e
 fn place_descriptors(plan: &ProcessPlan, streams: &Streams, link: Link) -> io::Result<(Link, Option<BorrowedFd<'static>>)> {
     let first = 3 + i32::try_from(plan.preserve_fds).map_err(|_| io::ErrorKind::InvalidInput)?;
     // Away from the places that are about to be filled. All of these are closed below, behind the back of an owner.
+    let confirm = link.confirms();
     let (socket, gate) = link.into_parts();
     let away = |fd: BorrowedFd<'_>| sys::duplicate_above(fd, first + 2).map(IntoRawFd::into_raw_fd);
     let streams = streams.fds.iter().map(|fd| away(fd.as_fd())).collect::<io::Result<Vec<_>>>()?;
@@ -113,7 +114,7 @@ fn place_descriptors(plan: &ProcessPlan, streams: &Streams, link: Link) -> io::R
     sys::close_from(u32::try_from(first).expect("positive") + if has_gate { 2 } else { 1 })?;
     // SAFETY: both were placed just now and are not closed before exec.
     let (link, gate) = unsafe { (BorrowedFd::borrow_raw(first), BorrowedFd::borrow_raw(first + 1)) };
-    Ok((Link::borrowed(link), has_gate.then_some(gate)))
+    Ok((Link::borrowed(link, confirm), has_gate.then_some(gate)))
 }
 
 enum Never {}
@@ -152,12 +153,12 @@ fn become_program(
     check_cwd()?;
     let path = find_program(&plan.path, plan.argv[0].as_bytes(), &program)?;
     if let Some(gate) = gate {
-        link.created();
+        link.created().step(|| "report the created container".into())?;
         wait_for_start(gate).step(|| "wait for start".into())?;
     }
     before_exec()?;
     sys::reset_signals().step(|| "reset signals".into())?;
-    link.executing();
+    link.executing(gate.is_some()).step(|| "report the start".into())?;
     give_up_privileges(plan)?;
     let source = sys::execve(&path, &plan.argv, &env);
     Err(Error::Exec { program, code: shell_code(&source), source })

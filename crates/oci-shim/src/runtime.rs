@@ -29,7 +29,7 @@ impl Runtime for OciRuntime {
     fn start(&mut self, request: StartRequest<'_>) -> Result<Started, StartError> {
         let mut plan = plan::load(request.id, request.bundle).map_err(|error| failed("CreateContainerError", &error))?;
         plan.process.terminal = request.terminal;
-        let running = init::start(&plan, &request.stdio, None).map_err(|error| failed("RunContainerError", &error))?;
+        let running = init::start(&plan, &request.stdio, None, None).map_err(|error| failed("RunContainerError", &error))?;
         Ok(Started { pid: running.pid, pidfd: running.pidfd, console: running.console })
     }
 

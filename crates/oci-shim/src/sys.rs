@@ -104,6 +104,12 @@ pub(crate) fn place(fd: i32, number: i32, close_on_exec: bool) -> io::Result<()>
     check(unsafe { libc::dup3(fd, number, flags) })
 }
 
+/// Whether `number` is a descriptor that this program was started with.
+pub(crate) fn is_inherited(number: i32) -> bool {
+    // SAFETY: asks for a flag of a descriptor that may not exist. Our own all have it set.
+    unsafe { libc::fcntl(number, libc::F_GETFD) == 0 }
+}
+
 /// Duplicates `fd` to a descriptor not below `floor`.
 pub(crate) fn duplicate_above(fd: BorrowedFd<'_>, floor: i32) -> io::Result<OwnedFd> {
     // SAFETY: makes a new descriptor.
@@ -116,11 +122,12 @@ pub(crate) fn duplicate_above(fd: BorrowedFd<'_>, floor: i32) -> io::Result<Owne
 /// Every signal back to its default action and none blocked: what a new program expects. Rust programs ignore SIGPIPE,
 /// and the pod shim blocks what it reads from a signalfd.
 pub(crate) fn reset_signals() -> io::Result<()> {
-    for signal in 1..=64 {
-        if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-            // SAFETY: SIG_DFL is always a valid action. Numbers the C library keeps for itself fail, harmlessly.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
+    // The kernel's `struct sigaction`: all zero is the default action. Past the C library, which keeps two numbers for
+    // itself that may be ignored all the same.
+    let default = [0_u64; 4];
+    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        // SAFETY: the action outlives the call and is not smaller than the kernel's structure.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8) };
     }
     // SAFETY: an initialised empty set.
     unsafe {

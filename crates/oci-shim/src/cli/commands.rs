@@ -51,8 +51,10 @@ impl Creation {
     /// Starts the container's process, remembers it, and tells who asked.
     fn start(&self, gate: bool) -> Result<(Running, State)> {
         let gate = if gate { Some(self.dir.make_gate()?) } else { None };
-        let running = init::start(&self.plan, &own_stdio()?, gate)?;
-        let told = self.dir.save(&self.plan, running.pid).and_then(|state| {
+        // Without a gate the program runs at once, and whoever it tells must find the state.
+        let mut remember = |pid| self.dir.save(&self.plan, pid).map(drop);
+        let running = init::start(&self.plan, &own_stdio()?, gate, Some(&mut remember))?;
+        let told = self.dir.load().and_then(|state| {
             write_pid_file(&self.options, running.pid)?;
             send_console(&self.options, &running)?;
             Ok(state)
@@ -321,7 +323,11 @@ fn preserve_fds(options: &Parsed) -> Result<u32, String> {
     let count: u32 = text.parse().map_err(|_| format!("--preserve-fds {text:?} is not a number"))?;
     // Socket activation: the descriptors that systemd passed are for the container.
     let listen = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
-    Ok(count + listen)
+    let total = count.saturating_add(listen).min(1024);
+    match (3..3 + total as i32).find(|number| !sys::is_inherited(*number)) {
+        Some(number) => Err(format!("--preserve-fds {count}: descriptor {number} is not open")),
+        None => Ok(total),
+    }
 }
 
 fn check_console(terminal: bool, detached: bool, options: &Parsed) -> Result<(), String> {

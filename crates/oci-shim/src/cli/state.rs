@@ -78,7 +78,7 @@ impl Dir {
         }
     }
 
-    pub(super) fn save(&self, plan: &Plan, pid: i32) -> Result<State> {
+    pub(super) fn save(&self, plan: &Plan, pid: i32) -> Result<()> {
         let state = State {
             oci_version: plan.oci_version.clone(),
             id: plan.id.clone(),
@@ -92,8 +92,7 @@ impl Dir {
         };
         let path = self.0.join("state.json");
         let text = serde_json::to_vec(&state).expect("plain values");
-        std::fs::write(&path, text).step(|| format!("write {}", path.display()))?;
-        Ok(state)
+        std::fs::write(&path, text).step(|| format!("write {}", path.display()))
     }
 
     /// The bundle may change or vanish while the container lives.
