@@ -52,7 +52,7 @@ pub(crate) struct Inner {
 pub struct Removed {
     /// Names that are gone.
     pub untagged: Vec<String>,
-    /// The image's ID if it has no name any more.
+    /// The image's ID if nothing has it any more.
     pub deleted: Option<String>,
 }
 
@@ -136,13 +136,21 @@ impl Store {
         let (store, missing) = (self.clone(), missing());
         let removed = blocking(move || {
             let removed = store.inner.catalog.update(|images| {
-                let entry = images.get_mut(&manifest)?;
-                let untagged = entry.untag(name.as_deref());
-                let deleted = entry.is_nameless().then(|| entry.id.clone());
-                if deleted.is_some() {
-                    images.remove(&manifest);
-                    store.inner.forget(&manifest);
+                let id = images.get(&manifest)?.id.clone();
+                let mut untagged = Vec::new();
+                // Differently compressed copies share an ID, so by ID all of them go.
+                for (digest, entry) in images.iter_mut() {
+                    if *digest == manifest || (name.is_none() && entry.id == id) {
+                        untagged.extend(entry.untag(name.as_deref()));
+                    }
                 }
+                images.retain(|digest, entry| {
+                    if entry.is_nameless() {
+                        store.inner.forget(digest);
+                    }
+                    !entry.is_nameless()
+                });
+                let deleted = images.values().all(|entry| entry.id != id).then_some(id);
                 Some(Removed { untagged, deleted })
             })?;
             removed.ok_or(missing)

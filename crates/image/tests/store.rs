@@ -70,6 +70,10 @@ async fn names_come_and_go_and_content_goes_with_the_last() {
     assert_eq!(removed.deleted, Some(image.id.clone()));
     assert_eq!((blobs(dir.path()), store.get(&image.id).await.unwrap()), (0, None));
     assert_eq!(store.remove("b/y").await.unwrap_err().kind(), ErrorKind::NotFound);
+    let image = packed(&store, dir.path(), "two", "a/x:1").await;
+    store.tag("a/x:1", "b/y").await.unwrap();
+    let removed = store.remove(&image.id[7..19]).await.unwrap();
+    assert_eq!((removed.untagged.len(), removed.deleted), (2, Some(image.id)));
     assert!(store.get("Not Valid").await.is_err());
 }
 
