@@ -33,9 +33,17 @@ pub enum Error {
     #[error("cgroup path {0:?} must be absolute and without `..`")]
     Path(String),
     #[error("cannot {step} {}", path.display())]
-    File { step: &'static str, path: PathBuf, source: io::Error },
+    File {
+        step: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("cannot set {} to {value:?}", path.display())]
-    Limit { path: PathBuf, value: String, source: io::Error },
+    Limit {
+        path: PathBuf,
+        value: String,
+        source: io::Error,
+    },
     #[error("this machine has no cgroup controller `{controller}`, needed for {file}")]
     NoController { controller: String, file: String },
     #[error("no cgroup file system is mounted")]
@@ -114,7 +122,10 @@ impl Cgroup {
         if dirs.is_empty() {
             return Err(Error::NoHierarchy);
         }
-        let cgroup = Cgroup { path: path.to_owned(), dirs };
+        let cgroup = Cgroup {
+            path: path.to_owned(),
+            dirs,
+        };
         cgroup.apply(resources)?;
         Ok(cgroup)
     }
@@ -131,7 +142,10 @@ impl Cgroup {
     pub fn open_in(layout: &Layout, path: &str) -> Result<Cgroup, Error> {
         let relative = relative(path)?;
         let dirs = layout.hierarchies.iter().map(|hierarchy| dir_in(hierarchy, relative));
-        Ok(Cgroup { path: path.to_owned(), dirs: dirs.filter(|dir| dir.path.is_dir()).collect() })
+        Ok(Cgroup {
+            path: path.to_owned(),
+            dirs: dirs.filter(|dir| dir.path.is_dir()).collect(),
+        })
     }
 
     /// The path below every hierarchy's root.
@@ -147,12 +161,23 @@ impl Cgroup {
     /// Sets limits of an existing group.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
         let mut writes = Vec::new();
-        let unified = |controller: &str| self.dirs.iter().find(|dir| dir.version == Version::V2 && dir.has(controller));
+        let unified = |controller: &str| {
+            self.dirs
+                .iter()
+                .find(|dir| dir.version == Version::V2 && dir.has(controller))
+        };
         for (controller, setting) in v1::settings(resources) {
-            if let Some(dir) = self.dirs.iter().find(|dir| dir.version == Version::V1 && dir.has(&controller)) {
+            if let Some(dir) = self
+                .dirs
+                .iter()
+                .find(|dir| dir.version == Version::V1 && dir.has(&controller))
+            {
                 writes.push((dir, setting));
             } else if unified(&controller).is_none() && !setting.optional {
-                return Err(Error::NoController { controller, file: setting.file });
+                return Err(Error::NoController {
+                    controller,
+                    file: setting.file,
+                });
             }
         }
         for (controller, setting) in v2::settings(resources) {
@@ -172,13 +197,19 @@ impl Cgroup {
     }
 
     fn apply_devices(&self, resources: &LinuxResources) -> Result<(), Error> {
-        let Some(rules) = resources.devices().as_ref().filter(|rules| !rules.is_empty()) else { return Ok(()) };
+        let Some(rules) = resources.devices().as_ref().filter(|rules| !rules.is_empty()) else {
+            return Ok(());
+        };
         if let Some(dir) = self.dirs.iter().find(|dir| dir.has("devices")) {
             return v1::apply_devices(&dir.path, rules);
         }
-        let Some(dir) = self.dirs.iter().find(|dir| dir.version == Version::V2) else { return Ok(()) };
-        device_program::attach(&dir.path, rules)
-            .map_err(|source| Error::Devices { path: dir.path.clone(), source })
+        let Some(dir) = self.dirs.iter().find(|dir| dir.version == Version::V2) else {
+            return Ok(());
+        };
+        device_program::attach(&dir.path, rules).map_err(|source| Error::Devices {
+            path: dir.path.clone(),
+            source,
+        })
     }
 
     /// File descriptors through which a child can join without allocating, after `clone`.
@@ -187,16 +218,25 @@ impl Cgroup {
         for dir in &self.dirs {
             let path = dir.path.join(dir.version.own_entry_file());
             let file = fs::OpenOptions::new().write(true).open(&path);
-            files.push(file.map_err(|source| Error::File { step: "open", path, source })?.into());
+            files.push(
+                file.map_err(|source| Error::File {
+                    step: "open",
+                    path,
+                    source,
+                })?
+                .into(),
+            );
         }
         Ok(Entry { files })
     }
 
     /// Moves the calling thread (v1) or process (v2) here. Call while single-threaded.
     pub fn join_self(&self) -> Result<(), Error> {
-        self.entry()?
-            .join_self()
-            .map_err(|source| Error::File { step: "join", path: PathBuf::from(&self.path), source })
+        self.entry()?.join_self().map_err(|source| Error::File {
+            step: "join",
+            path: PathBuf::from(&self.path),
+            source,
+        })
     }
 
     /// Moves a whole process here.
@@ -233,7 +273,11 @@ impl Cgroup {
 
     /// How many processes the kernel has killed here for want of memory.
     pub fn oom_kills(&self) -> u64 {
-        self.dirs.iter().filter(|dir| dir.has("memory")).map(Dir::oom_kills).sum()
+        self.dirs
+            .iter()
+            .filter(|dir| dir.has("memory"))
+            .map(Dir::oom_kills)
+            .sum()
     }
 
     /// What the group has used.
@@ -253,7 +297,10 @@ impl Cgroup {
 
     /// The directory in the unified tree, where there is one: for `CLONE_INTO_CGROUP`, or to watch `cgroup.events`.
     pub fn unified_dir(&self) -> Option<&Path> {
-        self.dirs.iter().find(|dir| dir.version == Version::V2).map(|dir| dir.path.as_path())
+        self.dirs
+            .iter()
+            .find(|dir| dir.version == Version::V2)
+            .map(|dir| dir.path.as_path())
     }
 
     /// Every directory of the group.
@@ -264,8 +311,15 @@ impl Cgroup {
 
 impl Dir {
     fn oom_kills(&self) -> u64 {
-        let file = if self.version == Version::V1 { "memory.oom_control" } else { "memory.events" };
-        self.read(file).ok().and_then(|text| keyed(&text, "oom_kill")).unwrap_or(0)
+        let file = if self.version == Version::V1 {
+            "memory.oom_control"
+        } else {
+            "memory.events"
+        };
+        self.read(file)
+            .ok()
+            .and_then(|text| keyed(&text, "oom_kill"))
+            .unwrap_or(0)
     }
 }
 
@@ -304,7 +358,9 @@ impl Home {
     /// When `/proc/self/cgroup` cannot be read.
     pub fn of_self() -> io::Result<Home> {
         let own = fs::read_to_string("/proc/self/cgroup")?;
-        Ok(Home { dirs: layout::own_dirs(Layout::of_machine(), &own) })
+        Ok(Home {
+            dirs: layout::own_dirs(Layout::of_machine(), &own),
+        })
     }
 
     /// Moves the calling process back, wherever that still works.
@@ -321,7 +377,9 @@ pub fn top_level(prefix: &str) -> Vec<String> {
     for hierarchy in &Layout::of_machine().hierarchies {
         for entry in fs::read_dir(&hierarchy.mount).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| name.starts_with(prefix)) else { continue };
+            let Some(name) = name.to_str().filter(|name| name.starts_with(prefix)) else {
+                continue;
+            };
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 found.push(format!("/{name}"));
             }
@@ -342,12 +400,19 @@ struct Setting {
 }
 
 impl Setting {
-    fn new(file: impl Into<String>, value: impl ToString) -> Setting {
-        Setting { file: file.into(), value: value.to_string(), optional: false }
+    fn new(file: impl Into<String>, value: impl std::fmt::Display) -> Setting {
+        Setting {
+            file: file.into(),
+            value: value.to_string(),
+            optional: false,
+        }
     }
 
-    fn optional(file: impl Into<String>, value: impl ToString) -> Setting {
-        Setting { optional: true, ..Setting::new(file, value) }
+    fn optional(file: impl Into<String>, value: impl std::fmt::Display) -> Setting {
+        Setting {
+            optional: true,
+            ..Setting::new(file, value)
+        }
     }
 
     fn write(&self, dir: &Path) -> Result<(), Error> {
@@ -357,7 +422,11 @@ impl Setting {
             Err(source) if self.optional && matches!(source.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP)) => {
                 Ok(())
             }
-            Err(source) => Err(Error::Limit { path, value: self.value.clone(), source }),
+            Err(source) => Err(Error::Limit {
+                path,
+                value: self.value.clone(),
+                source,
+            }),
         }
     }
 }
@@ -365,8 +434,14 @@ impl Setting {
 fn relative(path: &str) -> Result<&Path, Error> {
     let bad = || Error::Path(path.to_owned());
     let relative = Path::new(path.strip_prefix('/').ok_or_else(bad)?);
-    let plain = relative.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    if plain && relative.components().next().is_some() { Ok(relative) } else { Err(bad()) }
+    let plain = relative
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
+    if plain && relative.components().next().is_some() {
+        Ok(relative)
+    } else {
+        Err(bad())
+    }
 }
 
 fn dir_in(hierarchy: &Hierarchy, relative: &Path) -> Dir {
@@ -378,14 +453,22 @@ fn dir_in(hierarchy: &Hierarchy, relative: &Path) -> Dir {
 }
 
 fn write_value(path: &Path, value: &str) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+    fs::OpenOptions::new()
+        .write(true)
+        .open(path)?
+        .write_all(value.as_bytes())
 }
 
 fn write_file(path: &Path, value: &str) -> Result<(), Error> {
-    write_value(path, value).map_err(|source| Error::File { step: "write to", path: path.to_owned(), source })
+    write_value(path, value).map_err(|source| Error::File {
+        step: "write to",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The number after `key ` in a file of `key value` lines.
 fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }

@@ -103,7 +103,9 @@ impl Launcher {
     /// When the launcher's descriptors cannot be used.
     pub fn new(handle: LauncherHandle) -> io::Result<Launcher> {
         let _inside = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-        Ok(Launcher { handle: Arc::new(Mutex::new(handle)) })
+        Ok(Launcher {
+            handle: Arc::new(Mutex::new(handle)),
+        })
     }
 
     /// Creates a pod's shim, which takes the network namespace as its own, and connects to it. The state directory and
@@ -174,7 +176,9 @@ impl Launcher {
     async fn replace(handle: &mut LauncherHandle) -> io::Result<()> {
         let fresh = handle.respawn()?;
         let old = std::mem::replace(handle, fresh);
-        tokio::task::spawn_blocking(move || old.reap()).await.map_err(io::Error::other)
+        tokio::task::spawn_blocking(move || old.reap())
+            .await
+            .map_err(io::Error::other)
     }
 
     /// The launcher's pid now; for diagnostics and tests.
@@ -207,7 +211,14 @@ impl PodShim {
         let (events, event_receiver) = mpsc::unbounded_channel();
         let state_dir = connection.state_dir().clone();
         tokio::spawn(connection.run(receiver, events));
-        (PodShim { pid, state_dir, commands }, event_receiver)
+        (
+            PodShim {
+                pid,
+                state_dir,
+                commands,
+            },
+            event_receiver,
+        )
     }
 
     /// The shim's pid: `/proc/<pid>/ns/{net,ipc,uts}` are the pod's.
@@ -220,12 +231,19 @@ impl PodShim {
     }
 
     fn gone(&self) -> Error {
-        Error::Gone { state_dir: self.state_dir.path().to_owned() }
+        Error::Gone {
+            state_dir: self.state_dir.path().to_owned(),
+        }
     }
 
     async fn ask(&self, operation: Operation, fds: Vec<OwnedFd>) -> Result<(Answer, Vec<OwnedFd>), Error> {
         let (reply, answer) = oneshot::channel();
-        let command = Command { operation, fds, reply, exec_exit: None };
+        let command = Command {
+            operation,
+            fds,
+            reply,
+            exec_exit: None,
+        };
         self.commands.send(command).await.map_err(|_| self.gone())?;
         answer.await.map_err(|_| self.gone())?
     }
@@ -240,7 +258,10 @@ impl PodShim {
     /// # Errors
     /// [`Error::Start`] with the runtime's reason.
     pub async fn start(&self, config: &ContainerConfig) -> Result<ContainerState, Error> {
-        match self.ask(Operation::Start { config: config.clone() }, Vec::new()).await? {
+        match self
+            .ask(Operation::Start { config: config.clone() }, Vec::new())
+            .await?
+        {
             (Answer::State(state), _) => Ok(*state),
             _ => Err(unexpected()),
         }
@@ -249,7 +270,12 @@ impl PodShim {
     /// Signals a container's first process, or all of its processes; or, with an exec's id, that process. A target that
     /// has ended is no error.
     pub async fn signal(&self, id: &str, signal: i32, all: bool) -> Result<(), Error> {
-        self.tell(Operation::Signal { target: id.to_owned(), signal, all }).await
+        self.tell(Operation::Signal {
+            target: id.to_owned(),
+            signal,
+            all,
+        })
+        .await
     }
 
     /// Runs one more process in a running container. Its streams are the descriptors given; with `process.terminal` they
@@ -257,15 +283,27 @@ impl PodShim {
     pub async fn exec(&self, container_id: &str, process: &Process, stdio: Stdio) -> Result<ExecSession, Error> {
         let (streams, fds) = split(stdio);
         let process = Box::new(process.clone());
-        let operation = Operation::Exec { container_id: container_id.to_owned(), process, streams };
+        let operation = Operation::Exec {
+            container_id: container_id.to_owned(),
+            process,
+            streams,
+        };
         let (reply, answer) = oneshot::channel();
         let (exit_sender, exited) = oneshot::channel();
-        let command = Command { operation, fds, reply, exec_exit: Some(exit_sender) };
+        let command = Command {
+            operation,
+            fds,
+            reply,
+            exec_exit: Some(exit_sender),
+        };
         self.commands.send(command).await.map_err(|_| self.gone())?;
         match answer.await.map_err(|_| self.gone())?? {
-            (Answer::Exec { exec_id, pid, .. }, fds) => {
-                Ok(ExecSession { exec_id, pid, console: fds.into_iter().next(), exited })
-            }
+            (Answer::Exec { exec_id, pid, .. }, fds) => Ok(ExecSession {
+                exec_id,
+                pid,
+                console: fds.into_iter().next(),
+                exited,
+            }),
             _ => Err(unexpected()),
         }
     }
@@ -275,7 +313,16 @@ impl PodShim {
     /// A reader that falls far behind is dropped.
     pub async fn attach(&self, id: &str, stdio: Stdio) -> Result<AttachSession, Error> {
         let (streams, fds) = split(stdio);
-        match self.ask(Operation::Attach { container_id: id.to_owned(), streams }, fds).await? {
+        match self
+            .ask(
+                Operation::Attach {
+                    container_id: id.to_owned(),
+                    streams,
+                },
+                fds,
+            )
+            .await?
+        {
             (Answer::Attached { attach_id }, _) => Ok(AttachSession { attach_id }),
             _ => Err(unexpected()),
         }
@@ -283,12 +330,20 @@ impl PodShim {
 
     /// Tells a container's or an exec's terminal its size.
     pub async fn resize(&self, id_or_exec: &str, rows: u16, cols: u16) -> Result<(), Error> {
-        self.tell(Operation::Resize { target: id_or_exec.to_owned(), rows, cols }).await
+        self.tell(Operation::Resize {
+            target: id_or_exec.to_owned(),
+            rows,
+            cols,
+        })
+        .await
     }
 
     /// Opens the log path anew: call after the file was renamed away.
     pub async fn reopen_log(&self, id: &str) -> Result<(), Error> {
-        self.tell(Operation::ReopenLog { container_id: id.to_owned() }).await
+        self.tell(Operation::ReopenLog {
+            container_id: id.to_owned(),
+        })
+        .await
     }
 
     /// Forgets a stopped container and deletes its bundle directory. Idempotent.
@@ -296,7 +351,10 @@ impl PodShim {
     /// # Errors
     /// [`Error::Refused`] while it runs.
     pub async fn remove(&self, id: &str) -> Result<(), Error> {
-        self.tell(Operation::Remove { container_id: id.to_owned() }).await
+        self.tell(Operation::Remove {
+            container_id: id.to_owned(),
+        })
+        .await
     }
 
     /// Kills every container, removes the pod's cgroup and the state directory's content, and ends the shim. Returns when
@@ -308,36 +366,37 @@ impl PodShim {
             Err(error) => return Err(error),
         }
         if let Some(sandbox) = sandbox {
-            self.wait_end(&sandbox).await?;
-            let finish = move || crate::leftovers::remove_pod(&StateDir::new(&sandbox.config.state_dir), Some(&sandbox));
+            if !sandbox.wait_end(ENDING).await {
+                let source = io::ErrorKind::TimedOut.into();
+                return Err(Error::Unreachable {
+                    state_dir: self.state_dir.path().to_owned(),
+                    source,
+                });
+            }
+            let finish =
+                move || crate::leftovers::remove_pod(&StateDir::new(&sandbox.config.state_dir), Some(&sandbox));
             let finished = tokio::task::spawn_blocking(finish).await;
-            finished.map_err(|_| self.gone())?.map_err(|message| Error::Refused { message })?;
+            finished
+                .map_err(|_| self.gone())?
+                .map_err(|message| Error::Refused { message })?;
         }
         Ok(())
-    }
-
-    async fn wait_end(&self, sandbox: &state_dir::Sandbox) -> Result<(), Error> {
-        let unreachable = |source| Error::Unreachable { state_dir: self.state_dir.path().to_owned(), source };
-        let Some(pid) = rustix::process::Pid::from_raw(sandbox.pid) else { return Ok(()) };
-        let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return Ok(()) };
-        if !sandbox.is_alive() {
-            return Ok(());
-        }
-        let pidfd = sys::watch(pidfd, Interest::READABLE).map_err(unreachable)?;
-        match tokio::time::timeout(ENDING, pidfd.readable()).await {
-            Ok(ended) => ended.map(|_| ()).map_err(unreachable),
-            Err(_) => Err(unreachable(io::ErrorKind::TimedOut.into())),
-        }
     }
 }
 
 fn unexpected() -> Error {
-    Error::Refused { message: "an answer to another question".to_owned() }
+    Error::Refused {
+        message: "an answer to another question".to_owned(),
+    }
 }
 
 fn split(stdio: Stdio) -> (Streams, Vec<OwnedFd>) {
     let Stdio { stdin, stdout, stderr } = stdio;
-    let streams = Streams { stdin: stdin.is_some(), stdout: stdout.is_some(), stderr: stderr.is_some() };
+    let streams = Streams {
+        stdin: stdin.is_some(),
+        stdout: stdout.is_some(),
+        stderr: stderr.is_some(),
+    };
     (streams, [stdin, stdout, stderr].into_iter().flatten().collect())
 }
 

@@ -64,7 +64,12 @@ impl LauncherHandle {
     fn new(socket: OwnedFd, pid: i32, program: PathBuf) -> io::Result<LauncherHandle> {
         let process = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = pidfd_open(process, PidfdFlags::empty())?;
-        Ok(LauncherHandle { socket, pidfd, pid, program })
+        Ok(LauncherHandle {
+            socket,
+            pidfd,
+            pid,
+            program,
+        })
     }
 
     /// Ends a launcher that no longer listens and takes its exit status.
@@ -77,7 +82,12 @@ impl LauncherHandle {
 }
 
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 /// Forks the launcher. Call at the very top of `main`: the child becomes the launcher and never returns.
@@ -88,19 +98,19 @@ pub fn fork(runtimes: fn() -> Runtimes) -> io::Result<LauncherHandle> {
     let (ours, theirs) = socket_pair()?;
     match sys::fork()? {
         Fork::Parent(pid) => LauncherHandle::new(ours, pid, PathBuf::from("/proc/self/exe")),
-        Fork::Child => run(theirs, runtimes),
+        Fork::Child => run(&theirs, runtimes),
     }
 }
 
 /// The body of `cata __launcher`, whose standard input is the agent's socket.
 pub fn main_from_exec(runtimes: fn() -> Runtimes) -> ExitCode {
     match rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) {
-        Ok(socket) => run(socket, runtimes),
+        Ok(socket) => run(&socket, runtimes),
         Err(_) => ExitCode::from(64),
     }
 }
 
-fn run(socket: OwnedFd, runtimes: fn() -> Runtimes) -> ! {
+fn run(socket: &OwnedFd, runtimes: fn() -> Runtimes) -> ! {
     // Never returns into the agent's main, whatever happens here.
     let _ = std::panic::catch_unwind(|| {
         sys::close_all_except(&[socket.as_raw_fd()]);
@@ -109,7 +119,7 @@ fn run(socket: OwnedFd, runtimes: fn() -> Runtimes) -> ! {
         null_stdio(false);
         let _ = rustix::thread::set_name(c"cata-launcher");
         sys::set_title("cata: launcher");
-        serve(&socket, runtimes());
+        serve(socket, runtimes());
     });
     sys::exit_now(0)
 }
@@ -117,7 +127,9 @@ fn run(socket: OwnedFd, runtimes: fn() -> Runtimes) -> ! {
 /// Standard streams to `/dev/null`; standard error may stay, for the launcher's own complaints while the agent lives.
 pub(crate) fn null_stdio(stderr_too: bool) {
     use rustix::fs::{Mode, OFlags};
-    let Ok(null) = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else { return };
+    let Ok(null) = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
+        return;
+    };
     let _ = rustix::stdio::dup2_stdin(&null);
     let _ = rustix::stdio::dup2_stdout(&null);
     if stderr_too {
@@ -132,8 +144,12 @@ fn serve(socket: &OwnedFd, runtimes: Runtimes) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
             Ok(None) | Err(_) => return,
         };
-        let Ok((CreatePod { config }, fds)) = wire::decode::<CreatePod>(packet) else { continue };
-        let Ok([connection, netns]) = <[OwnedFd; 2]>::try_from(fds) else { continue };
+        let Ok((CreatePod { config }, fds)) = wire::decode::<CreatePod>(packet) else {
+            continue;
+        };
+        let Ok([connection, netns]) = <[OwnedFd; 2]>::try_from(fds) else {
+            continue;
+        };
         match fork_shim() {
             Ok(Forked::Shim) => pod::run(config, runtimes, connection, netns),
             Ok(Forked::Launcher) => {}
@@ -168,7 +184,9 @@ fn fork_shim() -> io::Result<Forked> {
 }
 
 fn refuse(connection: &OwnedFd, error: &io::Error) {
-    let message = FromShim::Failed { message: format!("cannot fork a pod shim: {error}") };
+    let message = FromShim::Failed {
+        message: format!("cannot fork a pod shim: {error}"),
+    };
     if let Ok(packet) = wire::encode(&message, Vec::new()) {
         let _ = wire::send(connection, &packet);
     }

@@ -27,7 +27,12 @@ pub fn remove_instance(run_dir: &Path, instance: &str) -> Report {
         Vec::new()
     });
     for dir in pods {
-        let uid = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let uid = dir
+            .path()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let sandbox = dir.sandbox().ok().flatten();
         match remove_pod(&dir, sandbox.as_ref()).and_then(|()| dir.remove().map_err(|error| error.to_string())) {
             Ok(()) => report.pods.push(uid),
@@ -59,7 +64,9 @@ pub fn remove_pod(dir: &StateDir, sandbox: Option<&Sandbox>) -> Result<(), Strin
 fn kill_shim(sandbox: &Sandbox) {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let Some(pid) = Pid::from_raw(sandbox.pid) else { return };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
     // Asked after the descriptor is held: now it cannot become another process.
     if sandbox.is_alive() {
         let _ = crate::sys::pidfd_send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);

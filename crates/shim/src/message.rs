@@ -30,14 +30,35 @@ pub(crate) struct AnyRequest {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "snake_case")]
 pub(crate) enum Operation {
-    Start { config: ContainerConfig },
-    Signal { target: String, signal: i32, all: bool },
+    Start {
+        config: ContainerConfig,
+    },
+    Signal {
+        target: String,
+        signal: i32,
+        all: bool,
+    },
     /// With the descriptors that `streams` names, in its order.
-    Exec { container_id: String, process: Box<Process>, streams: Streams },
-    Attach { container_id: String, streams: Streams },
-    Resize { target: String, rows: u16, cols: u16 },
-    ReopenLog { container_id: String },
-    Remove { container_id: String },
+    Exec {
+        container_id: String,
+        process: Box<Process>,
+        streams: Streams,
+    },
+    Attach {
+        container_id: String,
+        streams: Streams,
+    },
+    Resize {
+        target: String,
+        rows: u16,
+        cols: u16,
+    },
+    ReopenLog {
+        container_id: String,
+    },
+    Remove {
+        container_id: String,
+    },
     Shutdown,
 }
 
@@ -54,12 +75,26 @@ pub(crate) struct Streams {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum FromShim {
     /// First on every connection.
-    Hello { pid: i32, containers: Vec<ContainerState> },
+    Hello {
+        pid: i32,
+        containers: Vec<ContainerState>,
+    },
     /// Instead of the first hello: the shim could not set itself up, and is gone.
-    Failed { message: String },
-    Reply { id: u64, outcome: Result<Answer, Refusal> },
-    Exited { id: String, exit: Exit },
-    ExecExited { exec_id: String, exit: Exit },
+    Failed {
+        message: String,
+    },
+    Reply {
+        id: u64,
+        outcome: Result<Answer, Refusal>,
+    },
+    Exited {
+        id: String,
+        exit: Exit,
+    },
+    ExecExited {
+        exec_id: String,
+        exit: Exit,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,8 +103,14 @@ pub(crate) enum Answer {
     Done,
     State(Box<ContainerState>),
     /// With the console's descriptor, if `console`.
-    Exec { exec_id: String, pid: i32, console: bool },
-    Attached { attach_id: u64 },
+    Exec {
+        exec_id: String,
+        pid: i32,
+        console: bool,
+    },
+    Attached {
+        attach_id: u64,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -25,7 +25,11 @@ pub enum Error {
     #[error("cannot open layer {}", path.display())]
     Layer { path: PathBuf, source: io::Error },
     #[error("cannot mount the overlay of {layers} layers at {}", target.display())]
-    Mount { target: PathBuf, layers: usize, source: io::Error },
+    Mount {
+        target: PathBuf,
+        layers: usize,
+        source: io::Error,
+    },
 }
 
 /// The writable layer: two directories of one file system, the second one empty.
@@ -40,12 +44,19 @@ pub struct Writable<'a> {
 /// # Errors
 /// A layer that cannot be opened is named. Nothing stays mounted then.
 pub fn mount_overlay(lower_dirs: &[PathBuf], writable: Option<Writable<'_>>, target: &Path) -> Result<(), Error> {
-    let lower = lower_dirs.iter().map(|path| Layer::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let lower = lower_dirs
+        .iter()
+        .map(|path| Layer::open(path))
+        .collect::<Result<Vec<_>, _>>()?;
     let top = match writable {
         Some(Writable { upper, work }) => Some((Layer::open(upper)?, Layer::open(work)?)),
         None => None,
     };
-    let failed = |source| Error::Mount { target: target.to_owned(), layers: lower.len(), source };
+    let failed = |source| Error::Mount {
+        target: target.to_owned(),
+        layers: lower.len(),
+        source,
+    };
     match (lower.as_slice(), &top) {
         ([], _) => Err(Error::NoLayers),
         // The kernel refuses an overlay of one directory with nothing to lay over it.
@@ -66,7 +77,10 @@ struct Layer<'a> {
 impl<'a> Layer<'a> {
     fn open(path: &'a Path) -> Result<Layer<'a>, Error> {
         let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        fd.map(|fd| Layer { path, fd }).map_err(|error| Error::Layer { path: path.to_owned(), source: error.into() })
+        fd.map(|fd| Layer { path, fd }).map_err(|error| Error::Layer {
+            path: path.to_owned(),
+            source: error.into(),
+        })
     }
 
     fn by_descriptor(&self) -> PathBuf {
@@ -77,13 +91,20 @@ impl<'a> Layer<'a> {
     fn name(&self) -> PathBuf {
         let bytes = self.path.as_os_str().as_encoded_bytes();
         let plain = bytes.len() <= FSCONFIG_VALUE_MAX && self.path.is_absolute() && !bytes.contains(&b'\\');
-        if plain { self.path.to_owned() } else { self.by_descriptor() }
+        if plain {
+            self.path.to_owned()
+        } else {
+            self.by_descriptor()
+        }
     }
 }
 
 /// What kernels answer that lack the new mount API (`ENOSYS`) or `lowerdir+` (`EINVAL`).
 fn unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP)
+    )
 }
 
 fn mount_by_parts(lower: &[Layer<'_>], top: Option<&(Layer<'_>, Layer<'_>)>, target: &Path) -> io::Result<()> {
@@ -96,18 +117,32 @@ fn mount_by_parts(lower: &[Layer<'_>], top: Option<&(Layer<'_>, Layer<'_>)>, tar
         fsconfig_set_string(context.as_fd(), c"workdir", work.name())?;
     }
     fsconfig_create(context.as_fd())?;
-    let attributes = if top.is_none() { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    let attributes = if top.is_none() {
+        MountAttrFlags::MOUNT_ATTR_RDONLY
+    } else {
+        MountAttrFlags::empty()
+    };
     let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     attach(mounted.as_fd(), target)
 }
 
 fn attach(mounted: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
-    Ok(move_mount(mounted, c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    Ok(move_mount(
+        mounted,
+        c"",
+        CWD,
+        target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )?)
 }
 
 fn mount_by_options(lower: &[Layer<'_>], top: Option<&(Layer<'_>, Layer<'_>)>, target: &Path) -> io::Result<()> {
     let options = CString::new(option_string(lower, top)).map_err(io::Error::other)?;
-    let flags = if top.is_none() { MountFlags::RDONLY } else { MountFlags::empty() };
+    let flags = if top.is_none() {
+        MountFlags::RDONLY
+    } else {
+        MountFlags::empty()
+    };
     Ok(mount(c"overlay", target, c"overlay", flags, options.as_c_str())?)
 }
 
@@ -134,7 +169,10 @@ mod tests {
     fn layers_are_checked_before_anything_is_mounted() {
         let missing = mount_overlay(&["/nonexistent/layer".into()], None, Path::new("/nonexistent"));
         assert_eq!(missing.unwrap_err().to_string(), "cannot open layer /nonexistent/layer");
-        assert!(matches!(mount_overlay(&[], None, Path::new("/nonexistent")), Err(Error::NoLayers)));
+        assert!(matches!(
+            mount_overlay(&[], None, Path::new("/nonexistent")),
+            Err(Error::NoLayers)
+        ));
     }
 
     #[test]
@@ -144,7 +182,10 @@ mod tests {
         let slashed = base.path().join("back\\slash");
         for path in [&long, &slashed] {
             fs::create_dir_all(path).unwrap();
-            assert!(Layer::open(path).unwrap().name().starts_with("/proc/self/fd"), "{path:?}");
+            assert!(
+                Layer::open(path).unwrap().name().starts_with("/proc/self/fd"),
+                "{path:?}"
+            );
         }
         let colons = base.path().join("a:b,c d");
         fs::create_dir(&colons).unwrap();

@@ -172,7 +172,11 @@ impl Pod {
 
     fn hello(&self) -> FromShim {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let containers = self.containers.iter().map(|container| container.state.clone()).collect();
+        let containers = self
+            .containers
+            .iter()
+            .map(|container| container.state.clone())
+            .collect();
         FromShim::Hello { pid, containers }
     }
 
@@ -196,7 +200,11 @@ impl Pod {
         add(Source::Signals, self.ready.signals.as_fd(), PollFlags::IN);
         add(Source::Listener, self.ready.listener.as_fd(), PollFlags::IN);
         for client in self.clients.iter() {
-            add(Source::Client(client.key), client.fd(), PollFlags::IN | writing(client.is_waiting()));
+            add(
+                Source::Client(client.key),
+                client.fd(),
+                PollFlags::IN | writing(client.is_waiting()),
+            );
         }
         for container in &self.containers {
             let key = container.key;
@@ -241,7 +249,11 @@ impl Pod {
                 }
             }
             Source::Stdin(key) => self.with_container(key, |container, _| {
-                if hung_up { container.stdin_hung_up() } else { container.flush_stdin() }
+                if hung_up {
+                    container.stdin_hung_up();
+                } else {
+                    container.flush_stdin();
+                }
             }),
             Source::AttachedInput(key, id) => self.with_container(key, |container, scratch| {
                 if container.takes_input() {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const SANDBOX: &str = "sandbox.json";
 const STATE: &str = "state.json";
@@ -31,7 +32,11 @@ pub const EXIT_MESSAGE_FILE: &str = "exit-message";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot {step} {}", path.display())]
-    Io { step: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        step: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("{} is not understood", path.display())]
     Parse { path: PathBuf, source: serde_json::Error },
 }
@@ -50,6 +55,20 @@ impl Sandbox {
     pub fn is_alive(&self) -> bool {
         start_time_ticks(self.pid) == Some(self.start_time_ticks)
     }
+
+    /// Waits, inside tokio, for its end. False when it still runs after `patience`.
+    pub(crate) async fn wait_end(&self, patience: Duration) -> bool {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let pidfd = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // Asked while the descriptor is held: it is that process's, or the process is gone.
+        let Some(pidfd) = pidfd.filter(|_| self.is_alive()) else {
+            return true;
+        };
+        let Ok(pidfd) = crate::sys::watch(pidfd, tokio::io::Interest::READABLE) else {
+            return false;
+        };
+        tokio::time::timeout(patience, pidfd.readable()).await.is_ok()
+    }
 }
 
 /// Start time of a running process in clock ticks since boot; `None` when there is none, or a zombie.
@@ -57,7 +76,11 @@ pub fn start_time_ticks(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+    if matches!(state, "Z" | "X") {
+        None
+    } else {
+        fields.nth(18)?.parse().ok()
+    }
 }
 
 /// One pod's state directory.
@@ -78,7 +101,10 @@ impl StateDir {
 
     /// Every pod's directory in a run directory, whether its shim lives or not. None is no error.
     pub fn list(run_dir: &Path) -> Result<Vec<StateDir>, Error> {
-        Ok(subdirectories(&run_dir.join("pods"))?.into_iter().map(StateDir::new).collect())
+        Ok(subdirectories(&run_dir.join("pods"))?
+            .into_iter()
+            .map(StateDir::new)
+            .collect())
     }
 
     pub fn path(&self) -> &Path {
@@ -101,7 +127,10 @@ impl StateDir {
     /// Ids of the containers that have a bundle directory.
     pub fn containers(&self) -> Result<Vec<String>, Error> {
         let found = subdirectories(&self.path.join(CONTAINERS))?;
-        Ok(found.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+        Ok(found
+            .iter()
+            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+            .collect())
     }
 
     pub fn sandbox(&self) -> Result<Option<Sandbox>, Error> {
@@ -136,7 +165,11 @@ impl StateDir {
     pub fn remove_contents(&self) -> Result<(), Error> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(|source| Error::Io { step: "read", path: self.path.clone(), source })?,
+            entries => entries.map_err(|source| Error::Io {
+                step: "read",
+                path: self.path.clone(),
+                source,
+            })?,
         };
         entries.flatten().try_for_each(|entry| remove_all(&entry.path()))
     }
@@ -155,14 +188,22 @@ fn remove_all(path: &Path) -> Result<(), Error> {
     };
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.map_err(|source| Error::Io { step: "remove", path: path.to_owned(), source }),
+        done => done.map_err(|source| Error::Io {
+            step: "remove",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|source| Error::Io { step: "read", path: dir.to_owned(), source })?,
+        entries => entries.map_err(|source| Error::Io {
+            step: "read",
+            path: dir.to_owned(),
+            source,
+        })?,
     };
     let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     let mut found: Vec<PathBuf> = entries.flatten().filter(is_dir).map(|entry| entry.path()).collect();
@@ -173,17 +214,31 @@ fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(|source| Error::Io { step: "read", path: path.to_owned(), source })?,
+        bytes => bytes.map_err(|source| Error::Io {
+            step: "read",
+            path: path.to_owned(),
+            source,
+        })?,
     };
-    serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Parse { path: path.to_owned(), source })
+    serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Parse {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<(), Error> {
     let path = dir.join(name);
-    let bytes = serde_json::to_vec(value).map_err(|source| Error::Parse { path: path.clone(), source })?;
+    let bytes = serde_json::to_vec(value).map_err(|source| Error::Parse {
+        path: path.clone(),
+        source,
+    })?;
     let draft = dir.join(format!(".{name}.new"));
     let written = fs::write(&draft, bytes).and_then(|()| fs::rename(&draft, &path));
-    written.map_err(|source| Error::Io { step: "write", path, source })
+    written.map_err(|source| Error::Io {
+        step: "write",
+        path,
+        source,
+    })
 }
 
 /// Where run directories live: the first of `/run` and `/dev/shm` that is a tmpfs, else `/run`.

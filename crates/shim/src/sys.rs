@@ -50,9 +50,19 @@ pub(crate) fn kill(pid: i32, signal: i32) {
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open, and a null siginfo means "as kill(2) would".
     let result = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
     };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Closes every descriptor from 3 up, except those kept. Only right after a fork: nobody here may own a closed one.
@@ -77,7 +87,11 @@ fn close_range(first: libc::c_uint, last: libc::c_uint) {
 /// Every signal to its default action and none blocked, but SIGPIPE ignored as in any Rust program.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {
-        let action = if signal == libc::SIGPIPE { libc::SIG_IGN } else { libc::SIG_DFL };
+        let action = if signal == libc::SIGPIPE {
+            libc::SIG_IGN
+        } else {
+            libc::SIG_DFL
+        };
         // SAFETY: both are valid dispositions; signals that cannot be changed answer with an error.
         unsafe { libc::signal(signal, action) };
     }
@@ -129,7 +143,11 @@ pub(crate) fn reap_forever() -> ! {
 /// `unshare(2)` of namespaces (never of the address space or the descriptor table).
 pub(crate) fn unshare(namespaces: i32) -> io::Result<()> {
     // SAFETY: only namespace flags are passed by this crate; they change no memory.
-    if unsafe { libc::unshare(namespaces) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if unsafe { libc::unshare(namespaces) } == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Brings the loopback link of the current network namespace up (`netdevice(7)`).
@@ -158,11 +176,17 @@ pub(crate) fn loopback_up() -> io::Result<()> {
 
 /// Overwrites the argument area, so that `ps` shows what this process is. Cut to the space there is.
 pub(crate) fn set_title(title: &str) {
-    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
+        return;
+    };
     // Fields 48 and 49 (`proc_pid_stat(5)`), counted after the command's closing parenthesis, which is field 2.
-    let Some((_, fields)) = stat.rsplit_once(')') else { return };
+    let Some((_, fields)) = stat.rsplit_once(')') else {
+        return;
+    };
     let field = |number: usize| fields.split_whitespace().nth(number - 3)?.parse::<usize>().ok();
-    let (Some(start), Some(end)) = (field(48), field(49)) else { return };
+    let (Some(start), Some(end)) = (field(48), field(49)) else {
+        return;
+    };
     if start == 0 || end <= start {
         return;
     }

@@ -121,7 +121,12 @@ pub(crate) fn receive(socket: impl AsFd, flags: RecvFlags) -> io::Result<Option<
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
-        recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags | RecvFlags::CMSG_CLOEXEC)
+        recvmsg(
+            &socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut control,
+            flags | RecvFlags::CMSG_CLOEXEC,
+        )
     })?;
     let mut fds = Vec::new();
     for message in control.drain() {
@@ -149,7 +154,10 @@ fn peek(socket: impl AsFd, flags: RecvFlags) -> io::Result<usize> {
 
 /// A socket's address holds 108 bytes, a state directory's path may be longer: go through a descriptor of it.
 pub(crate) fn short_address(dir: &OwnedFd) -> io::Result<SocketAddrUnix> {
-    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/shim.sock", dir.as_raw_fd()))?)
+    Ok(SocketAddrUnix::new(format!(
+        "/proc/self/fd/{}/shim.sock",
+        dir.as_raw_fd()
+    ))?)
 }
 
 #[cfg(test)]
@@ -200,9 +208,22 @@ mod tests {
     #[test]
     fn the_end_and_the_bounds() {
         let (left, right) = pair();
-        assert_eq!(receive(&right, RecvFlags::DONTWAIT).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        send(&left, &Packet { bytes: vec![INLINE; INLINE_MAX + 1], fds: Vec::new() }).unwrap();
-        assert_eq!(receive(&right, RecvFlags::DONTWAIT).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            receive(&right, RecvFlags::DONTWAIT).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        send(
+            &left,
+            &Packet {
+                bytes: vec![INLINE; INLINE_MAX + 1],
+                fds: Vec::new(),
+            },
+        )
+        .unwrap();
+        assert_eq!(
+            receive(&right, RecvFlags::DONTWAIT).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         assert!(encode(&"x".repeat(MESSAGE_MAX), Vec::new()).is_err());
         drop(left);
         assert!(receive(&right, RecvFlags::DONTWAIT).unwrap().is_none());

@@ -84,11 +84,18 @@ fn tests_of(rule: &LinuxDeviceCgroup) -> Vec<Instruction> {
         tests.push(move_register(SCRATCH, ACCESS));
         tests.push(alu_immediate(0x57, SCRATCH, access));
         // Allowing needs every wanted access to be in the rule; forbidding needs one.
-        tests.push(if rule.allow() { unless_same(SCRATCH, ACCESS) } else { if_equal(SCRATCH, 0) });
+        tests.push(if rule.allow() {
+            unless_same(SCRATCH, ACCESS)
+        } else {
+            if_equal(SCRATCH, 0)
+        });
     }
     let numbers = [(MAJOR, rule.major()), (MINOR, rule.minor())];
     for (register, number) in numbers {
-        if let Some(number) = number.and_then(|number| i32::try_from(number).ok()).filter(|number| *number >= 0) {
+        if let Some(number) = number
+            .and_then(|number| i32::try_from(number).ok())
+            .filter(|number| *number >= 0)
+        {
             tests.push(unless_equal(register, number));
         }
     }
@@ -107,7 +114,12 @@ fn access_bits(access: &str) -> i32 {
 }
 
 fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction { code, registers: destination | source << 4, offset, immediate }
+    Instruction {
+        code,
+        registers: destination | source << 4,
+        offset,
+        immediate,
+    }
 }
 
 fn load_word(destination: u8, offset: i16) -> Instruction {
@@ -135,7 +147,10 @@ fn unless_same(register: u8, other: u8) -> Instruction {
 }
 
 fn verdict(allow: bool) -> [Instruction; 2] {
-    [instruction(0xb7, RESULT, 0, 0, i32::from(allow)), instruction(0x95, 0, 0, 0, 0)]
+    [
+        instruction(0xb7, RESULT, 0, 0, i32::from(allow)),
+        instruction(0x95, 0, 0, 0, 0),
+    ]
 }
 
 #[cfg(test)]

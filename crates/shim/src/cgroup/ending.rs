@@ -25,7 +25,11 @@ pub(super) fn pids(cgroup: &Cgroup) -> Vec<i32> {
 
 fn collect_pids(dir: &Path, found: &mut Vec<i32>) {
     let own = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    found.extend(own.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    found.extend(
+        own.lines()
+            .filter_map(|line| line.parse::<i32>().ok())
+            .filter(|pid| *pid > 0),
+    );
     for child in subdirectories(dir) {
         collect_pids(&child, found);
     }
@@ -33,7 +37,9 @@ fn collect_pids(dir: &Path, found: &mut Vec<i32>) {
 
 fn subdirectories(dir: &Path) -> impl Iterator<Item = std::path::PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
 }
 
 pub(super) fn signal_all(cgroup: &Cgroup, signal: i32) {
@@ -53,7 +59,10 @@ pub(super) fn kill_all(cgroup: &Cgroup) -> Result<(), Error> {
         wait_unpopulated(dir, deadline);
     }
     // What never reached the unified tree, and machines without it.
-    let freezers = cgroup.dirs.iter().filter(|dir| v1::has_freezer(dir.version, &dir.controllers));
+    let freezers = cgroup
+        .dirs
+        .iter()
+        .filter(|dir| v1::has_freezer(dir.version, &dir.controllers));
     let freezers: Vec<_> = freezers.collect();
     loop {
         let mut left = Vec::new();
@@ -67,7 +76,9 @@ pub(super) fn kill_all(cgroup: &Cgroup) -> Result<(), Error> {
         left.iter().for_each(|pid| crate::sys::kill(*pid, libc::SIGKILL));
         freezers.iter().for_each(|dir| v1::freeze(&dir.path, false));
         if Instant::now() >= deadline {
-            return Err(Error::Busy { path: cgroup.path.clone() });
+            return Err(Error::Busy {
+                path: cgroup.path.clone(),
+            });
         }
         wait_for_end(&left);
     }
@@ -75,12 +86,18 @@ pub(super) fn kill_all(cgroup: &Cgroup) -> Result<(), Error> {
 
 /// `cgroup.events` becomes readable with priority when `populated` changes (`cgroups(7)`).
 fn wait_unpopulated(dir: &Path, deadline: Instant) {
-    let Ok(events) = fs::File::open(dir.join("cgroup.events")) else { return };
+    let Ok(events) = fs::File::open(dir.join("cgroup.events")) else {
+        return;
+    };
     loop {
         let mut text = [0_u8; 256];
         // Reading from the start also arms the next event.
-        let Ok(length) = rustix::io::pread(&events, &mut text, 0) else { return };
-        let populated = std::str::from_utf8(&text[..length]).ok().and_then(|text| super::keyed(text, "populated"));
+        let Ok(length) = rustix::io::pread(&events, &mut text, 0) else {
+            return;
+        };
+        let populated = std::str::from_utf8(&text[..length])
+            .ok()
+            .and_then(|text| super::keyed(text, "populated"));
         if populated != Some(1) || Instant::now() >= deadline {
             return;
         }
@@ -97,7 +114,10 @@ fn wait_for_end(pids: &[i32]) {
 }
 
 fn nap(fds: &mut [PollFd<'_>]) {
-    let longest = Timespec { tv_sec: 0, tv_nsec: i64::from(NAP.subsec_nanos()) };
+    let longest = Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::from(NAP.subsec_nanos()),
+    };
     let _ = poll(fds, Some(&longest));
 }
 
@@ -109,10 +129,16 @@ pub(super) fn remove(cgroup: &Cgroup) -> Result<(), Error> {
         while let Err(source) = remove_tree(&dir.path) {
             let busy = source.raw_os_error() == Some(libc::EBUSY);
             if !busy {
-                return Err(Error::File { step: "remove", path: dir.path.clone(), source });
+                return Err(Error::File {
+                    step: "remove",
+                    path: dir.path.clone(),
+                    source,
+                });
             }
             if Instant::now() >= deadline {
-                return Err(Error::Busy { path: cgroup.path.clone() });
+                return Err(Error::Busy {
+                    path: cgroup.path.clone(),
+                });
             }
             wait_emptier(dir.version, &dir.path);
         }
@@ -147,4 +173,3 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
         done => done,
     }
 }
-

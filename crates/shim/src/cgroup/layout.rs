@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Controllers of v1 that mean something to us; `name=systemd` and the like do not.
-const V1_CONTROLLERS: &[&str] =
-    &["blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "pids", "rdma"];
+const V1_CONTROLLERS: &[&str] = &[
+    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "pids", "rdma",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -52,7 +53,11 @@ impl Layout {
         LAYOUT.get_or_init(|| {
             let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
             let mut layout = parse(&mounts);
-            for hierarchy in layout.hierarchies.iter_mut().filter(|found| found.version == Version::V2) {
+            for hierarchy in layout
+                .hierarchies
+                .iter_mut()
+                .filter(|found| found.version == Version::V2)
+            {
                 let controllers = fs::read_to_string(hierarchy.mount.join("cgroup.controllers")).unwrap_or_default();
                 hierarchy.controllers = controllers.split_whitespace().map(str::to_owned).collect();
             }
@@ -61,7 +66,9 @@ impl Layout {
     }
 
     pub fn unified(&self) -> Option<&Hierarchy> {
-        self.hierarchies.iter().find(|hierarchy| hierarchy.version == Version::V2)
+        self.hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.version == Version::V2)
     }
 }
 
@@ -70,9 +77,13 @@ pub(super) fn parse(mountinfo: &str) -> Layout {
     let mut v1: Vec<Hierarchy> = Vec::new();
     let mut v2 = None;
     for line in mountinfo.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let Some((before, after)) = line.split_once(" - ") else {
+            continue;
+        };
         let (mut fields, mut tail) = (before.split(' ').skip(3), after.split(' '));
-        let (Some(root), Some(mount)) = (fields.next(), fields.next()) else { continue };
+        let (Some(root), Some(mount)) = (fields.next(), fields.next()) else {
+            continue;
+        };
         let hierarchy = |version, controllers| Hierarchy {
             mount: PathBuf::from(unescape(mount)),
             root: unescape(root),
@@ -92,7 +103,9 @@ pub(super) fn parse(mountinfo: &str) -> Layout {
             _ => {}
         }
     }
-    Layout { hierarchies: v1.into_iter().chain(v2).collect() }
+    Layout {
+        hierarchies: v1.into_iter().chain(v2).collect(),
+    }
 }
 
 /// The directories named by `/proc/self/cgroup` (`cgroups(7)`).
@@ -100,7 +113,9 @@ pub(super) fn own_dirs(layout: &Layout, proc_cgroup: &str) -> Vec<(PathBuf, Vers
     let mut dirs = Vec::new();
     for line in proc_cgroup.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
         let hierarchy = layout.hierarchies.iter().find(|hierarchy| match hierarchy.version {
             Version::V2 => controllers.is_empty(),
             Version::V1 => controllers.split(',').any(|controller| hierarchy.has(controller)),
@@ -152,11 +167,22 @@ mod tests {
         let shown: Vec<_> = layout
             .hierarchies
             .iter()
-            .map(|found| format!("{} {:?} {}", found.mount.display(), found.version, found.controllers.join("+")))
+            .map(|found| {
+                format!(
+                    "{} {:?} {}",
+                    found.mount.display(),
+                    found.version,
+                    found.controllers.join("+")
+                )
+            })
             .collect();
         assert_eq!(
             shown,
-            ["/sys/fs/cgroup/cpu,cpuacct V1 cpu+cpuacct", "/sys/fs/cgroup/memory V1 memory", "/sys/fs/cgroup/unified V2 "]
+            [
+                "/sys/fs/cgroup/cpu,cpuacct V1 cpu+cpuacct",
+                "/sys/fs/cgroup/memory V1 memory",
+                "/sys/fs/cgroup/unified V2 "
+            ]
         );
     }
 
@@ -173,8 +199,18 @@ mod tests {
 
     #[test]
     fn own_directories_follow_the_controllers() {
-        let own = own_dirs(&parse(HYBRID), "9:name=systemd:/x\n4:memory:/a/b\n2:cpu,cpuacct:/\n0::/c\n");
+        let own = own_dirs(
+            &parse(HYBRID),
+            "9:name=systemd:/x\n4:memory:/a/b\n2:cpu,cpuacct:/\n0::/c\n",
+        );
         let paths: Vec<_> = own.iter().map(|(path, _)| path.to_str().unwrap()).collect();
-        assert_eq!(paths, ["/sys/fs/cgroup/memory/a/b", "/sys/fs/cgroup/cpu,cpuacct/", "/sys/fs/cgroup/unified/c"]);
+        assert_eq!(
+            paths,
+            [
+                "/sys/fs/cgroup/memory/a/b",
+                "/sys/fs/cgroup/cpu,cpuacct/",
+                "/sys/fs/cgroup/unified/c"
+            ]
+        );
     }
 }

@@ -11,10 +11,15 @@ pub(super) fn concerns(hierarchy: &Hierarchy, relative: &Path, resources: &Linux
     let accounted = ["memory", "cpuacct"].iter().any(|controller| hierarchy.has(controller));
     let freezes = hierarchy.has("freezer") && layout.unified().is_none();
     let devices = hierarchy.has("devices") && resources.devices().as_ref().is_some_and(|rules| !rules.is_empty());
-    let limited = settings(resources).iter().any(|(controller, _)| hierarchy.has(controller));
+    let limited = settings(resources)
+        .iter()
+        .any(|(controller, _)| hierarchy.has(controller));
     // Depth 1 is the instance, 2 the pod, 3 a container: its pod's limits must hold for it.
     let deep = relative.components().count() > 2;
-    let pod_is_here = deep && relative.parent().is_some_and(|parent| hierarchy.mount.join(parent).is_dir());
+    let pod_is_here = deep
+        && relative
+            .parent()
+            .is_some_and(|parent| hierarchy.mount.join(parent).is_dir());
     accounted || freezes || devices || limited || pod_is_here
 }
 
@@ -27,7 +32,13 @@ pub(super) fn make(hierarchy: &Hierarchy, relative: &Path) -> Result<(), Error> 
         match fs::create_dir(&dir) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(Error::File { step: "create", path: dir, source }),
+            Err(source) => {
+                return Err(Error::File {
+                    step: "create",
+                    path: dir,
+                    source,
+                });
+            }
         }
         if hierarchy.has("cpuset") {
             for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -41,7 +52,11 @@ pub(super) fn make(hierarchy: &Hierarchy, relative: &Path) -> Result<(), Error> 
 fn inherit(parent: &Path, dir: &Path, file: &str) -> Result<(), Error> {
     let read = |dir: &Path| {
         let path = dir.join(file);
-        fs::read_to_string(&path).map_err(|source| Error::File { step: "read", path, source })
+        fs::read_to_string(&path).map_err(|source| Error::File {
+            step: "read",
+            path,
+            source,
+        })
     };
     if read(dir)?.trim().is_empty() {
         write_file(&dir.join(file), read(parent)?.trim())?;
@@ -97,7 +112,10 @@ pub(super) fn settings(resources: &LinuxResources) -> Vec<(String, Setting)> {
         push("pids", Setting::new("pids.max", super::v2::or_max(pids.limit(), 1)));
     }
     for limit in resources.hugepage_limits().iter().flatten() {
-        push("hugetlb", Setting::new(format!("hugetlb.{}.limit_in_bytes", limit.page_size()), limit.limit()));
+        push(
+            "hugetlb",
+            Setting::new(format!("hugetlb.{}.limit_in_bytes", limit.page_size()), limit.limit()),
+        );
     }
     for setting in block_io(resources) {
         push("blkio", setting);
@@ -106,7 +124,9 @@ pub(super) fn settings(resources: &LinuxResources) -> Vec<(String, Setting)> {
 }
 
 fn block_io(resources: &LinuxResources) -> Vec<Setting> {
-    let Some(block_io) = resources.block_io() else { return Vec::new() };
+    let Some(block_io) = resources.block_io() else {
+        return Vec::new();
+    };
     let mut settings = Vec::new();
     if let Some(weight) = block_io.weight() {
         // The first needs the CFQ scheduler of old kernels, the second BFQ; without either a weight means nothing.
@@ -117,11 +137,17 @@ fn block_io(resources: &LinuxResources) -> Vec<Setting> {
         ("blkio.throttle.read_bps_device", block_io.throttle_read_bps_device()),
         ("blkio.throttle.write_bps_device", block_io.throttle_write_bps_device()),
         ("blkio.throttle.read_iops_device", block_io.throttle_read_iops_device()),
-        ("blkio.throttle.write_iops_device", block_io.throttle_write_iops_device()),
+        (
+            "blkio.throttle.write_iops_device",
+            block_io.throttle_write_iops_device(),
+        ),
     ];
     for (file, devices) in throttles {
         for device in devices.iter().flatten() {
-            settings.push(Setting::new(file, format!("{}:{} {}", device.major(), device.minor(), device.rate())));
+            settings.push(Setting::new(
+                file,
+                format!("{}:{} {}", device.major(), device.minor(), device.rate()),
+            ));
         }
     }
     settings
@@ -141,7 +167,11 @@ fn device_line(rule: &LinuxDeviceCgroup) -> String {
         Some(number) if number >= 0 => number.to_string(),
         _ => "*".to_owned(),
     };
-    let access = rule.access().as_deref().filter(|access| !access.is_empty()).unwrap_or("rwm");
+    let access = rule
+        .access()
+        .as_deref()
+        .filter(|access| !access.is_empty())
+        .unwrap_or("rwm");
     match rule.typ().unwrap_or(LinuxDeviceType::A) {
         LinuxDeviceType::A => "a".to_owned(),
         LinuxDeviceType::B => format!("b {}:{} {access}", number(rule.major()), number(rule.minor())),
@@ -150,7 +180,11 @@ fn device_line(rule: &LinuxDeviceCgroup) -> String {
 }
 
 pub(super) fn add_stats(dir: &Path, controllers: &[String], stats: &mut Stats) {
-    let number = |file: &str| fs::read_to_string(dir.join(file)).ok().and_then(|text| text.trim().parse().ok());
+    let number = |file: &str| {
+        fs::read_to_string(dir.join(file))
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+    };
     let has = |controller: &str| controllers.iter().any(|own| own == controller);
     if has("cpuacct") {
         stats.cpu_usage_nanos = number("cpuacct.usage").unwrap_or(0);

@@ -19,7 +19,13 @@ pub(super) fn make(hierarchy: &Hierarchy, relative: &Path) -> Result<(), Error> 
         match fs::create_dir(&dir) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(Error::File { step: "create", path: dir, source }),
+            Err(source) => {
+                return Err(Error::File {
+                    step: "create",
+                    path: dir,
+                    source,
+                });
+            }
         }
     }
     Ok(())
@@ -42,7 +48,10 @@ fn hand_down(dir: &Path, is_root: bool) {
 fn evacuate(root: &Path) -> Result<(), Error> {
     let leaf = root.join(EVACUATED);
     let _ = fs::create_dir(&leaf);
-    for pid in fs::read_to_string(root.join("cgroup.procs")).unwrap_or_default().lines() {
+    for pid in fs::read_to_string(root.join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+    {
         // A process may have ended meanwhile.
         let _ = write_file(&leaf.join("cgroup.procs"), pid);
     }
@@ -58,7 +67,10 @@ pub(super) fn settings(resources: &LinuxResources) -> Vec<(String, Setting)> {
             push("memory", Setting::new("memory.max", or_max(limit, 0)));
         }
         if let Some(swap) = memory.swap() {
-            push("memory", Setting::optional("memory.swap.max", swap_alone(swap, memory.limit())));
+            push(
+                "memory",
+                Setting::optional("memory.swap.max", swap_alone(swap, memory.limit())),
+            );
         }
         if let Some(reservation) = memory.reservation() {
             push("memory", Setting::new("memory.low", or_max(reservation, 0)));
@@ -70,7 +82,10 @@ pub(super) fn settings(resources: &LinuxResources) -> Vec<(String, Setting)> {
         }
         if cpu.quota().is_some() || cpu.period().is_some() {
             let quota = or_max(cpu.quota().unwrap_or(-1), 1);
-            push("cpu", Setting::new("cpu.max", format!("{quota} {}", cpu.period().unwrap_or(100_000))));
+            push(
+                "cpu",
+                Setting::new("cpu.max", format!("{quota} {}", cpu.period().unwrap_or(100_000))),
+            );
         }
         if let Some(burst) = cpu.burst() {
             push("cpu", Setting::optional("cpu.max.burst", burst));
@@ -89,7 +104,10 @@ pub(super) fn settings(resources: &LinuxResources) -> Vec<(String, Setting)> {
         push("pids", Setting::new("pids.max", or_max(pids.limit(), 1)));
     }
     for limit in resources.hugepage_limits().iter().flatten() {
-        push("hugetlb", Setting::new(format!("hugetlb.{}.max", limit.page_size()), limit.limit()));
+        push(
+            "hugetlb",
+            Setting::new(format!("hugetlb.{}.max", limit.page_size()), limit.limit()),
+        );
     }
     for setting in block_io(resources) {
         push("io", setting);
@@ -103,17 +121,27 @@ pub(super) fn raw_settings(resources: &LinuxResources) -> Vec<(String, Setting)>
     raw.sort();
     let plain = raw.into_iter().filter(|(file, _)| !file.contains('/'));
     plain
-        .map(|(file, value)| (file.split('.').next().unwrap_or_default().to_owned(), Setting::new(file, value)))
+        .map(|(file, value)| {
+            (
+                file.split('.').next().unwrap_or_default().to_owned(),
+                Setting::new(file, value),
+            )
+        })
         .collect()
 }
 
 fn block_io(resources: &LinuxResources) -> Vec<Setting> {
-    let Some(block_io) = resources.block_io() else { return Vec::new() };
+    let Some(block_io) = resources.block_io() else {
+        return Vec::new();
+    };
     let mut settings = Vec::new();
     if let Some(weight) = block_io.weight().filter(|weight| *weight != 0) {
         let weight = u64::from(weight);
         settings.push(Setting::optional("io.bfq.weight", weight));
-        settings.push(Setting::optional("io.weight", 1 + weight.saturating_sub(10) * 9_999 / 990));
+        settings.push(Setting::optional(
+            "io.weight",
+            1 + weight.saturating_sub(10) * 9_999 / 990,
+        ));
     }
     let throttles = [
         ("rbps", block_io.throttle_read_bps_device()),
@@ -132,7 +160,11 @@ fn block_io(resources: &LinuxResources) -> Vec<Setting> {
 
 /// `max` for numbers below `least`.
 pub(super) fn or_max(number: i64, least: i64) -> String {
-    if number < least { "max".to_owned() } else { number.to_string() }
+    if number < least {
+        "max".to_owned()
+    } else {
+        number.to_string()
+    }
 }
 
 /// v1's shares (2–262144, 1024 usual) on v2's scale (1–10000, 100 usual), linearly, as the OCI runtimes and the kubelet do.
@@ -161,8 +193,9 @@ pub(super) fn add_stats(dir: &Path, controllers: &[String], stats: &mut Stats) {
     if has("memory") {
         let details = read("memory.stat");
         stats.memory_usage = read("memory.current").trim().parse().unwrap_or(0);
-        stats.memory_working_set =
-            stats.memory_usage.saturating_sub(keyed(&details, "inactive_file").unwrap_or(0));
+        stats.memory_working_set = stats
+            .memory_usage
+            .saturating_sub(keyed(&details, "inactive_file").unwrap_or(0));
         stats.memory_rss = keyed(&details, "anon").unwrap_or(0);
     }
 }
@@ -177,7 +210,10 @@ mod tests {
     }
 
     fn shown(settings: Vec<(String, Setting)>) -> Vec<String> {
-        settings.into_iter().map(|(_, setting)| format!("{} {}", setting.file, setting.value)).collect()
+        settings
+            .into_iter()
+            .map(|(_, setting)| format!("{} {}", setting.file, setting.value))
+            .collect()
     }
 
     const POD: &str = r#"{
@@ -233,16 +269,25 @@ mod tests {
 
     #[test]
     fn unlimited_is_max() {
-        let unlimited = resources(r#"{"memory": {"limit": -1, "swap": -1}, "cpu": {"quota": -1}, "pids": {"limit": -1}}"#);
+        let unlimited =
+            resources(r#"{"memory": {"limit": -1, "swap": -1}, "cpu": {"quota": -1}, "pids": {"limit": -1}}"#);
         assert_eq!(
             shown(settings(&unlimited)),
-            ["memory.max max", "memory.swap.max max", "cpu.max max 100000", "pids.max max"]
+            [
+                "memory.max max",
+                "memory.swap.max max",
+                "cpu.max max 100000",
+                "pids.max max"
+            ]
         );
     }
 
     #[test]
     fn shares_span_the_whole_weight_range() {
-        assert_eq!([2, 1024, 262_144, 0, u64::MAX].map(weight_of_shares), [1, 39, 10_000, 1, 10_000]);
+        assert_eq!(
+            [2, 1024, 262_144, 0, u64::MAX].map(weight_of_shares),
+            [1, 39, 10_000, 1, 10_000]
+        );
     }
 
     #[test]

@@ -20,6 +20,12 @@ const HELLO: Duration = Duration::from_secs(30);
 
 pub(super) const READ_WRITE: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
+/// How long a shim whose socket is closed may take to be dead.
+const DYING: Duration = Duration::from_secs(2);
+/// Pauses between attempts to reach a shim that lives and does not answer.
+const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+const RECONNECT_LAST: Duration = Duration::from_secs(5);
+
 type Reply = Result<(Answer, Vec<OwnedFd>), Error>;
 
 pub(super) struct Command {
@@ -54,16 +60,27 @@ pub(super) struct Connection {
 impl Connection {
     /// Waits for the hello on a fresh socket.
     pub(super) async fn open(state_dir: StateDir, socket: AsyncFd<OwnedFd>) -> Result<(Connection, Hello), Error> {
-        let unreachable = |source| Error::Unreachable { state_dir: state_dir.path().to_owned(), source };
+        let unreachable = |source| Error::Unreachable {
+            state_dir: state_dir.path().to_owned(),
+            source,
+        };
         let first = tokio::time::timeout(HELLO, receive(&socket)).await;
-        let packet = first.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
+        let packet = first
+            .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
+            .map_err(unreachable)?;
         let packet = packet.ok_or_else(|| unreachable(io::ErrorKind::UnexpectedEof.into()))?;
         match wire::decode::<FromShim>(packet).map_err(unreachable)?.0 {
             FromShim::Hello { pid, containers } => {
                 let ended = containers.iter().filter(|container| container.exit.is_some());
                 let told = ended.map(|container| container.config.id.clone()).collect();
-                let connection =
-                    Connection { socket, state_dir, next_id: 0, pending: HashMap::new(), execs: HashMap::new(), told };
+                let connection = Connection {
+                    socket,
+                    state_dir,
+                    next_id: 0,
+                    pending: HashMap::new(),
+                    execs: HashMap::new(),
+                    told,
+                };
                 Ok((connection, Hello { pid, containers }))
             }
             FromShim::Failed { message } => Err(Error::Create { message }),
@@ -73,21 +90,23 @@ impl Connection {
 
     /// Connects to the shim of a state directory.
     pub(super) async fn reopen(state_dir: StateDir) -> Result<(Connection, Hello), Error> {
-        let gone = || Error::Gone { state_dir: state_dir.path().to_owned() };
+        let gone = || Error::Gone {
+            state_dir: state_dir.path().to_owned(),
+        };
         let sandbox = state_dir.sandbox()?.ok_or_else(gone)?;
         if !sandbox.is_alive() {
             return Err(gone());
         }
-        let explain = |source: io::Error| {
-            if sandbox.is_alive() {
-                Error::Unreachable { state_dir: state_dir.path().to_owned(), source }
-            } else {
-                gone()
-            }
+        let opened = match dial(&state_dir).and_then(|socket| sys::watch(socket, READ_WRITE)) {
+            Ok(socket) => Self::open(state_dir.clone(), socket).await,
+            Err(source) => Err(Error::Unreachable {
+                state_dir: state_dir.path().to_owned(),
+                source,
+            }),
         };
-        let socket = dial(&state_dir).and_then(|socket| sys::watch(socket, READ_WRITE)).map_err(explain)?;
-        match Self::open(state_dir.clone(), socket).await {
-            Err(Error::Unreachable { source, .. }) => Err(explain(source)),
+        match opened {
+            // A living shim always listens; but sockets close a moment before their process counts as dead.
+            Err(Error::Unreachable { .. }) if sandbox.wait_end(DYING).await => Err(gone()),
             done => done,
         }
     }
@@ -118,7 +137,7 @@ impl Connection {
                 },
                 () = events.closed(), if !asking => return,
             };
-            if step.is_err() && !self.recover(&events).await {
+            if step.is_err() && !self.recover(&mut commands, &events).await {
                 let _ = events.send(Event::Gone);
                 return;
             }
@@ -126,7 +145,12 @@ impl Connection {
     }
 
     async fn submit(&mut self, command: Command) -> io::Result<()> {
-        let Command { operation, fds, reply, exec_exit } = command;
+        let Command {
+            operation,
+            fds,
+            reply,
+            exec_exit,
+        } = command;
         self.next_id += 1;
         let id = self.next_id;
         let packet = match wire::encode(&Request { id, operation }, fds) {
@@ -142,7 +166,9 @@ impl Connection {
 
     fn hear(&mut self, packet: Packet, events: &mpsc::UnboundedSender<Event>) {
         // A message that this agent does not know comes from a newer shim; it can wait for a newer agent.
-        let Ok((message, fds)) = wire::decode::<FromShim>(packet) else { return };
+        let Ok((message, fds)) = wire::decode::<FromShim>(packet) else {
+            return;
+        };
         match message {
             FromShim::Reply { id, outcome } => self.answer(id, outcome.map_err(Error::from), fds),
             FromShim::Exited { id, exit } => self.report_exit(id, exit, events),
@@ -161,7 +187,9 @@ impl Connection {
     }
 
     fn answer(&mut self, id: u64, outcome: Result<Answer, Error>, fds: Vec<OwnedFd>) {
-        let Some(Pending { reply, exec_exit }) = self.pending.remove(&id) else { return };
+        let Some(Pending { reply, exec_exit }) = self.pending.remove(&id) else {
+            return;
+        };
         if let (Ok(Answer::Exec { exec_id, .. }), Some(waiter)) = (&outcome, exec_exit) {
             self.execs.insert(exec_id.clone(), waiter);
         }
@@ -170,29 +198,51 @@ impl Connection {
     }
 
     /// After a lost connection: fails what was under way, connects again. False when the shim is dead.
-    async fn recover(&mut self, events: &mpsc::UnboundedSender<Event>) -> bool {
-        let lost = |pending: Pending, gone: bool, dir: &StateDir| {
-            let state_dir = dir.path().to_owned();
-            let source = io::ErrorKind::ConnectionReset.into();
-            let error = if gone { Error::Gone { state_dir } } else { Error::Unreachable { state_dir, source } };
-            let _ = pending.reply.send(Err(error));
-        };
+    async fn recover(&mut self, commands: &mut mpsc::Receiver<Command>, events: &mpsc::UnboundedSender<Event>) -> bool {
         self.execs.clear();
-        let pending = std::mem::take(&mut self.pending);
-        match Self::reopen(self.state_dir.clone()).await {
-            Ok((fresh, hello)) => {
-                pending.into_values().for_each(|pending| lost(pending, false, &self.state_dir));
-                self.socket = fresh.socket;
-                for container in hello.containers {
-                    if let Some(exit) = container.exit {
-                        self.report_exit(container.config.id, exit, events);
+        let mut delay = RECONNECT_FIRST;
+        loop {
+            let outcome = Self::reopen(self.state_dir.clone()).await;
+            self.fail_waiting(
+                outcome.as_ref().err().map(|_| &mut *commands),
+                matches!(outcome, Err(Error::Gone { .. })),
+            );
+            match outcome {
+                Ok((fresh, hello)) => {
+                    self.socket = fresh.socket;
+                    for container in hello.containers {
+                        if let Some(exit) = container.exit {
+                            self.report_exit(container.config.id, exit, events);
+                        }
                     }
+                    return true;
                 }
-                true
+                Err(Error::Gone { .. }) => return false,
+                // Nobody is left to be told.
+                Err(_) if events.is_closed() && commands.is_closed() => return false,
+                Err(_) => tokio::time::sleep(delay).await,
             }
-            Err(_) => {
-                pending.into_values().for_each(|pending| lost(pending, true, &self.state_dir));
-                false
+            delay = (delay * 2).min(RECONNECT_LAST);
+        }
+    }
+
+    /// Answers everybody whose question went down with the old connection, and those in the queue if there is no new one.
+    fn fail_waiting(&mut self, queue: Option<&mut mpsc::Receiver<Command>>, gone: bool) {
+        let error = || {
+            let state_dir = self.state_dir.path().to_owned();
+            let source = io::ErrorKind::ConnectionReset.into();
+            if gone {
+                Error::Gone { state_dir }
+            } else {
+                Error::Unreachable { state_dir, source }
+            }
+        };
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            let _ = pending.reply.send(Err(error()));
+        }
+        if let Some(queue) = queue {
+            while let Ok(command) = queue.try_recv() {
+                let _ = command.reply.send(Err(error()));
             }
         }
     }

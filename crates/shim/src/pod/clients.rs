@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Messages kept for an agent that does not read. One further behind is hung up on; it connects again and is told all.
 const QUEUE_MAX: usize = 256;
-/// More connections than any agent makes; the oldest goes.
+/// More connections than any agent makes. A further one is hung up on: those of dead agents are gone already.
 const CLIENTS_MAX: usize = 8;
 
 #[derive(Debug)]
@@ -75,15 +75,17 @@ pub(super) struct Clients {
 impl Clients {
     /// Adds a connection and greets it.
     pub(super) fn add(&mut self, socket: OwnedFd, hello: &FromShim) {
-        if nonblocking(&socket).is_err() {
+        if self.list.len() >= CLIENTS_MAX || nonblocking(&socket).is_err() {
             return;
         }
         self.next_key += 1;
-        let mut client = Client { key: self.next_key, socket, queue: VecDeque::new(), broken: false };
+        let mut client = Client {
+            key: self.next_key,
+            socket,
+            queue: VecDeque::new(),
+            broken: false,
+        };
         client.send(hello, Vec::new());
-        if self.list.len() >= CLIENTS_MAX {
-            self.list[0].broken = true;
-        }
         self.list.push(client);
     }
 
@@ -108,7 +110,12 @@ impl Clients {
 
     /// Forgets the broken ones; their keys.
     pub(super) fn sweep(&mut self) -> Vec<u64> {
-        let gone = self.list.iter().filter(|client| client.broken).map(|client| client.key).collect();
+        let gone = self
+            .list
+            .iter()
+            .filter(|client| client.broken)
+            .map(|client| client.key)
+            .collect();
         self.list.retain(|client| !client.broken);
         gone
     }

@@ -64,8 +64,15 @@ pub(super) fn pipes(with_stdin: bool) -> io::Result<(Ends, Stdio)> {
     let (stderr, stderr_writer) = pipe_with(PipeFlags::CLOEXEC)?;
     nonblocking(&stdout)?;
     nonblocking(&stderr)?;
-    let mut ends = Ends { outputs: [Some(stdout), Some(stderr)], stdin: None };
-    let mut stdio = Stdio { stdin: None, stdout: Some(stdout_writer), stderr: Some(stderr_writer) };
+    let mut ends = Ends {
+        outputs: [Some(stdout), Some(stderr)],
+        stdin: None,
+    };
+    let mut stdio = Stdio {
+        stdin: None,
+        stdout: Some(stdout_writer),
+        stderr: Some(stderr_writer),
+    };
     if with_stdin {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         ends.stdin = Some(writer);
@@ -77,8 +84,15 @@ pub(super) fn pipes(with_stdin: bool) -> io::Result<(Ends, Stdio)> {
 /// The same for one with a terminal, once the runtime has made it.
 pub(super) fn console_ends(console: OwnedFd, with_stdin: bool) -> io::Result<Ends> {
     nonblocking(&console)?;
-    let stdin = if with_stdin { Some(rustix::io::fcntl_dupfd_cloexec(&console, 3)?) } else { None };
-    Ok(Ends { outputs: [Some(console), None], stdin })
+    let stdin = if with_stdin {
+        Some(rustix::io::fcntl_dupfd_cloexec(&console, 3)?)
+    } else {
+        None
+    };
+    Ok(Ends {
+        outputs: [Some(console), None],
+        stdin,
+    })
 }
 
 impl Container {
@@ -103,7 +117,9 @@ impl Container {
     }
 
     fn read_once(&mut self, stream: Stream, scratch: &mut Scratch) -> Took {
-        let Some(output) = &self.outputs[stream.index()] else { return Took::Nothing };
+        let Some(output) = &self.outputs[stream.index()] else {
+            return Took::Nothing;
+        };
         let length = match scratch.read(output) {
             Err(Errno::AGAIN) => return Took::Nothing,
             // A terminal whose other side is closed answers EIO.
@@ -168,7 +184,9 @@ impl Container {
 
     /// Copies what an attached client typed. Call only while [`Container::takes_input`].
     pub(super) fn type_in(&mut self, attachment: u64, scratch: &mut Scratch) {
-        let Some(attached) = self.attachments.iter_mut().find(|attached| attached.id == attachment) else { return };
+        let Some(attached) = self.attachments.iter_mut().find(|attached| attached.id == attachment) else {
+            return;
+        };
         let Some(input) = &attached.input else { return };
         match scratch.read(input) {
             Err(Errno::AGAIN) => return,
@@ -180,7 +198,11 @@ impl Container {
                 }
             }
             Ok(bytes) => {
-                if self.stdin.as_mut().is_none_or(|stdin| stdin.write(bytes) == Err(Finished)) {
+                if self
+                    .stdin
+                    .as_mut()
+                    .is_none_or(|stdin| stdin.write(bytes) == Err(Finished))
+                {
                     self.close_stdin();
                 }
             }
@@ -220,7 +242,9 @@ impl Container {
 
     /// An attached client's output descriptor can take more, or its reader is gone.
     pub(super) fn flush_attached(&mut self, attachment: u64, stream: Stream, hung_up: bool) {
-        let Some(attached) = self.attachments.iter_mut().find(|attached| attached.id == attachment) else { return };
+        let Some(attached) = self.attachments.iter_mut().find(|attached| attached.id == attachment) else {
+            return;
+        };
         let output = &mut attached.outputs[stream.index()];
         if hung_up || output.as_mut().is_some_and(|sink| sink.flush() == Err(Finished)) {
             *output = None;

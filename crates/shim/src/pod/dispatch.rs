@@ -20,7 +20,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 type Outcome = Result<(Answer, Vec<OwnedFd>), Refusal>;
 
 fn refuse(message: impl Into<String>) -> Refusal {
-    Refusal::Other { message: message.into() }
+    Refusal::Other {
+        message: message.into(),
+    }
 }
 
 fn failed<E: Display>(step: &str) -> impl Fn(E) -> Refusal {
@@ -28,14 +30,21 @@ fn failed<E: Display>(step: &str) -> impl Fn(E) -> Refusal {
 }
 
 fn start_failed(message: String) -> Refusal {
-    Refusal::Start(StartError { reason: "RunContainerError".to_owned(), message, exit_code: 128 })
+    Refusal::Start(StartError {
+        reason: "RunContainerError".to_owned(),
+        message,
+        exit_code: 128,
+    })
 }
 
 impl Pod {
     pub(super) fn dispatch(&mut self, client: u64, packet: Packet) {
         let Ok((bytes, fds)) = wire::unpack(packet) else { return };
         let (id, outcome) = match serde_json::from_slice::<Request>(&bytes) {
-            Ok(Request { id, operation: Operation::Shutdown }) => {
+            Ok(Request {
+                id,
+                operation: Operation::Shutdown,
+            }) => {
                 self.ending = Some((client, id));
                 return;
             }
@@ -74,9 +83,11 @@ impl Pod {
         match operation {
             Operation::Start { config } => self.start(config),
             Operation::Signal { target, signal, all } => self.signal(&target, signal, all).map(done),
-            Operation::Exec { container_id, process, streams } => {
-                self.exec(client, &container_id, &process, stdio(streams, fds)?)
-            }
+            Operation::Exec {
+                container_id,
+                process,
+                streams,
+            } => self.exec(client, &container_id, &process, stdio(streams, fds)?),
             Operation::Attach { container_id, streams } => self.attach(&container_id, stdio(streams, fds)?),
             Operation::Resize { target, rows, cols } => self.resize(&target, rows, cols).map(done),
             Operation::ReopenLog { container_id } => self.reopen_log(&container_id).map(done),
@@ -86,13 +97,22 @@ impl Pod {
     }
 
     fn container(&mut self, id: &str) -> Result<&mut Container, Refusal> {
-        let found = self.containers.iter_mut().find(|container| container.state.config.id == id);
-        found.ok_or_else(|| Refusal::NotFound { what: format!("container {id}") })
+        let found = self
+            .containers
+            .iter_mut()
+            .find(|container| container.state.config.id == id);
+        found.ok_or_else(|| Refusal::NotFound {
+            what: format!("container {id}"),
+        })
     }
 
     fn running(&mut self, id: &str) -> Result<&mut Container, Refusal> {
         let container = self.container(id)?;
-        if container.is_running() { Ok(container) } else { Err(refuse(format!("container {id} is not running"))) }
+        if container.is_running() {
+            Ok(container)
+        } else {
+            Err(refuse(format!("container {id} is not running")))
+        }
     }
 
     fn start(&mut self, config: ContainerConfig) -> Outcome {
@@ -103,10 +123,24 @@ impl Pod {
             return Err(refuse(format!("container id {:?} is not a plain name", config.id)));
         }
         let bundle = self.ready.state_dir.container(&config.id);
-        let log = config.log_path.clone().map(Log::open).transpose().map_err(Refusal::Start)?;
-        let streams = if config.terminal { Ok(Default::default()) } else { pipes(config.stdin) };
+        let log = config
+            .log_path
+            .clone()
+            .map(Log::open)
+            .transpose()
+            .map_err(Refusal::Start)?;
+        let streams = if config.terminal {
+            Ok(Default::default())
+        } else {
+            pipes(config.stdin)
+        };
         let (mut ends, stdio) = streams.map_err(|error| start_failed(format!("cannot make pipes: {error}")))?;
-        let request = StartRequest { id: &config.id, bundle: &bundle, stdio, terminal: config.terminal };
+        let request = StartRequest {
+            id: &config.id,
+            bundle: &bundle,
+            stdio,
+            terminal: config.terminal,
+        };
         let runtime = Self::runtime(&mut self.runtimes, config.runtime);
         let Started { pid, pidfd, console } = runtime.start(request).map_err(Refusal::Start)?;
         if let Some(console) = console {
@@ -116,7 +150,12 @@ impl Pod {
                 Err(_) => sys::kill(pid, libc::SIGKILL),
             }
         }
-        let state = ContainerState { config, pid, started_at: jiff::Timestamp::now(), exit: None };
+        let state = ContainerState {
+            config,
+            pid,
+            started_at: jiff::Timestamp::now(),
+            exit: None,
+        };
         // It runs, whether the note of it can be written or not; this process is the authority.
         let _ = self.ready.state_dir.write_state(&state);
         let container = Container {
@@ -158,15 +197,39 @@ impl Pod {
         let bundle = self.ready.state_dir.container(container_id);
         let container = self.running(container_id)?;
         let (kind, container_pid) = (container.state.config.runtime, container.state.pid);
-        let stdio = if process.terminal() == Some(true) { Stdio::default() } else { stdio };
-        let request = ExecRequest { container_id, bundle: &bundle, container_pid, process, stdio };
-        let Started { pid, pidfd, console } =
-            Self::runtime(&mut self.runtimes, kind).exec(request).map_err(Refusal::Start)?;
+        let stdio = if process.terminal() == Some(true) {
+            Stdio::default()
+        } else {
+            stdio
+        };
+        let request = ExecRequest {
+            container_id,
+            bundle: &bundle,
+            container_pid,
+            process,
+            stdio,
+        };
+        let Started { pid, pidfd, console } = Self::runtime(&mut self.runtimes, kind)
+            .exec(request)
+            .map_err(Refusal::Start)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let terminal = console.as_ref().and_then(|console| rustix::pty::ioctl_tiocgptpeer(console, flags).ok());
+        let terminal = console
+            .as_ref()
+            .and_then(|console| rustix::pty::ioctl_tiocgptpeer(console, flags).ok());
         let id = format!("{EXEC_PREFIX}{}", self.next_key());
-        let answer = Answer::Exec { exec_id: id.clone(), pid, console: console.is_some() };
-        self.execs.push(Exec { id, pid, pidfd, client, terminal, started_at: jiff::Timestamp::now() });
+        let answer = Answer::Exec {
+            exec_id: id.clone(),
+            pid,
+            console: console.is_some(),
+        };
+        self.execs.push(Exec {
+            id,
+            pid,
+            pidfd,
+            client,
+            terminal,
+            started_at: jiff::Timestamp::now(),
+        });
         Ok((answer, console.into_iter().collect()))
     }
 
@@ -186,7 +249,11 @@ impl Pod {
             super::nonblocking(input).map_err(failed("use the descriptor"))?;
         }
         if input.is_some() || outputs.iter().any(Option::is_some) {
-            container.attachments.push(Attachment { id: attach_id, input, outputs });
+            container.attachments.push(Attachment {
+                id: attach_id,
+                input,
+                outputs,
+            });
         }
         Ok((Answer::Attached { attach_id }, Vec::new()))
     }
@@ -200,7 +267,12 @@ impl Pod {
             None => self.container(target)?.console(),
         };
         let Some(terminal) = terminal else { return Ok(()) };
-        let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: cols,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         tcsetwinsize(terminal, size).map_err(failed("resize the terminal"))
     }
 
@@ -215,7 +287,11 @@ impl Pod {
         if !is_plain(container_id) {
             return Err(refuse(format!("container id {container_id:?} is not a plain name")));
         }
-        if let Some(index) = self.containers.iter().position(|found| found.state.config.id == container_id) {
+        if let Some(index) = self
+            .containers
+            .iter()
+            .position(|found| found.state.config.id == container_id)
+        {
             if self.containers[index].is_running() {
                 return Err(refuse(format!("container {container_id} is running")));
             }
@@ -223,7 +299,10 @@ impl Pod {
             let bundle = self.ready.state_dir.container(container_id);
             Self::runtime(&mut self.runtimes, container.state.config.runtime).cleanup(container_id, &bundle);
         }
-        self.ready.state_dir.remove_container(container_id).map_err(failed("forget the container"))
+        self.ready
+            .state_dir
+            .remove_container(container_id)
+            .map_err(failed("forget the container"))
     }
 }
 
@@ -242,5 +321,9 @@ fn stdio(streams: Streams, fds: Vec<OwnedFd>) -> Result<Stdio, Refusal> {
         true => fds.next().map(Some).ok_or_else(|| refuse("a descriptor is missing")),
         false => Ok(None),
     };
-    Ok(Stdio { stdin: take(streams.stdin)?, stdout: take(streams.stdout)?, stderr: take(streams.stderr)? })
+    Ok(Stdio {
+        stdin: take(streams.stdin)?,
+        stdout: take(streams.stdout)?,
+        stderr: take(streams.stderr)?,
+    })
 }

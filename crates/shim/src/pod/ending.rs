@@ -21,7 +21,10 @@ const KILLED: std::time::Duration = std::time::Duration::from_secs(5);
 impl Pod {
     /// A child was reaped: a container's first process, an exec's, or an orphan that was left to this subreaper.
     pub(super) fn ended(&mut self, pid: i32, status: WaitStatus) {
-        let running = self.containers.iter().position(|found| found.state.pid == pid && found.is_running());
+        let running = self
+            .containers
+            .iter()
+            .position(|found| found.state.pid == pid && found.is_running());
         if let Some(index) = running {
             self.container_ended(index, status);
         } else if let Some(index) = self.execs.iter().position(|exec| exec.pid == pid) {
@@ -44,13 +47,23 @@ impl Pod {
         drop(cleaned);
         container.finish(&mut self.scratch);
         let message = last_words(&bundle);
-        let exit = Exit { code, signal, oom_killed, started_at: container.state.started_at, finished_at, message };
+        let exit = Exit {
+            code,
+            signal,
+            oom_killed,
+            started_at: container.state.started_at,
+            finished_at,
+            message,
+        };
         container.state.exit = Some(exit.clone());
         // The files first: an agent that hears of the end, or dies hearing of it, finds them. Should the tmpfs be full,
         // this process still knows.
         let _ = self.ready.state_dir.write_exit(&id, &exit);
         let _ = self.ready.state_dir.write_state(&container.state);
-        self.clients.tell_all(|| FromShim::Exited { id: id.clone(), exit: exit.clone() });
+        self.clients.tell_all(|| FromShim::Exited {
+            id: id.clone(),
+            exit: exit.clone(),
+        });
     }
 
     fn exec_ended(&mut self, index: usize, status: WaitStatus) {
@@ -92,11 +105,23 @@ impl Pod {
         let _ = self.ready.state_dir.remove_contents();
         self.leave_cgroup();
         if let Some(client) = self.clients.get(client) {
-            client.send(&FromShim::Reply { id: request, outcome: Ok(Answer::Done) }, Vec::new());
+            client.send(
+                &FromShim::Reply {
+                    id: request,
+                    outcome: Ok(Answer::Done),
+                },
+                Vec::new(),
+            );
             let deadline = Instant::now() + FAREWELL;
             while client.is_waiting() && Instant::now() < deadline {
                 let mut fds = [PollFd::from_borrowed_fd(client.fd(), PollFlags::OUT)];
-                let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 }));
+                let _ = poll(
+                    &mut fds,
+                    Some(&Timespec {
+                        tv_sec: 0,
+                        tv_nsec: 100_000_000,
+                    }),
+                );
                 client.flush();
             }
         }
@@ -107,9 +132,17 @@ impl Pod {
         loop {
             self.reap();
             let alive = self.containers.iter().find(|container| container.is_running());
-            let Some(container) = alive.filter(|_| Instant::now() < deadline) else { return };
+            let Some(container) = alive.filter(|_| Instant::now() < deadline) else {
+                return;
+            };
             let mut fds = [PollFd::from_borrowed_fd(container.pidfd(), PollFlags::IN)];
-            let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 }));
+            let _ = poll(
+                &mut fds,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 100_000_000,
+                }),
+            );
         }
     }
 

@@ -64,12 +64,20 @@ impl Lines {
             };
             while unfinished.len() + rest.len() > ENTRY_MAX {
                 let (tail, next) = rest.split_at(ENTRY_MAX - unfinished.len());
-                emit(Entry { full: false, head: unfinished, tail });
+                emit(Entry {
+                    full: false,
+                    head: unfinished,
+                    tail,
+                });
                 unfinished.clear();
                 rest = next;
             }
             if full {
-                emit(Entry { full: true, head: unfinished, tail: rest });
+                emit(Entry {
+                    full: true,
+                    head: unfinished,
+                    tail: rest,
+                });
                 unfinished.clear();
             } else {
                 unfinished.extend_from_slice(rest);
@@ -84,7 +92,11 @@ impl Lines {
     pub(super) fn finish(&mut self, stream: Stream, mut emit: impl FnMut(Entry<'_>)) {
         let unfinished = std::mem::take(&mut self.unfinished[stream.index()]);
         if !unfinished.is_empty() {
-            emit(Entry { full: false, head: &unfinished, tail: &[] });
+            emit(Entry {
+                full: false,
+                head: &unfinished,
+                tail: &[],
+            });
         }
     }
 }
@@ -92,7 +104,15 @@ impl Lines {
 /// Appends an entry as it stands in the file.
 fn render(batch: &mut Vec<u8>, time: &str, stream: Stream, entry: &Entry<'_>) {
     let tag = if entry.full { " F " } else { " P " };
-    for part in [time.as_bytes(), b" ", stream.name().as_bytes(), tag.as_bytes(), entry.head, entry.tail, b"\n"] {
+    for part in [
+        time.as_bytes(),
+        b" ",
+        stream.name().as_bytes(),
+        tag.as_bytes(),
+        entry.head,
+        entry.tail,
+        b"\n",
+    ] {
         batch.extend_from_slice(part);
     }
 }
@@ -120,7 +140,13 @@ impl Log {
             message: format!("cannot open log file {}: {error}", path.display()),
             exit_code: 128,
         })?;
-        Ok(Log { path, file, lines: Lines::default(), dropped: 0, torn: false })
+        Ok(Log {
+            path,
+            file,
+            lines: Lines::default(),
+            dropped: 0,
+            torn: false,
+        })
     }
 
     /// Opens the path again; the old file is used on when that fails.
@@ -171,9 +197,16 @@ impl Log {
             self.torn = false;
         }
         if !self.torn && self.dropped > 0 {
-            let message = format!("[catamaran: {} bytes of log were dropped here: no room to write them]", self.dropped);
+            let message = format!(
+                "[catamaran: {} bytes of log were dropped here: no room to write them]",
+                self.dropped
+            );
             let mut report = Vec::new();
-            let entry = Entry { full: true, head: message.as_bytes(), tail: &[] };
+            let entry = Entry {
+                full: true,
+                head: message.as_bytes(),
+                tail: &[],
+            };
             render(&mut report, &now(), Stream::Stderr, &entry);
             let before = std::mem::take(&mut self.dropped);
             self.append(&report);
@@ -253,12 +286,20 @@ mod tests {
             (Stream::Stderr, b"oops\n".to_vec()),
             (Stream::Stdout, b"o\n\nend".to_vec()),
         ];
-        assert_eq!(cut(&chunks), "T stdout F one\nT stderr F oops\nT stdout F two\nT stdout F \nT stdout P end\n");
+        assert_eq!(
+            cut(&chunks),
+            "T stdout F one\nT stderr F oops\nT stdout F two\nT stdout F \nT stdout P end\n"
+        );
     }
 
     #[test]
     fn a_line_of_exactly_the_bound_is_whole() {
-        for (length, entries) in [(ENTRY_MAX, 1), (ENTRY_MAX + 1, 2), (2 * ENTRY_MAX, 2), (2 * ENTRY_MAX + 1, 3)] {
+        for (length, entries) in [
+            (ENTRY_MAX, 1),
+            (ENTRY_MAX + 1, 2),
+            (2 * ENTRY_MAX, 2),
+            (2 * ENTRY_MAX + 1, 3),
+        ] {
             let mut line = vec![b'x'; length];
             line.push(b'\n');
             let log = cut(&[(Stream::Stdout, line)]);
@@ -297,9 +338,15 @@ mod tests {
         log.reopen().unwrap();
         log.push(Stream::Stdout, b"kept\n", &mut batch);
         let text = std::fs::read_to_string(&log.path).unwrap();
-        let lines: Vec<_> = text.lines().map(|line| line.splitn(2, ' ').nth(1).unwrap()).collect();
+        let lines: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines[0].starts_with("stderr F [catamaran: ") && lines[1] == "stdout F kept", "{text}");
-        assert_eq!(text.split(' ').next().unwrap().len(), "2024-01-01T00:00:00.000000000Z".len());
+        assert!(
+            lines[0].starts_with("stderr F [catamaran: ") && lines[1] == "stdout F kept",
+            "{text}"
+        );
+        assert_eq!(
+            text.split(' ').next().unwrap().len(),
+            "2024-01-01T00:00:00.000000000Z".len()
+        );
     }
 }

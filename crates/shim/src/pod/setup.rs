@@ -59,7 +59,14 @@ pub(super) fn set_up(config: &PodConfig, netns: &OwnedFd) -> Result<Ready, Strin
         Ok((pause, signals, publish(config, &state_dir)?))
     });
     match outcome {
-        Ok((pause, signals, listener)) => Ok(Ready { state_dir, listener, signals, home, pause, _lock: lock }),
+        Ok((pause, signals, listener)) => Ok(Ready {
+            state_dir,
+            listener,
+            signals,
+            home,
+            pause,
+            _lock: lock,
+        }),
         Err(message) => {
             home.join_self();
             let _ = Cgroup::open(&shim_cgroup(config)).and_then(|cgroup| cgroup.remove());
@@ -83,7 +90,10 @@ fn lock(state_dir: &StateDir) -> Result<OwnedFd, String> {
         .map_err(explain("open its state directory"))?;
     match rustix::fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
-        Err(_) => Err(format!("a pod shim is already running in {}", state_dir.path().display())),
+        Err(_) => Err(format!(
+            "a pod shim is already running in {}",
+            state_dir.path().display()
+        )),
     }
 }
 
@@ -116,7 +126,11 @@ fn enter(config: &PodConfig, netns: &OwnedFd) -> Result<Option<i32>, String> {
     sys::loopback_up().map_err(explain("bring the loopback link up"))?;
     set_sysctls(config)?;
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).map_err(explain("become a subreaper"))?;
-    if config.share_process_namespace { share_pids().map(Some) } else { Ok(None) }
+    if config.share_process_namespace {
+        share_pids().map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 fn set_sysctls(config: &PodConfig) -> Result<(), String> {
@@ -129,7 +143,11 @@ fn set_sysctls(config: &PodConfig) -> Result<(), String> {
             return Err(format!("sysctl {name} is not namespaced"));
         }
         // A name with slashes may have dots in its parts, as network links can.
-        let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
+        let path = if name.contains('/') {
+            name.clone()
+        } else {
+            name.replace('.', "/")
+        };
         fs::write(format!("/proc/sys/{path}"), &value).map_err(|error| format!("cannot set sysctl {name}: {error}"))?;
     }
     Ok(())
@@ -165,7 +183,11 @@ fn publish(config: &PodConfig, state_dir: &StateDir) -> Result<OwnedFd, String> 
     nonblocking(&socket).map_err(explain("use its socket"))?;
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let start_time_ticks = start_time_ticks(pid).ok_or("cannot read its own start time")?;
-    let sandbox = Sandbox { pid, start_time_ticks, config: config.clone() };
+    let sandbox = Sandbox {
+        pid,
+        start_time_ticks,
+        config: config.clone(),
+    };
     state_dir.write_sandbox(&sandbox).map_err(explain("publish itself"))?;
     Ok(socket)
 }

@@ -22,7 +22,11 @@ pub(super) struct Finished;
 impl Sink {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Sink> {
         nonblocking(&fd)?;
-        Ok(Sink { fd, queue: Vec::new(), ending: false })
+        Ok(Sink {
+            fd,
+            queue: Vec::new(),
+            ending: false,
+        })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -34,7 +38,11 @@ impl Sink {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Finished> {
-        let written = if self.queue.is_empty() { write_some(&self.fd, bytes)? } else { 0 };
+        let written = if self.queue.is_empty() {
+            write_some(&self.fd, bytes)?
+        } else {
+            0
+        };
         let rest = &bytes[written..];
         if self.queue.len() + rest.len() > QUEUE_MAX {
             return Err(Finished);
