@@ -23,22 +23,40 @@ fn main() {
         Some("__wasm-compile") => {
             catamaran_wasm_shim::compile_main();
         }
-        Some("__native") => print!("{}", compile(Path::new(&arguments[2]), Path::new(&arguments[3])).display()),
-        Some(module) => measure(Path::new(module), arguments.get(2).map_or(50, |runs| runs.parse().expect("a number"))),
+        Some("__native") => print!(
+            "{}",
+            compile(Path::new(&arguments[2]), Path::new(&arguments[3])).display()
+        ),
+        Some(module) => measure(
+            Path::new(module),
+            arguments.get(2).map_or(50, |runs| runs.parse().expect("a number")),
+        ),
         None => eprintln!("usage: start-latency FILE.wasm [RUNS]"),
     }
 }
 
 fn compile(dir: &Path, module: &Path) -> PathBuf {
-    let command = vec![std::env::current_exe().expect("own path").into(), "__wasm-compile".into()];
+    let command = vec![
+        std::env::current_exe().expect("own path").into(),
+        "__wasm-compile".into(),
+    ];
     let cache = NativeCache::open(dir.join("cache"), command).expect("the cache opens");
-    let digest = format!("{:x?}", Sha256::digest(std::fs::read(module).expect("the module exists")));
+    let digest = format!(
+        "{:x?}",
+        Sha256::digest(std::fs::read(module).expect("the module exists"))
+    );
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(cache.native(&digest, module)).expect("it compiles").path
+    runtime
+        .block_on(cache.native(&digest, module))
+        .expect("it compiles")
+        .path
 }
 
 fn measure(module: &Path, runs: usize) {
-    let dir = tempfile::Builder::new().prefix("start-latency").tempdir_in("/dev/shm").expect("a directory");
+    let dir = tempfile::Builder::new()
+        .prefix("start-latency")
+        .tempdir_in("/dev/shm")
+        .expect("a directory");
     let output = std::process::Command::new(std::env::current_exe().expect("own path"))
         .args(["__native".as_ref(), dir.path(), module])
         .output()
@@ -52,7 +70,12 @@ fn measure(module: &Path, runs: usize) {
     let mut times = Vec::new();
     for run in 0..runs {
         let begin = Instant::now();
-        let request = StartRequest { id: "c", bundle: dir.path(), stdio: Stdio::default(), terminal: false };
+        let request = StartRequest {
+            id: "c",
+            bundle: dir.path(),
+            stdio: Stdio::default(),
+            terminal: false,
+        };
         let started = runtime.start(request).expect("it starts");
         times.push(begin.elapsed());
         if run == 0 {
@@ -70,7 +93,10 @@ fn measure(module: &Path, runs: usize) {
 
 fn print_memory(pid: i32) {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it runs");
-    for line in rollup.lines().filter(|line| line.starts_with("Private_Dirty") || line.starts_with("Pss:")) {
+    for line in rollup
+        .lines()
+        .filter(|line| line.starts_with("Private_Dirty") || line.starts_with("Pss:"))
+    {
         println!("{line}");
     }
 }

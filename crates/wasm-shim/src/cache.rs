@@ -52,7 +52,11 @@ pub struct Native {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CacheError {
     #[error("cannot {step} {}: {cause}", path.display())]
-    Io { step: &'static str, path: PathBuf, cause: Arc<io::Error> },
+    Io {
+        step: &'static str,
+        path: PathBuf,
+        cause: Arc<io::Error>,
+    },
     #[error("the WebAssembly engine cannot be used on this machine: {0}")]
     Engine(String),
     /// The module's fault.
@@ -62,7 +66,11 @@ pub enum CacheError {
 
 fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
     let path = path.to_owned();
-    move |cause| CacheError::Io { step, path, cause: Arc::new(cause) }
+    move |cause| CacheError::Io {
+        step,
+        path,
+        cause: Arc::new(cause),
+    }
 }
 
 /// What stands in `<key>.json`.
@@ -114,7 +122,13 @@ impl NativeCache {
         fs::set_permissions(&dir, Permissions::from_mode(0o755)).map_err(io_error("protect the directory", &dir))?;
         remove_unfinished(&dir).map_err(io_error("tidy the directory", &dir))?;
         let engine_key = OnceLock::new();
-        let inner = Inner { dir, compile_command, max_bytes, engine_key, keys: Mutex::default() };
+        let inner = Inner {
+            dir,
+            compile_command,
+            max_bytes,
+            engine_key,
+            keys: Mutex::default(),
+        };
         Ok(NativeCache { inner: Arc::new(inner) })
     }
 
@@ -162,11 +176,17 @@ impl NativeCache {
     }
 
     async fn run_compiler(&self, module: &Path, output: &Path) -> Result<Inspected, CacheError> {
-        let refused = |reason: String| CacheError::Module { module: module.to_owned(), reason };
+        let refused = |reason: String| CacheError::Module {
+            module: module.to_owned(),
+            reason,
+        };
         let input = File::open(module).map_err(io_error("open the module", module))?;
         let size = input.metadata().map_err(io_error("look at the module", module))?.len();
         if size > MODULE_MAX_BYTES {
-            return Err(refused(format!("the module is larger than {} MiB", MODULE_MAX_BYTES >> 20)));
+            return Err(refused(format!(
+                "the module is larger than {} MiB",
+                MODULE_MAX_BYTES >> 20
+            )));
         }
         let _ = fs::remove_file(output);
         let native = File::options().write(true).create_new(true).mode(0o644).open(output);
@@ -174,7 +194,9 @@ impl NativeCache {
         let Some((program, arguments)) = self.inner.compile_command.split_first() else {
             return Err(CacheError::Engine("no compiler is configured".to_owned()));
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(compile::THREADS_MAX);
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(compile::THREADS_MAX);
         let mut compiler = tokio::process::Command::new(program)
             .args(arguments)
             .env_clear()
@@ -194,20 +216,27 @@ impl NativeCache {
             io::Result::Ok((line, compiler.wait().await?))
         });
         let Ok(finished) = finished.await else {
-            return Err(refused(format!("compiling it took more than {} s", COMPILE_DEADLINE.as_secs())));
+            return Err(refused(format!(
+                "compiling it took more than {} s",
+                COMPILE_DEADLINE.as_secs()
+            )));
         };
         let (line, status) = finished.map_err(io_error("wait for the compiler", Path::new(program)))?;
         match serde_json::from_slice(&line) {
             Ok(Outcome::Compiled(inspected)) if status.success() => Ok(inspected),
             Ok(Outcome::Refused(reason)) => Err(refused(reason)),
-            _ => Err(refused(compile::cause_of_death(std::os::unix::process::ExitStatusExt::signal(&status)))),
+            _ => Err(refused(compile::cause_of_death(
+                std::os::unix::process::ExitStatusExt::signal(&status),
+            ))),
         }
     }
 }
 
 impl Inner {
     fn key(&self, digest: &str) -> Result<String, CacheError> {
-        let engine = self.engine_key.get_or_init(|| compatibility_key().map_err(|error| format!("{error:#}")));
+        let engine = self
+            .engine_key
+            .get_or_init(|| compatibility_key().map_err(|error| format!("{error:#}")));
         let engine = engine.as_ref().map_err(|message| CacheError::Engine(message.clone()))?;
         Ok(hex(&Sha256::digest(format!("{digest}\n{engine}"))))
     }
@@ -234,7 +263,11 @@ impl Inner {
             return None;
         }
         touch(&path);
-        Some(Native { path, shape: record.inspected.shape, imports: record.inspected.imports })
+        Some(Native {
+            path,
+            shape: record.inspected.shape,
+            imports: record.inspected.imports,
+        })
     }
 
     fn store(&self, key: &str, digest: &str, inspected: Inspected, output: &Path) -> Result<Native, CacheError> {
@@ -242,8 +275,15 @@ impl Inner {
         let path = self.native_path(key, inspected.shape);
         let shape = inspected.shape;
         let imports = inspected.imports.clone();
-        let record = Record { module_digest: digest.to_owned(), inspected, native_bytes, native_sha256 };
-        let json = serde_json::to_vec(&record).map_err(io::Error::other).map_err(io_error("describe", &path))?;
+        let record = Record {
+            module_digest: digest.to_owned(),
+            inspected,
+            native_bytes,
+            native_sha256,
+        };
+        let json = serde_json::to_vec(&record)
+            .map_err(io::Error::other)
+            .map_err(io_error("describe", &path))?;
         fs::rename(output, &path).map_err(io_error("keep", &path))?;
         let record_path = self.record_path(key);
         let unfinished = Unfinished(self.dir.join(format!("{UNFINISHED}{key}.json")));
@@ -267,8 +307,13 @@ impl Inner {
         files.sort();
         let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
         for (_, bytes, path) in files {
-            let key = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next());
-            let Some(key) = key.filter(|key| *key != newest) else { continue };
+            let key = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| name.split('.').next());
+            let Some(key) = key.filter(|key| *key != newest) else {
+                continue;
+            };
             if total <= self.max_bytes {
                 return;
             }

@@ -81,7 +81,11 @@ pub(crate) fn start_error(what: &str, error: &dyn std::error::Error, exit_code: 
         }
         cause = error.source();
     }
-    StartError { reason: "RunContainerError".to_owned(), message, exit_code }
+    StartError {
+        reason: "RunContainerError".to_owned(),
+        message,
+        exit_code,
+    }
 }
 
 fn not_started(what: &str) -> impl Fn(std::io::Error) -> StartError {
@@ -118,13 +122,21 @@ pub(crate) fn container(engines: &Engines, spec: &WasmSpec, bundle: &Path, cgrou
     };
     let prepare = || -> Result<Linked, StartError> {
         sys::set_title(&format!("wasm:{}", spec.container_name));
-        cgroup.join_self().map_err(|error| start_error("cannot enter the cgroup", &error, NOT_STARTED))?;
+        cgroup
+            .join_self()
+            .map_err(|error| start_error("cannot enter the cgroup", &error, NOT_STARTED))?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         tree::enter(spec, bundle).map_err(|error| start_error("", &error, NOT_STARTED))?;
         let shape = Shape::of_native(&spec.native).ok_or_else(|| unknown_native(&spec.native))?;
-        let listener = (shape == Shape::HttpProxy).then(|| listen(spec.http_port)).transpose()?;
+        let listener = (shape == Shape::HttpProxy)
+            .then(|| listen(spec.http_port))
+            .transpose()?;
         let dirs = tree::guest_dirs(spec);
-        let identity = Identity { uid: spec.uid, gid: spec.gid, groups: spec.supplemental_gids.clone() };
+        let identity = Identity {
+            uid: spec.uid,
+            gid: spec.gid,
+            groups: spec.supplemental_gids.clone(),
+        };
         drop_privileges(&identity)?;
         let code = map(engines, shape, &native, &proc_dir)?;
         let program = link(engines, &code, shape, &spec.module.display().to_string())?;
@@ -138,7 +150,12 @@ pub(crate) fn container(engines: &Engines, spec: &WasmSpec, bundle: &Path, cgrou
             may_block: shape != Shape::HttpProxy,
         };
         confine(spec.seccomp)?;
-        Ok(Linked { program, world, listener, threads })
+        Ok(Linked {
+            program,
+            world,
+            listener,
+            threads,
+        })
     };
     match prepare() {
         Ok(linked) => linked.run(report),
@@ -149,7 +166,11 @@ pub(crate) fn container(engines: &Engines, spec: &WasmSpec, bundle: &Path, cgrou
 /// Session, signals, streams; nothing else stays open but the report, `file` and `/proc`, which outlives the change of
 /// root.
 pub(crate) fn settle(own: Inheritance, file: OwnedFd) -> Result<(Report, [OwnedFd; 2]), i32> {
-    let Inheritance { stdio, terminal, report } = own;
+    let Inheritance {
+        stdio,
+        terminal,
+        report,
+    } = own;
     let fail = |report: OwnedFd, error: &std::io::Error| {
         Report::new(report).failed(&start_error("cannot set up the process", error, NOT_STARTED))
     };
@@ -172,15 +193,21 @@ pub(crate) fn settle(own: Inheritance, file: OwnedFd) -> Result<(Report, [OwnedF
 }
 
 fn connect(stdio: [Option<OwnedFd>; 3], terminal: Option<OwnedFd>) -> std::io::Result<()> {
-    let Some(terminal) = terminal else { return stdio::install(stdio) };
+    let Some(terminal) = terminal else {
+        return stdio::install(stdio);
+    };
     rustix::process::ioctl_tiocsctty(&terminal)?;
     stdio::install([Some(terminal.try_clone()?), Some(terminal.try_clone()?), Some(terminal)])
 }
 
 /// Becomes the container's user, with no capability and no way to get one.
 pub(crate) fn drop_privileges(identity: &Identity) -> Result<(), StartError> {
-    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
-    rustix::process::setrlimit(Resource::Core, no_core).map_err(|errno| not_started("cannot set limits")(errno.into()))?;
+    let no_core = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(Resource::Core, no_core)
+        .map_err(|errno| not_started("cannot set limits")(errno.into()))?;
     privilege::drop_bounding(CapabilitySet::EMPTY).map_err(not_started("cannot drop capabilities"))?;
     privilege::set_identity(identity)
         .map_err(|error| not_started(&format!("cannot become user {}:{}", identity.uid, identity.gid))(error))?;
@@ -203,7 +230,10 @@ pub(crate) fn map(engines: &Engines, shape: Shape, native: &OwnedFd, proc_dir: &
     code.map_err(|error| start_error("cannot use the native code", error.as_ref(), NOT_STARTED))
 }
 
-#[allow(unsafe_code, reason = "the engine cannot check native code; that it is ours is this crate's invariant")]
+#[allow(
+    unsafe_code,
+    reason = "the engine cannot check native code; that it is ours is this crate's invariant"
+)]
 fn map_file(engines: &Engines, shape: Shape, path: &Path) -> wasmtime::Result<Code> {
     // SAFETY: the file comes from the node-owned cache, or from a compiler this process has just run: in both cases from
     // `compile_main`. Neither is writable by anyone else, and cache files are replaced, never modified.
@@ -217,7 +247,11 @@ fn map_file(engines: &Engines, shape: Shape, path: &Path) -> wasmtime::Result<Co
 
 fn unknown_native(path: &Path) -> StartError {
     let message = format!("{} is not a file of the native-code cache", path.display());
-    StartError { reason: "RunContainerError".to_owned(), message, exit_code: NOT_STARTED }
+    StartError {
+        reason: "RunContainerError".to_owned(),
+        message,
+        exit_code: NOT_STARTED,
+    }
 }
 
 /// A program whose imports are all satisfied.
@@ -234,7 +268,10 @@ pub(crate) fn link(engines: &Engines, code: &Code, shape: Shape, name: &str) -> 
         Code::Component(component) if shape == Shape::HttpProxy => {
             engines.http_linker.instantiate_pre(component).map(Program::Service)
         }
-        Code::Component(component) => engines.command_linker.instantiate_pre(component).map(Program::Component),
+        Code::Component(component) => engines
+            .command_linker
+            .instantiate_pre(component)
+            .map(Program::Component),
     };
     linked.map_err(|error| missing_import(name, &error))
 }
@@ -250,7 +287,9 @@ fn missing_import(name: &str, error: &wasmtime::Error) -> StartError {
     match import {
         Some(import) => {
             let why = error.chain().skip(1).map(ToString::to_string).last();
-            let why = why.map(|why| format!(" ({})", why.replace('\n', " "))).unwrap_or_default();
+            let why = why
+                .map(|why| format!(" ({})", why.replace('\n', " ")))
+                .unwrap_or_default();
             StartError {
                 reason: "RunContainerError".to_owned(),
                 message: format!("{name} imports `{import}`, which Catamaran does not provide{why}; {offered}"),
@@ -282,7 +321,9 @@ fn listen(port: u16) -> Result<TcpListener, StartError> {
 /// The last step before threads.
 pub(crate) fn confine(seccomp: bool) -> Result<(), StartError> {
     if seccomp {
-        filter::container().install().map_err(not_started("cannot install the system call filter"))?;
+        filter::container()
+            .install()
+            .map_err(not_started("cannot install the system call filter"))?;
     }
     Ok(())
 }

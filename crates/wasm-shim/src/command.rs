@@ -88,11 +88,10 @@ async fn component_to_end(component: &InstancePre<Guest>, world: &World, report:
     }
 }
 
-async fn run_concurrent(
-    store: &mut Store<Guest>,
-    command: &p3::bindings::Command,
-) -> wasmtime::Result<Result<(), ()>> {
-    store.run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await).await?
+async fn run_concurrent(store: &mut Store<Guest>, command: &p3::bindings::Command) -> wasmtime::Result<Result<(), ()>> {
+    store
+        .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
+        .await?
 }
 
 /// An instance that could not be made. A start function that exits or traps did run, and ends as the program would.
@@ -101,7 +100,11 @@ fn not_instantiated(error: &wasmtime::Error, report: &mut Report) -> i32 {
         report.started();
         return failure_code(error);
     }
-    report.failed(&start_error("cannot instantiate the program", error.as_ref(), NOT_EXECUTABLE))
+    report.failed(&start_error(
+        "cannot instantiate the program",
+        error.as_ref(),
+        NOT_EXECUTABLE,
+    ))
 }
 
 fn exit_code(result: wasmtime::Result<Result<(), ()>>) -> i32 {
@@ -126,7 +129,10 @@ fn failure_code(error: &wasmtime::Error) -> i32 {
 pub(crate) fn describe_trap(error: &wasmtime::Error) -> String {
     let cause = error.root_cause().to_string();
     let cause = cause.strip_prefix("wasm trap: ").unwrap_or(&cause);
-    match error.downcast_ref::<WasmBacktrace>().filter(|trace| !trace.frames().is_empty()) {
+    match error
+        .downcast_ref::<WasmBacktrace>()
+        .filter(|trace| !trace.frames().is_empty())
+    {
         Some(trace) => format!("the program trapped: {cause}\n{trace}"),
         None => format!("the program trapped: {cause}"),
     }

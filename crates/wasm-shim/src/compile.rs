@@ -33,11 +33,17 @@ struct Limits {
 }
 
 impl Limits {
-    const USUAL: Limits = Limits { memory_bytes: 4 << 30, cpu_secs: 300, output_bytes: 2 << 30 };
+    const USUAL: Limits = Limits {
+        memory_bytes: 4 << 30,
+        cpu_secs: 300,
+        output_bytes: 2 << 30,
+    };
 
     fn overridden(mut self, arguments: impl Iterator<Item = String>) -> Limits {
         for argument in arguments {
-            let Some((name, value)) = argument.split_once('=') else { continue };
+            let Some((name, value)) = argument.split_once('=') else {
+                continue;
+            };
             let Ok(value) = value.parse() else { continue };
             match name {
                 "memory-bytes" => self.memory_bytes = value,
@@ -69,7 +75,11 @@ pub(crate) enum Outcome {
 pub fn compile_main() -> ExitCode {
     let streams = || -> io::Result<[File; 3]> {
         let copy = |fd: std::os::fd::BorrowedFd<'_>| io::Result::Ok(File::from(fd.try_clone_to_owned()?));
-        Ok([copy(rustix::stdio::stdin())?, copy(rustix::stdio::stdout())?, copy(rustix::stdio::stderr())?])
+        Ok([
+            copy(rustix::stdio::stdin())?,
+            copy(rustix::stdio::stdout())?,
+            copy(rustix::stdio::stderr())?,
+        ])
     };
     match streams() {
         Ok([module, native, answer]) => {
@@ -83,7 +93,9 @@ pub fn compile_main() -> ExitCode {
 
 /// As [`compile_main`], for a process that was forked with the engines ready. Returns the exit code.
 pub(crate) fn compile_in_child(engines: &Engines, module: File, native: File, answer: File) -> u8 {
-    compile_confined(module, native, answer, Limits::USUAL, |shape| Ok(engines.of(shape).clone()))
+    compile_confined(module, native, answer, Limits::USUAL, |shape| {
+        Ok(engines.of(shape).clone())
+    })
 }
 
 fn compile_confined(
@@ -106,7 +118,10 @@ fn compile_confined(
 /// Gives up everything but memory, threads and open descriptors.
 fn confine(limits: Limits) -> Result<(), String> {
     let limit = |resource, value| {
-        let wanted = Rlimit { current: Some(value), maximum: Some(value) };
+        let wanted = Rlimit {
+            current: Some(value),
+            maximum: Some(value),
+        };
         rustix::process::setrlimit(resource, wanted).map_err(|error| format!("cannot limit the compiler: {error}"))
     };
     limit(Resource::Data, limits.memory_bytes)?;
@@ -116,7 +131,11 @@ fn confine(limits: Limits) -> Result<(), String> {
     let confined = || -> io::Result<()> {
         if rustix::process::geteuid().is_root() {
             privilege::drop_bounding(CapabilitySet::EMPTY)?;
-            privilege::set_identity(&Identity { uid: NOBODY, gid: NOBODY, groups: Vec::new() })?;
+            privilege::set_identity(&Identity {
+                uid: NOBODY,
+                gid: NOBODY,
+                groups: Vec::new(),
+            })?;
         }
         privilege::apply_capabilities(&Capabilities::NONE)?;
         privilege::set_no_new_privs()?;
@@ -138,7 +157,9 @@ fn compile(
         Shape::ComponentCommand | Shape::HttpProxy => engine.precompile_component(&bytes),
     };
     let code = code.map_err(|error| format!("it is not a valid WebAssembly file: {error:#}"))?;
-    native.write_all(&code).map_err(|error| format!("cannot write the native code: {error}"))?;
+    native
+        .write_all(&code)
+        .map_err(|error| format!("cannot write the native code: {error}"))?;
     Ok(inspected)
 }
 
@@ -174,6 +195,12 @@ mod tests {
     fn limits_come_from_the_command_line() {
         let arguments = ["cata", "__wasm-compile", "cpu-secs=2", "memory-bytes=x", "other=1"];
         let limits = Limits::USUAL.overridden(arguments.into_iter().map(str::to_owned));
-        assert_eq!(limits, Limits { cpu_secs: 2, ..Limits::USUAL });
+        assert_eq!(
+            limits,
+            Limits {
+                cpu_secs: 2,
+                ..Limits::USUAL
+            }
+        );
     }
 }

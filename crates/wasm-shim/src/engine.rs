@@ -76,8 +76,12 @@ pub(crate) fn engine_for(shape: Shape) -> wasmtime::Result<Engine> {
 pub(crate) fn compatibility_key() -> wasmtime::Result<String> {
     let mut hasher = Sha256Hasher(Sha256::new());
     CACHE_FORMAT.hash(&mut hasher);
-    command_engine(Threads::One)?.precompile_compatibility_hash().hash(&mut hasher);
-    http_engine(Threads::One)?.precompile_compatibility_hash().hash(&mut hasher);
+    command_engine(Threads::One)?
+        .precompile_compatibility_hash()
+        .hash(&mut hasher);
+    http_engine(Threads::One)?
+        .precompile_compatibility_hash()
+        .hash(&mut hasher);
     Ok(hex(&hasher.0.finalize()))
 }
 
@@ -118,7 +122,9 @@ fn http_engine(threads: Threads) -> wasmtime::Result<Engine> {
         // It would read the page map of the process that built the pool, which after the fork is another one.
         .pagemap_scan(Enabled::No);
     let mut config = common(threads);
-    config.epoch_interruption(true).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+        .epoch_interruption(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }
 
@@ -156,10 +162,12 @@ impl Hasher for Sha256Hasher {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]

@@ -56,7 +56,9 @@ pub(crate) fn process(
     };
     let mut prepare = || -> Result<(child::Program, World), StartError> {
         sys::set_title(&format!("wasm:{} exec", spec.container_name));
-        cgroup.join_self().map_err(|error| child::start_error("cannot enter the cgroup", &error, NOT_EXECUTABLE))?;
+        cgroup
+            .join_self()
+            .map_err(|error| child::start_error("cannot enter the cgroup", &error, NOT_EXECUTABLE))?;
         sys::enter_mount_namespace(namespace.as_fd())
             .map_err(|error| child::start_error("cannot enter the container", &error, NOT_EXECUTABLE))?;
         let args = process.args().clone().unwrap_or_default();
@@ -90,12 +92,23 @@ pub(crate) fn process(
 
 fn identity(process: &Process, spec: &WasmSpec) -> Identity {
     let user = process.user();
-    let groups = user.additional_gids().clone().unwrap_or_else(|| spec.supplemental_gids.clone());
-    Identity { uid: user.uid(), gid: user.gid(), groups }
+    let groups = user
+        .additional_gids()
+        .clone()
+        .unwrap_or_else(|| spec.supplemental_gids.clone());
+    Identity {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups,
+    }
 }
 
 fn refusal(message: String, exit_code: i32) -> StartError {
-    StartError { reason: "StartError".to_owned(), message, exit_code }
+    StartError {
+        reason: "StartError".to_owned(),
+        message,
+        exit_code,
+    }
 }
 
 fn find(name: &str, env: &[(String, String)]) -> Result<(PathBuf, File), StartError> {
@@ -109,10 +122,16 @@ fn find(name: &str, env: &[(String, String)]) -> Result<(PathBuf, File), StartEr
         return if wasm {
             Ok((path, file))
         } else {
-            Err(refusal(format!("\"{}\" is not a WebAssembly file: {WHAT_RUNS}", path.display()), NOT_EXECUTABLE))
+            Err(refusal(
+                format!("\"{}\" is not a WebAssembly file: {WHAT_RUNS}", path.display()),
+                NOT_EXECUTABLE,
+            ))
         };
     }
-    Err(refusal(format!("\"{name}\" was not found in the container's files: {WHAT_RUNS}"), NOT_FOUND))
+    Err(refusal(
+        format!("\"{name}\" was not found in the container's files: {WHAT_RUNS}"),
+        NOT_FOUND,
+    ))
 }
 
 fn candidates(name: &str, env: &[(String, String)]) -> Vec<PathBuf> {
@@ -122,7 +141,10 @@ fn candidates(name: &str, env: &[(String, String)]) -> Vec<PathBuf> {
     if name.contains('/') {
         return vec![Path::new("/").join(name)];
     }
-    let path = env.iter().find(|(variable, _)| variable == "PATH").map_or(DEFAULT_PATH, |(_, value)| value);
+    let path = env
+        .iter()
+        .find(|(variable, _)| variable == "PATH")
+        .map_or(DEFAULT_PATH, |(_, value)| value);
     let directories = path.split(':').filter(|directory| !directory.is_empty());
     directories
         .flat_map(|directory| {
@@ -140,7 +162,10 @@ fn compiled(engines: &Engines, path: &Path, module: File) -> Result<(Shape, Owne
     let native = rustix::fs::memfd_create("native", MemfdFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
     let (answer, theirs) = std::io::pipe().map_err(failed)?;
     let (native_file, theirs) = (File::from(native.try_clone().map_err(failed)?), OwnedFd::from(theirs));
-    #[allow(unsafe_code, reason = "this process has one thread, and the child ends inside `live`")]
+    #[allow(
+        unsafe_code,
+        reason = "this process has one thread, and the child ends inside `live`"
+    )]
     // SAFETY: as the reason says.
     let fork = unsafe { sys::fork() }.map_err(failed)?;
     let pid = match fork {
@@ -164,20 +189,28 @@ fn compiled(engines: &Engines, path: &Path, module: File) -> Result<(Shape, Owne
         Ok(Outcome::Compiled(found)) => Ok((found.shape, native)),
         Ok(Outcome::Refused(message)) => Err(refused(&message)),
         Err(_) => {
-            let signal = status.ok().flatten().and_then(|(_, status)| status.terminating_signal());
+            let signal = status
+                .ok()
+                .flatten()
+                .and_then(|(_, status)| status.terminating_signal());
             Err(refused(&compile::cause_of_death(signal)))
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn paths(name: &str, path: Option<&str>) -> Vec<String> {
-        let env: Vec<_> = path.map(|path| ("PATH".to_owned(), path.to_owned())).into_iter().collect();
-        candidates(name, &env).iter().map(|path| path.display().to_string()).collect()
+        let env: Vec<_> = path
+            .map(|path| ("PATH".to_owned(), path.to_owned()))
+            .into_iter()
+            .collect();
+        candidates(name, &env)
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect()
     }
 
     #[test]
@@ -188,7 +221,10 @@ mod tests {
 
     #[test]
     fn bare_names_are_looked_up_in_path() {
-        assert_eq!(paths("tool", Some("/a::/b")), ["/a/tool", "/a/tool.wasm", "/b/tool", "/b/tool.wasm"]);
+        assert_eq!(
+            paths("tool", Some("/a::/b")),
+            ["/a/tool", "/a/tool.wasm", "/b/tool", "/b/tool.wasm"]
+        );
         assert_eq!(paths("", Some("/a")), Vec::<String>::new());
     }
 }

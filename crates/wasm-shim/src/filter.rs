@@ -15,14 +15,24 @@ const FIRST_UNKNOWN: u32 = 470;
 /// Filter of a container's process, installed before its first thread.
 pub(crate) fn container() -> Program {
     let mut list = List::new();
-    list.allow(MEMORY).allow(THREADS).allow(TIME).allow(STREAMS).allow(FILES).allow(EVENTS).allow(NETWORK);
+    list.allow(MEMORY)
+        .allow(THREADS)
+        .allow(TIME)
+        .allow(STREAMS)
+        .allow(FILES)
+        .allow(EVENTS)
+        .allow(NETWORK);
     list.memory_without_code().threads_without_processes().few_controls();
     for family in [libc::AF_INET, libc::AF_INET6] {
         list.when(libc::SYS_socket, vec![equal(0, family as u64)], Action::Allow);
     }
     list.when(libc::SYS_socket, Vec::new(), Action::Errno(libc::EAFNOSUPPORT as u16));
     // The event loop's own wake-up for signals.
-    list.when(libc::SYS_socketpair, vec![equal(0, libc::AF_UNIX as u64)], Action::Allow);
+    list.when(
+        libc::SYS_socketpair,
+        vec![equal(0, libc::AF_UNIX as u64)],
+        Action::Allow,
+    );
     list.compile()
 }
 
@@ -34,8 +44,14 @@ pub(crate) fn compiler() -> Program {
     list.compile()
 }
 
-const MEMORY: &[c_long] =
-    &[libc::SYS_brk, libc::SYS_madvise, libc::SYS_membarrier, libc::SYS_mincore, libc::SYS_mremap, libc::SYS_munmap];
+const MEMORY: &[c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mincore,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+];
 
 const THREADS: &[c_long] = &[
     libc::SYS_exit,
@@ -185,7 +201,13 @@ const BREAKOUT: &[c_long] = &[
 ];
 
 /// `ioctl` requests about the descriptor itself: non-blocking, close-on-exec, bytes to read, is it a terminal, its size.
-const CONTROLS: &[libc::Ioctl] = &[libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS, libc::TIOCGWINSZ];
+const CONTROLS: &[libc::Ioctl] = &[
+    libc::FIONBIO,
+    libc::FIOCLEX,
+    libc::FIONREAD,
+    libc::TCGETS,
+    libc::TIOCGWINSZ,
+];
 
 struct List {
     rules: Vec<Rule>,
@@ -210,7 +232,11 @@ impl List {
     /// First match wins among the rules of one call.
     fn when(&mut self, call: c_long, conditions: Vec<Condition>, action: Action) -> &mut Self {
         let syscall = u32::try_from(call).expect("system call numbers are small");
-        self.rules.push(Rule { syscall, conditions, action });
+        self.rules.push(Rule {
+            syscall,
+            conditions,
+            action,
+        });
         self
     }
 
@@ -229,12 +255,16 @@ impl List {
         // Its flags are in memory, out of a filter's reach; the C library then uses `clone`.
         self.when(libc::SYS_clone3, Vec::new(), Action::Errno(libc::ENOSYS as u16));
         // Signals to threads of this process only: `abort`, and the runtime's own.
-        self.when(libc::SYS_tgkill, vec![equal(0, u64::from(std::process::id()))], Action::Allow)
+        self.when(
+            libc::SYS_tgkill,
+            vec![equal(0, u64::from(std::process::id()))],
+            Action::Allow,
+        )
     }
 
     fn few_controls(&mut self) -> &mut Self {
         for request in CONTROLS {
-            self.when(libc::SYS_ioctl, vec![equal(1, u64::from(*request))], Action::Allow);
+            self.when(libc::SYS_ioctl, vec![equal(1, *request)], Action::Allow);
         }
         for option in [libc::PR_SET_NAME, libc::PR_SET_VMA] {
             self.when(libc::SYS_prctl, vec![equal(0, option as u64)], Action::Allow);
@@ -254,19 +284,37 @@ impl List {
 }
 
 fn equal(argument: u8, value: u64) -> Condition {
-    Condition { argument, compare: Compare::Equal, value, width: Width::Bits32 }
+    Condition {
+        argument,
+        compare: Compare::Equal,
+        value,
+        width: Width::Bits32,
+    }
 }
 
 fn equal64(argument: u8, value: u64) -> Condition {
-    Condition { argument, compare: Compare::Equal, value, width: Width::Bits64 }
+    Condition {
+        argument,
+        compare: Compare::Equal,
+        value,
+        width: Width::Bits64,
+    }
 }
 
 fn masked(argument: u8, mask: u64, value: u64) -> Condition {
-    Condition { argument, compare: Compare::MaskedEqual { mask }, value, width: Width::Bits64 }
+    Condition {
+        argument,
+        compare: Compare::MaskedEqual { mask },
+        value,
+        width: Width::Bits64,
+    }
 }
 
 #[cfg(test)]
-#[allow(unsafe_code, reason = "raw calls are what is tested; none of them touches memory of ours")]
+#[allow(
+    unsafe_code,
+    reason = "raw calls are what is tested; none of them touches memory of ours"
+)]
 mod tests {
     use super::*;
 
@@ -275,7 +323,11 @@ mod tests {
         let [a, b, c, d] = arguments;
         // SAFETY: callers pass no pointers into memory of ours.
         let result = unsafe { libc::syscall(number, a, b, c, d, -1, 0) };
-        if result == -1 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
+        if result == -1 {
+            std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+        } else {
+            0
+        }
     }
 
     /// Filters belong to threads: one of its own tests one.
@@ -336,7 +388,13 @@ mod tests {
     #[test]
     fn the_compiler_opens_nothing() {
         under(&compiler(), || {
-            assert_eq!(std::fs::File::open("/dev/null").map(|_| ()).expect_err("refused").raw_os_error(), Some(libc::EPERM));
+            assert_eq!(
+                std::fs::File::open("/dev/null")
+                    .map(|_| ())
+                    .expect_err("refused")
+                    .raw_os_error(),
+                Some(libc::EPERM)
+            );
             assert_eq!(socket(libc::AF_INET), libc::EPERM);
         });
     }

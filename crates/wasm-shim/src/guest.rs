@@ -25,13 +25,20 @@ pub(crate) struct Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: Default::default() }
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: Default::default(),
+        }
     }
 }
 
@@ -58,7 +65,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn core_guest(&self) -> wasmtime::Result<CoreGuest> {
-        Ok(CoreGuest { wasi: self.builder(Streams::All)?.build_p1(), limiter: Limiter::new(&self.budget) })
+        Ok(CoreGuest {
+            wasi: self.builder(Streams::All)?.build_p1(),
+            limiter: Limiter::new(&self.budget),
+        })
     }
 
     pub(crate) fn guest(&self, streams: Streams) -> wasmtime::Result<Guest> {
@@ -73,13 +83,24 @@ impl World {
     fn builder(&self, streams: Streams) -> wasmtime::Result<WasiCtxBuilder> {
         let mut builder = WasiCtx::builder();
         streams.connect(&mut builder);
-        builder.args(&self.args).envs(&self.env).allow_blocking_current_thread(self.may_block);
-        builder.inherit_network().allow_ip_name_lookup(true).allow_tcp(true).allow_udp(true);
+        builder
+            .args(&self.args)
+            .envs(&self.env)
+            .allow_blocking_current_thread(self.may_block);
+        builder
+            .inherit_network()
+            .allow_ip_name_lookup(true)
+            .allow_tcp(true)
+            .allow_udp(true);
         if let Some(cwd) = &self.cwd {
             builder.initial_cwd(cwd);
         }
         for dir in &self.dirs {
-            let perms = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            let perms = if dir.read_only {
+                FsPerms::ReadOnly
+            } else {
+                FsPerms::ReadWrite
+            };
             builder
                 .preopened_dir(Path::new(&dir.path), &dir.path, perms)
                 .map_err(|error| error.context(format!("cannot open the directory {}", dir.path)))?;
@@ -104,6 +125,9 @@ mod tests {
     fn environment_entries_split_at_the_first_equals_sign() {
         let env = ["A=1".to_owned(), "B=x=y".to_owned(), "C".to_owned()];
         let expected = [("A", "1"), ("B", "x=y"), ("C", "")];
-        assert_eq!(split_env(&env), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            split_env(&env),
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 }

@@ -100,7 +100,11 @@ fn event_loop() -> std::io::Result<tokio::runtime::Runtime> {
 async fn accept(listener: StdListener, mut workers: Workers, report: &mut Report) -> i32 {
     let ready = || -> std::io::Result<_> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok((TcpListener::from_std(listener)?, terminate, signal(SignalKind::interrupt())?))
+        Ok((
+            TcpListener::from_std(listener)?,
+            terminate,
+            signal(SignalKind::interrupt())?,
+        ))
     };
     let (listener, mut terminate, mut interrupt) = match ready() {
         Ok(ready) => ready,
@@ -140,7 +144,12 @@ struct Worker {
 
 impl Workers {
     fn new(service: &Arc<Service>, max: usize) -> Workers {
-        Workers { service: Arc::clone(service), max, own_load: Arc::default(), others: Vec::new() }
+        Workers {
+            service: Arc::clone(service),
+            max,
+            own_load: Arc::default(),
+            others: Vec::new(),
+        }
     }
 
     fn assign(&mut self, stream: TcpStream, watcher: Watcher) {
@@ -163,7 +172,11 @@ impl Workers {
     /// `None`: the accepting thread's own loop.
     fn least_loaded(&mut self) -> Option<&Worker> {
         let own = self.own_load.load(Ordering::Relaxed);
-        let loads = self.others.iter().map(|worker| worker.load.load(Ordering::Relaxed)).enumerate();
+        let loads = self
+            .others
+            .iter()
+            .map(|worker| worker.load.load(Ordering::Relaxed))
+            .enumerate();
         let best = loads.min_by_key(|(_, load)| *load);
         match best {
             _ if own == 0 => None,
@@ -197,7 +210,10 @@ impl Worker {
                 }
             });
         };
-        std::thread::Builder::new().name("wasm-http".to_owned()).spawn(work).ok()?;
+        std::thread::Builder::new()
+            .name("wasm-http".to_owned())
+            .spawn(work)
+            .ok()?;
         Some(Worker { connections, load })
     }
 }
@@ -225,7 +241,10 @@ impl Drop for Load {
 
 async fn connection(service: Arc<Service>, stream: TcpStream, watcher: Watcher, _load: Load) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE);
     builder.http2().timer(TokioTimer::new());
     let respond = service_fn(move |request| {
         let service = Arc::clone(&service);
@@ -300,7 +319,11 @@ impl Service {
         }
         let memories = needs.map_or(1, |needs| needs.num_memories.max(1));
         let places = engine::SERVICE_INSTANCES / memories;
-        Ok(Service { proxy, world, places: Arc::new(Semaphore::new(places.max(1) as usize)) })
+        Ok(Service {
+            proxy,
+            world,
+            places: Arc::new(Semaphore::new(places.max(1) as usize)),
+        })
     }
 
     async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Response<WasiBody> {
@@ -309,7 +332,9 @@ impl Service {
             Ok(response) => response,
             Err(failure) => {
                 let status = failure.status();
-                let cause = std::error::Error::source(&failure).map(|cause| format!(": {cause}")).unwrap_or_default();
+                let cause = std::error::Error::source(&failure)
+                    .map(|cause| format!(": {cause}"))
+                    .unwrap_or_default();
                 eprintln!("catamaran: {line}: {}: {failure}{cause}", status.as_u16());
                 plain(status)
             }
@@ -335,7 +360,9 @@ impl Service {
 
     /// The life of one instance: until the guest has returned and, for 0.3, its response's body was read.
     async fn call(&self, request: Request<Incoming>, answer: oneshot::Sender<Answer>, finished: oneshot::Receiver<()>) {
-        let Ok(_place) = Arc::clone(&self.places).acquire_owned().await else { return };
+        let Ok(_place) = Arc::clone(&self.places).acquire_owned().await else {
+            return;
+        };
         let guest = match self.world.guest(Streams::OutputOnly) {
             Ok(guest) => guest,
             Err(error) => return drop(answer.send(Err(Failure::Trap(error)))),
@@ -421,7 +448,10 @@ async fn call_p2(
     };
     let called = async {
         let instance = proxy.instantiate_async(&mut *store).await?;
-        instance.wasi_http_incoming_handler().call_handle(&mut *store, request, outparam).await
+        instance
+            .wasi_http_incoming_handler()
+            .call_handle(&mut *store, request, outparam)
+            .await
     };
     match called.await {
         Ok(()) => answer.send(Err(Failure::NoResponse)),
@@ -440,8 +470,7 @@ async fn call_p3(
     let called = async {
         let instance = service.instantiate_async(&mut *store).await?;
         let request = request.map(|body| body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync());
-        let (request, sent) =
-            wasmtime_wasi_http::p3::Request::from_http(store.data_mut().http().hooks, request);
+        let (request, sent) = wasmtime_wasi_http::p3::Request::from_http(store.data_mut().http().hooks, request);
         store
             .run_concurrent(async |accessor| {
                 match instance.handle(accessor, request).await? {
@@ -464,10 +493,15 @@ async fn call_p3(
 
 fn plain(status: StatusCode) -> Response<WasiBody> {
     let text = format!("{status}\n");
-    let body = Full::new(Bytes::from(text)).map_err(|never: Infallible| match never {}).boxed_unsync();
+    let body = Full::new(Bytes::from(text))
+        .map_err(|never: Infallible| match never {})
+        .boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(
+        hyper::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("text/plain"),
+    );
     response
 }
 

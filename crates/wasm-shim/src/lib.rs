@@ -33,7 +33,10 @@ mod limits;
 mod runtime;
 mod shape;
 mod stdio;
-#[allow(unsafe_code, reason = "fork, signal dispositions, descriptors and mapping native code have no safe interface")]
+#[allow(
+    unsafe_code,
+    reason = "fork, signal dispositions, descriptors and mapping native code have no safe interface"
+)]
 mod sys;
 mod tree;
 

@@ -30,12 +30,18 @@ impl Budget {
 
     /// Whether one memory of this size, bytes, is within the limit at all.
     pub(crate) fn check_first(&self, bytes: u64) -> wasmtime::Result<()> {
-        if bytes <= self.limit { Ok(()) } else { Err(wasmtime::Error::msg(self.refusal(bytes))) }
+        if bytes <= self.limit {
+            Ok(())
+        } else {
+            Err(wasmtime::Error::msg(self.refusal(bytes)))
+        }
     }
 
     fn take(&self, bytes: u64) -> bool {
         let within = |used: u64| used.checked_add(bytes).filter(|total| *total <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
+            .is_ok()
     }
 
     fn give_back(&self, bytes: u64) {
@@ -69,7 +75,11 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     pub(crate) fn new(budget: &Arc<Budget>) -> Limiter {
-        Limiter { budget: Arc::clone(budget), held: 0, last: 0 }
+        Limiter {
+            budget: Arc::clone(budget),
+            held: 0,
+            last: 0,
+        }
     }
 
     fn grow(&mut self, bytes: u64) -> bool {
@@ -152,7 +162,9 @@ mod tests {
         let budget = Budget::new(Some(1 << 20));
         let mut limiter = Limiter::new(&budget);
         assert!(limiter.memory_growing(0, 1 << 20, None).expect("decided"));
-        limiter.memory_grow_failed(wasmtime::Error::msg("no address space")).expect("noted");
+        limiter
+            .memory_grow_failed(wasmtime::Error::msg("no address space"))
+            .expect("noted");
         assert!(limiter.memory_growing(0, 1 << 20, None).expect("decided"));
     }
 

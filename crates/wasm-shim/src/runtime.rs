@@ -34,11 +34,15 @@ impl Default for WasmRuntime {
 impl WasmRuntime {
     /// Builds the engines. Call it in the launcher, before any fork and any thread; it starts none.
     pub fn new() -> WasmRuntime {
-        WasmRuntime { engines: Engines::new().map_err(|error| format!("{error:#}")) }
+        WasmRuntime {
+            engines: Engines::new().map_err(|error| format!("{error:#}")),
+        }
     }
 
     fn engines(&self) -> Result<&Engines, StartError> {
-        self.engines.as_ref().map_err(|message| failure(&format!("WebAssembly does not work on this machine: {message}")))
+        self.engines
+            .as_ref()
+            .map_err(|message| failure(&format!("WebAssembly does not work on this machine: {message}")))
     }
 }
 
@@ -85,7 +89,11 @@ fn remove(cgroup: &Cgroup) {
 }
 
 fn failure(message: &str) -> StartError {
-    StartError { reason: "RunContainerError".to_owned(), message: message.to_owned(), exit_code: 128 }
+    StartError {
+        reason: "RunContainerError".to_owned(),
+        message: message.to_owned(),
+        exit_code: 128,
+    }
 }
 
 fn read_spec(bundle: &Path) -> Result<WasmSpec, StartError> {
@@ -97,14 +105,14 @@ fn read_spec(bundle: &Path) -> Result<WasmSpec, StartError> {
 }
 
 /// Forks, and waits until the child says that it runs or why it does not.
-fn start_process(
-    terminal: bool,
-    stdio: Stdio,
-    life: impl FnOnce(Inheritance) -> i32,
-) -> Result<Started, StartError> {
+fn start_process(terminal: bool, stdio: Stdio, life: impl FnOnce(Inheritance) -> i32) -> Result<Started, StartError> {
     let failed = |error: std::io::Error| child::start_error("cannot start a process", &error, 128);
     let (word, report) = std::io::pipe().map_err(failed)?;
-    let (console, slave) = if terminal { open_terminal().map_err(failed)? } else { (None, None) };
+    let (console, slave) = if terminal {
+        open_terminal().map_err(failed)?
+    } else {
+        (None, None)
+    };
     let own = Inheritance {
         stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
         terminal: slave,
@@ -122,7 +130,11 @@ fn start_process(
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
     let said = read_word(word.into(), pid);
     match (said, pidfd) {
-        (Ok(()), Ok(pidfd)) => Ok(Started { pid: pid.as_raw_nonzero().get(), pidfd, console }),
+        (Ok(()), Ok(pidfd)) => Ok(Started {
+            pid: pid.as_raw_nonzero().get(),
+            pidfd,
+            console,
+        }),
         (Ok(()), Err(errno)) => {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             reap(pid);
@@ -140,7 +152,10 @@ fn read_word(word: OwnedFd, pid: Pid) -> Result<(), Option<StartError>> {
     let mut text = Vec::new();
     if !spoken(&word) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        return Err(Some(failure(&format!("the container did not start within {} s", START_DEADLINE.tv_sec))));
+        return Err(Some(failure(&format!(
+            "the container did not start within {} s",
+            START_DEADLINE.tv_sec
+        ))));
     }
     if File::from(word).read_to_end(&mut text).is_err() {
         return Err(None);
@@ -175,7 +190,8 @@ fn reap(pid: Pid) -> Option<i32> {
 fn died_silently(signal: Option<i32>) -> StartError {
     match signal {
         Some(libc::SIGKILL) => {
-            let mut error = failure("the container was killed while it started, most likely for want of memory: raise its limit");
+            let mut error =
+                failure("the container was killed while it started, most likely for want of memory: raise its limit");
             error.exit_code = 137;
             error
         }

@@ -33,7 +33,12 @@ impl Shape {
 
     /// The shape of a file made by [`crate::NativeCache`], from its name.
     pub(crate) fn of_native(path: &Path) -> Option<Shape> {
-        let tag = path.file_name()?.to_str()?.strip_suffix(".native")?.rsplit('.').next()?;
+        let tag = path
+            .file_name()?
+            .to_str()?
+            .strip_suffix(".native")?
+            .rsplit('.')
+            .next()?;
         Shape::ALL.into_iter().find(|shape| shape.tag() == tag)
     }
 }
@@ -70,7 +75,11 @@ fn found(exports: &[String]) -> String {
     match exports {
         [] => "it exports nothing".to_owned(),
         few if few.len() <= SHOWN => format!("it exports {}", few.join(", ")),
-        many => format!("it exports {} and {} more", many[..SHOWN].join(", "), many.len() - SHOWN),
+        many => format!(
+            "it exports {} and {} more",
+            many[..SHOWN].join(", "),
+            many.len() - SHOWN
+        ),
     }
 }
 
@@ -80,8 +89,15 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspected, NotRunnable> {
         return Err(NotRunnable::NotWasm);
     }
     let surface = Surface::read(bytes).map_err(|error| NotRunnable::Malformed(error.message().to_owned()))?;
-    let shape = if surface.component { component_shape(&surface.exports)? } else { module_shape(&surface.exports)? };
-    Ok(Inspected { shape, imports: surface.imports })
+    let shape = if surface.component {
+        component_shape(&surface.exports)?
+    } else {
+        module_shape(&surface.exports)?
+    };
+    Ok(Inspected {
+        shape,
+        imports: surface.imports,
+    })
 }
 
 fn module_shape(exports: &[String]) -> Result<Shape, NotRunnable> {
@@ -94,7 +110,9 @@ fn module_shape(exports: &[String]) -> Result<Shape, NotRunnable> {
 
 fn component_shape(exports: &[String]) -> Result<Shape, NotRunnable> {
     let exports_one_of = |interfaces: &[&str]| {
-        exports.iter().any(|name| interfaces.contains(&name.split('@').next().unwrap_or(name)))
+        exports
+            .iter()
+            .any(|name| interfaces.contains(&name.split('@').next().unwrap_or(name)))
     };
     if exports_one_of(&["wasi:http/incoming-handler", "wasi:http/handler"]) {
         Ok(Shape::HttpProxy)
@@ -114,7 +132,11 @@ struct Surface {
 
 impl Surface {
     fn read(bytes: &[u8]) -> wasmparser::Result<Surface> {
-        let mut surface = Surface { component: false, imports: Vec::new(), exports: Vec::new() };
+        let mut surface = Surface {
+            component: false,
+            imports: Vec::new(),
+            exports: Vec::new(),
+        };
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload? {
@@ -194,7 +216,10 @@ mod tests {
         let command = service.replace("wasi:http/incoming-handler@0.2.3", "wasi:cli/run@0.2.0");
         assert_eq!(check(&command).map(|found| found.shape), Ok(Shape::ComponentCommand));
         let other = service.replace("wasi:http/incoming-handler@0.2.3", "acme:shop/cart@1.0.0");
-        assert_eq!(check(&other), Err(NotRunnable::NoWorld(vec!["acme:shop/cart@1.0.0".to_owned()])));
+        assert_eq!(
+            check(&other),
+            Err(NotRunnable::NoWorld(vec!["acme:shop/cart@1.0.0".to_owned()]))
+        );
     }
 
     #[test]
@@ -207,7 +232,10 @@ mod tests {
     fn bytes_that_are_not_wasm_are_refused() {
         assert_eq!(inspect(b"\x7fELF"), Err(NotRunnable::NotWasm));
         assert_eq!(inspect(b""), Err(NotRunnable::NotWasm));
-        assert!(matches!(inspect(b"\0asm\x01\0\0\0\x01\xff\xff"), Err(NotRunnable::Malformed(_))));
+        assert!(matches!(
+            inspect(b"\0asm\x01\0\0\0\x01\xff\xff"),
+            Err(NotRunnable::Malformed(_))
+        ));
     }
 
     #[test]

@@ -89,7 +89,9 @@ pub(crate) fn keep_only<const N: usize>(kept: [OwnedFd; N]) -> io::Result<[Owned
         placed.push(unsafe { OwnedFd::from_raw_fd(target) });
     }
     close_from(above)?;
-    Ok(placed.try_into().unwrap_or_else(|_| unreachable!("as many as were given")))
+    Ok(placed
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("as many as were given")))
 }
 
 fn close_from(first: RawFd) -> io::Result<()> {
@@ -158,7 +160,11 @@ pub(crate) fn files_before_dns() {
 pub(crate) fn enter_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: changes what paths mean, not memory; there is one thread.
     let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A mount namespace of its own for the calling process.
@@ -168,7 +174,11 @@ pub(crate) fn enter_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()>
 pub(crate) fn new_mount_namespace() -> io::Result<()> {
     // SAFETY: only CLONE_NEWNS, which copies the mount table and the file system information; there is one thread.
     let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// How far [`make_read_only`] goes.
@@ -194,7 +204,12 @@ pub(crate) fn make_read_only(mount: BorrowedFd<'_>, extent: Extent) -> io::Resul
     const READ_ONLY: u64 = 1;
     const RECURSIVE: c_int = 0x8000;
     let recursive = if extent == Extent::Recursive { RECURSIVE } else { 0 };
-    let attr = MountAttr { set: READ_ONLY, clear: 0, propagation: 0, user_ns: 0 };
+    let attr = MountAttr {
+        set: READ_ONLY,
+        clear: 0,
+        propagation: 0,
+        user_ns: 0,
+    };
     // SAFETY: path and structure are valid for the call, the size is the structure's.
     let result = unsafe {
         libc::syscall(
@@ -206,7 +221,11 @@ pub(crate) fn make_read_only(mount: BorrowedFd<'_>, extent: Extent) -> io::Resul
             size_of::<MountAttr>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Native code, mapped.
@@ -255,7 +274,10 @@ pub(crate) fn advance_epochs_with_cpu_time(engine: &Engine) -> io::Result<()> {
     }
 
     let _ = ENGINE.set(engine.clone());
-    let interval = libc::timeval { tv_sec: 0, tv_usec: EPOCH_CPU_MICROS };
+    let interval = libc::timeval {
+        tv_sec: 0,
+        tv_usec: EPOCH_CPU_MICROS,
+    };
     // SAFETY: the action is fully initialised; the handler is async-signal-safe (above), runs on the alternate stack where
     // there is one, and lets interrupted calls go on.
     unsafe {
@@ -266,7 +288,10 @@ pub(crate) fn advance_epochs_with_cpu_time(engine: &Engine) -> io::Result<()> {
         if libc::sigaction(libc::SIGPROF, &raw const action, std::ptr::null_mut()) != 0 {
             return Err(io::Error::last_os_error());
         }
-        let timer = libc::itimerval { it_interval: interval, it_value: interval };
+        let timer = libc::itimerval {
+            it_interval: interval,
+            it_value: interval,
+        };
         if libc::setitimer(libc::ITIMER_PROF, &raw const timer, std::ptr::null_mut()) != 0 {
             return Err(io::Error::last_os_error());
         }

@@ -30,21 +30,34 @@ pub(crate) enum Error {
     #[error("cannot make the mount point {path}")]
     MountPoint { path: String, source: io::Error },
     #[error("cannot mount {} at {path}", host.display())]
-    Bind { host: PathBuf, path: String, source: io::Error },
+    Bind {
+        host: PathBuf,
+        path: String,
+        source: io::Error,
+    },
 }
 
 fn step(step: &'static str) -> impl Fn(rustix::io::Errno) -> Error {
-    move |errno| Error::Step { step, source: errno.into() }
+    move |errno| Error::Step {
+        step,
+        source: errno.into(),
+    }
 }
 
 /// Builds the tree below `<bundle>/rootfs` in a new mount namespace and makes it the root. Needs one thread and
 /// `CAP_SYS_ADMIN`.
 pub(crate) fn enter(spec: &WasmSpec, bundle: &Path) -> Result<(), Error> {
-    sys::new_mount_namespace().map_err(|source| Error::Step { step: "make a mount namespace", source })?;
+    sys::new_mount_namespace().map_err(|source| Error::Step {
+        step: "make a mount namespace",
+        source,
+    })?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(step("make mounts private"))?;
     let root = bundle.join("rootfs");
-    std::fs::create_dir_all(&root).map_err(|source| Error::Step { step: "make the root directory", source })?;
+    std::fs::create_dir_all(&root).map_err(|source| Error::Step {
+        step: "make the root directory",
+        source,
+    })?;
     mount_root(spec, bundle, &root)?;
     let root_fd = rustix::fs::open(&root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(step("open the root directory"))?;
@@ -67,13 +80,26 @@ fn mount_root(spec: &WasmSpec, bundle: &Path, root: &Path) -> Result<(), Error> 
             .map_err(step("mount an empty root"));
     }
     // A read-only image still needs mount points: they go to a layer beside the bundle that is gone with it.
-    let layer = spec.writable_layer.clone().unwrap_or_else(|| bundle.join("mount-points"));
+    let layer = spec
+        .writable_layer
+        .clone()
+        .unwrap_or_else(|| bundle.join("mount-points"));
     let (upper, work) = (layer.join("upper"), layer.join("work"));
     for directory in [&upper, &work] {
-        std::fs::create_dir_all(directory)
-            .map_err(|source| Error::Step { step: "make the writable layer", source })?;
+        std::fs::create_dir_all(directory).map_err(|source| Error::Step {
+            step: "make the writable layer",
+            source,
+        })?;
     }
-    overlay::mount_overlay(&spec.lower_dirs, Some(Writable { upper: &upper, work: &work }), root).map_err(Error::Root)
+    overlay::mount_overlay(
+        &spec.lower_dirs,
+        Some(Writable {
+            upper: &upper,
+            work: &work,
+        }),
+        root,
+    )
+    .map_err(Error::Root)
 }
 
 fn mount_preopen(root: BorrowedFd<'_>, preopen: &Preopen) -> Result<(), Error> {
@@ -84,8 +110,10 @@ fn mount_preopen(root: BorrowedFd<'_>, preopen: &Preopen) -> Result<(), Error> {
     };
     let directory = std::fs::metadata(&preopen.host_path).map_err(failed)?.is_dir();
     let guest = relative(&preopen.guest_path);
-    let target = make_mount_point(root, &guest, directory)
-        .map_err(|source| Error::MountPoint { path: preopen.guest_path.clone(), source })?;
+    let target = make_mount_point(root, &guest, directory).map_err(|source| Error::MountPoint {
+        path: preopen.guest_path.clone(),
+        source,
+    })?;
     let bind = || -> io::Result<()> {
         rustix::mount::mount_bind_recursive(&preopen.host_path, fd_path(target.as_fd()))?;
         if preopen.read_only {
@@ -117,14 +145,27 @@ fn make_mount_point(root: BorrowedFd<'_>, path: &Path, directory: bool) -> io::R
 }
 
 fn open_in(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?)
+    Ok(rustix::fs::openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT,
+    )?)
 }
 
 /// `path` without its root and without `.` and `..`, which mean nothing in a mount point.
 fn relative(path: &str) -> PathBuf {
-    Path::new(path).components().filter(|component| matches!(component, Component::Normal(_))).collect()
+    Path::new(path)
+        .components()
+        .filter(|component| matches!(component, Component::Normal(_)))
+        .collect()
 }
 
 fn fd_path(fd: BorrowedFd<'_>) -> String {
@@ -147,10 +188,21 @@ fn remount_read_only(mount: BorrowedFd<'_>, extent: Extent) -> rustix::io::Resul
 /// directories overlap, the C library of the guest takes the longest matching one.
 pub(crate) fn guest_dirs(spec: &WasmSpec) -> Vec<GuestDir> {
     let volumes = spec.preopens.iter().filter(|preopen| is_directory(&preopen.guest_path));
-    let volumes = volumes.map(|preopen| GuestDir { path: preopen.guest_path.clone(), read_only: preopen.read_only });
-    let root = GuestDir { path: "/".to_owned(), read_only: spec.writable_layer.is_none() };
+    let volumes = volumes.map(|preopen| GuestDir {
+        path: preopen.guest_path.clone(),
+        read_only: preopen.read_only,
+    });
+    let root = GuestDir {
+        path: "/".to_owned(),
+        read_only: spec.writable_layer.is_none(),
+    };
     if spec.lower_dirs.is_empty() {
-        volumes.chain([GuestDir { read_only: true, ..root }]).collect()
+        volumes
+            .chain([GuestDir {
+                read_only: true,
+                ..root
+            }])
+            .collect()
     } else {
         std::iter::once(root).chain(volumes).collect()
     }

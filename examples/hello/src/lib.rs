@@ -40,7 +40,11 @@ impl Guest for Hello {
             _ => (405, "only GET, HEAD, POST and PUT\n".to_owned()),
         };
         log(&format!("{} {path} {status} request={id:08x}\n", name(&method)));
-        let text = if matches!(method, Method::Head) { String::new() } else { text };
+        let text = if matches!(method, Method::Head) {
+            String::new()
+        } else {
+            text
+        };
         respond(outparam, status, &text);
     }
 }

@@ -11,13 +11,22 @@ use std::process::{Command, ExitCode};
 
 pub(crate) const TESTS: &[Test] = &[
     ("cache::a_huge_module_is_stopped", a_huge_module_is_stopped),
-    ("cache::a_module_that_explodes_is_stopped", a_module_that_explodes_is_stopped),
+    (
+        "cache::a_module_that_explodes_is_stopped",
+        a_module_that_explodes_is_stopped,
+    ),
     ("cache::corrupted_files_are_made_anew", corrupted_files_are_made_anew),
     ("cache::garbage_is_refused_in_one_line", garbage_is_refused_in_one_line),
-    ("cache::leftovers_of_a_crash_are_removed", leftovers_of_a_crash_are_removed),
+    (
+        "cache::leftovers_of_a_crash_are_removed",
+        leftovers_of_a_crash_are_removed,
+    ),
     ("cache::many_askers_compile_once", many_askers_compile_once),
     ("cache::only_its_owner_may_write", only_its_owner_may_write),
-    ("cache::the_least_recently_used_goes_first", the_least_recently_used_goes_first),
+    (
+        "cache::the_least_recently_used_goes_first",
+        the_least_recently_used_goes_first,
+    ),
 ];
 
 /// `__cache <what> <directory>`.
@@ -67,7 +76,11 @@ async fn many(dir: &Path) {
     let answers = futures::future::try_join_all(askers).await.expect("compiled");
     assert!(answers.iter().all(|native| native == &answers[0]));
     assert_eq!(answers[0].shape, Shape::Command);
-    assert!(answers[0].imports.contains(&"wasi_snapshot_preview1::fd_write".to_owned()));
+    assert!(
+        answers[0]
+            .imports
+            .contains(&"wasi_snapshot_preview1::fd_write".to_owned())
+    );
 }
 
 fn the_least_recently_used_goes_first() {
@@ -136,12 +149,18 @@ fn garbage_is_refused_in_one_line() {
     let module = dir.path().join("garbage.wasm");
     for (bytes, reason) in [
         (&b"\x7fELF"[..], "it is not WebAssembly"),
-        (b"\0asm\x01\0\0\0\x0a\xff\xff\xff\xff\x0f", "it is not a valid WebAssembly file"),
+        (
+            b"\0asm\x01\0\0\0\x0a\xff\xff\xff\xff\x0f",
+            "it is not a valid WebAssembly file",
+        ),
     ] {
         fs::write(&module, bytes).expect("written");
         let error = native(&dir.path().join("cache"), &module).expect_err("refused");
         assert!(error.contains(reason) && !error.contains('\n'), "{error}");
-        assert!(error.starts_with(&format!("cannot run {}", module.display())), "{error}");
+        assert!(
+            error.starts_with(&format!("cannot run {}", module.display())),
+            "{error}"
+        );
     }
     let left = fs::read_dir(dir.path().join("cache")).expect("made").count();
     assert_eq!(left, 0, "refusals leave nothing behind");
@@ -167,9 +186,15 @@ fn a_module_that_explodes_is_stopped() {
     fs::write(&module, wat::parse_str(text).expect("valid")).expect("written");
     let cache = dir.path().join("cache");
     let error = native_within(&cache, &module, &["memory-bytes=40000000"]).expect_err("stopped");
-    assert!(error.ends_with("compiling it takes more memory than the node allows"), "{error}");
+    assert!(
+        error.ends_with("compiling it takes more memory than the node allows"),
+        "{error}"
+    );
     let error = native_within(&cache, &module, &["output-bytes=1000"]).expect_err("stopped");
-    assert!(error.ends_with("its native code is larger than the node allows"), "{error}");
+    assert!(
+        error.ends_with("its native code is larger than the node allows"),
+        "{error}"
+    );
     assert_eq!(fs::read_dir(&cache).expect("made").count(), 0, "nothing is left behind");
     native(&cache, &module).expect("with the usual limits it compiles");
 }

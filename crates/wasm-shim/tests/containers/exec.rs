@@ -18,7 +18,10 @@ fn a_command_from_a_volume_runs() {
     guest(&volume, "echo");
     guest(&volume, "exit");
     let container = world.start().expect("started");
-    let finished = world.exec(&container, &["/data/echo.wasm", "one"]).expect("started").finish();
+    let finished = world
+        .exec(&container, &["/data/echo.wasm", "one"])
+        .expect("started")
+        .finish();
     assert_eq!(
         (finished.code, finished.stdout.as_str()),
         (Some(0), "/data/echo.wasm\none\nPATH=/data\nWHO=exec\n"),
@@ -33,7 +36,12 @@ fn what_is_not_there_is_127() {
     let container = world.start().expect("started");
     let error = world.exec(&container, &["ls", "-l"]).map(|_| ()).expect_err("refused");
     assert_eq!(error.exit_code, 127);
-    assert!(error.message.starts_with("\"ls\" was not found in the container's files: a wasm container has"), "{error}");
+    assert!(
+        error
+            .message
+            .starts_with("\"ls\" was not found in the container's files: a wasm container has"),
+        "{error}"
+    );
 }
 
 fn what_is_not_wasm_is_126() {
@@ -43,7 +51,10 @@ fn what_is_not_wasm_is_126() {
     let container = world.start().expect("started");
     let error = world.exec(&container, &["script"]).map(|_| ()).expect_err("refused");
     assert_eq!(error.exit_code, 126);
-    assert!(error.message.starts_with("\"/data/script\" is not a WebAssembly file"), "{error}");
+    assert!(
+        error.message.starts_with("\"/data/script\" is not a WebAssembly file"),
+        "{error}"
+    );
 }
 
 fn broken_wasm_is_explained() {
@@ -51,9 +62,17 @@ fn broken_wasm_is_explained() {
     let volume = world.volume("/data", true);
     fs::write(volume.join("broken.wasm"), b"\0asm\x01\0\0\0\xff").expect("written");
     let container = world.start().expect("started");
-    let finished = world.exec(&container, &["/data/broken.wasm"]).expect("it is a wasm file").finish();
+    let finished = world
+        .exec(&container, &["/data/broken.wasm"])
+        .expect("it is a wasm file")
+        .finish();
     assert_eq!(finished.code, Some(126), "{finished:?}");
-    assert!(finished.stderr.starts_with("catamaran: cannot run \"/data/broken.wasm\": it is not a valid"), "{finished:?}");
+    assert!(
+        finished
+            .stderr
+            .starts_with("catamaran: cannot run \"/data/broken.wasm\": it is not a valid"),
+        "{finished:?}"
+    );
 }
 
 fn a_service_is_no_command() {
@@ -63,5 +82,8 @@ fn a_service_is_no_command() {
     let container = world.start().expect("started");
     let finished = world.exec(&container, &["hello"]).expect("it is a wasm file").finish();
     assert_eq!(finished.code, Some(126), "{finished:?}");
-    assert!(finished.stderr.contains("it is a wasi:http service, not a command"), "{finished:?}");
+    assert!(
+        finished.stderr.contains("it is a wasi:http service, not a command"),
+        "{finished:?}"
+    );
 }

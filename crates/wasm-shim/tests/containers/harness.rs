@@ -8,8 +8,11 @@ pub(crate) type Test = (&'static str, fn());
 
 pub(crate) fn run(groups: &[&[Test]]) -> ExitCode {
     let options = Options::read();
-    let tests: Vec<Test> =
-        groups.iter().flat_map(|group| group.iter().copied()).filter(|(name, _)| options.wants(name)).collect();
+    let tests: Vec<Test> = groups
+        .iter()
+        .flat_map(|group| group.iter().copied())
+        .filter(|(name, _)| options.wants(name))
+        .collect();
     if options.list {
         for (name, _) in tests.iter().filter(|_| !options.ignored) {
             println!("{name}: test");
@@ -21,7 +24,11 @@ pub(crate) fn run(groups: &[&[Test]]) -> ExitCode {
     }
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root: {} tests of wasm containers", tests.len());
-        return if std::env::var("CI").is_ok_and(|ci| ci == "true") { ExitCode::FAILURE } else { summary(0, &[]) };
+        return if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+            ExitCode::FAILURE
+        } else {
+            summary(0, &[])
+        };
     }
     crate::world::own_network();
     println!("\nrunning {} tests", tests.len());
@@ -41,8 +48,15 @@ fn summary(passed: usize, failed: &[&str]) -> ExitCode {
     for name in failed {
         println!("failed: {name}");
     }
-    println!("\ntest result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; 0 filtered out\n", failed.len());
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "\ntest result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; 0 filtered out\n",
+        failed.len()
+    );
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 struct Options {
@@ -54,7 +68,12 @@ struct Options {
 
 impl Options {
     fn read() -> Options {
-        let mut options = Options { list: false, ignored: false, exact: false, filters: Vec::new() };
+        let mut options = Options {
+            list: false,
+            ignored: false,
+            exact: false,
+            filters: Vec::new(),
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -70,7 +89,13 @@ impl Options {
     }
 
     fn wants(&self, name: &str) -> bool {
-        let matches = |filter: &String| if self.exact { name == filter } else { name.contains(filter.as_str()) };
+        let matches = |filter: &String| {
+            if self.exact {
+                name == filter
+            } else {
+                name.contains(filter.as_str())
+            }
+        };
         self.filters.is_empty() || self.filters.iter().any(matches)
     }
 }

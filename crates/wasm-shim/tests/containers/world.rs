@@ -15,6 +15,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/guests");
 pub(crate) const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/guests/probe/probe.wasm");
+pub(crate) const SERVICE_P3: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../examples/guests/service-p3/service-p3.wasm"
+);
 pub(crate) const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello/hello.wasm");
 
 /// A network namespace with nothing but loopback, so that ports are ours.
@@ -28,7 +32,11 @@ pub(crate) fn own_network() {
         request.ifr_name[0] = b'l'.cast_signed();
         request.ifr_name[1] = b'o'.cast_signed();
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-        assert_eq!(libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request), 0, "loopback cannot be brought up");
+        assert_eq!(
+            libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request),
+            0,
+            "loopback cannot be brought up"
+        );
         libc::close(socket);
     }
 }
@@ -53,7 +61,10 @@ pub(crate) fn native_role() -> ExitCode {
 }
 
 pub(crate) fn compile_command() -> Vec<std::ffi::OsString> {
-    vec![std::env::current_exe().expect("own path").into(), "__wasm-compile".into()]
+    vec![
+        std::env::current_exe().expect("own path").into(),
+        "__wasm-compile".into(),
+    ]
 }
 
 /// Compiles a module file as the node would.
@@ -66,12 +77,21 @@ pub(crate) fn native_within(cache: &Path, module: &Path, limits: &[&str]) -> Res
     let digest = Sha256::digest(fs::read(module).expect("the module exists"));
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let output = Command::new(std::env::current_exe().expect("own path"))
-        .args(["__native".as_ref(), cache.as_os_str(), digest.as_ref(), module.as_os_str()])
+        .args([
+            "__native".as_ref(),
+            cache.as_os_str(),
+            digest.as_ref(),
+            module.as_os_str(),
+        ])
         .args(limits)
         .output()
         .expect("the node's part runs");
     let text = String::from_utf8(output.stdout).expect("text");
-    if output.status.success() { Ok(text.into()) } else { Err(text) }
+    if output.status.success() {
+        Ok(text.into())
+    } else {
+        Err(text)
+    }
 }
 
 /// One container's surroundings. Removes everything when dropped.
@@ -130,7 +150,12 @@ impl World {
             seccomp: true,
             container_name: "web".to_owned(),
         };
-        World { dir, runtime: WasmRuntime::new(), spec, terminal: false }
+        World {
+            dir,
+            runtime: WasmRuntime::new(),
+            spec,
+            terminal: false,
+        }
     }
 
     pub(crate) fn bundle(&self) -> PathBuf {
@@ -142,7 +167,11 @@ impl World {
         let host_path = self.dir.path().join(format!("volume-{}", self.spec.preopens.len()));
         fs::create_dir(&host_path).expect("made");
         std::os::unix::fs::chown(&host_path, Some(self.spec.uid), Some(self.spec.gid)).expect("given away");
-        let preopen = Preopen { host_path: host_path.clone(), guest_path: guest_path.to_owned(), read_only };
+        let preopen = Preopen {
+            host_path: host_path.clone(),
+            guest_path: guest_path.to_owned(),
+            read_only,
+        };
         self.spec.preopens.push(preopen);
         host_path
     }
@@ -153,9 +182,22 @@ impl World {
 
     pub(crate) fn start_with_input(&mut self, stdin: Option<OwnedFd>) -> Result<Running, StartError> {
         let bundle = self.bundle();
-        fs::write(bundle.join("wasm.json"), serde_json::to_vec(&self.spec).expect("a spec")).expect("written");
-        let (stdio, output) = if self.terminal { (Stdio::default(), None) } else { pipes(stdin) };
-        let request = StartRequest { id: "c", bundle: &bundle, stdio, terminal: self.terminal };
+        fs::write(
+            bundle.join("wasm.json"),
+            serde_json::to_vec(&self.spec).expect("a spec"),
+        )
+        .expect("written");
+        let (stdio, output) = if self.terminal {
+            (Stdio::default(), None)
+        } else {
+            pipes(stdin)
+        };
+        let request = StartRequest {
+            id: "c",
+            bundle: &bundle,
+            stdio,
+            terminal: self.terminal,
+        };
         let started = self.runtime.start(request)?;
         Ok(Running::new(started, output))
     }
@@ -188,7 +230,11 @@ impl Drop for World {
         self.runtime.cleanup("c", &bundle);
         let cgroup = Cgroup::open(&self.spec.cgroup).expect("a path");
         let left = cgroup.exists();
-        let parent = Path::new(&self.spec.cgroup).parent().expect("a parent").display().to_string();
+        let parent = Path::new(&self.spec.cgroup)
+            .parent()
+            .expect("a parent")
+            .display()
+            .to_string();
         let _ = Cgroup::open(&parent).expect("a path").remove();
         assert!(!left || std::thread::panicking(), "cleanup leaves no cgroup");
     }
@@ -214,8 +260,15 @@ type Output = (File, File);
 fn pipes(stdin: Option<OwnedFd>) -> (Stdio, Option<Output>) {
     let (stdout, out) = std::io::pipe().expect("a pipe");
     let (stderr, err) = std::io::pipe().expect("a pipe");
-    let stdio = Stdio { stdin, stdout: Some(out.into()), stderr: Some(err.into()) };
-    (stdio, Some((OwnedFd::from(stdout).into(), OwnedFd::from(stderr).into())))
+    let stdio = Stdio {
+        stdin,
+        stdout: Some(out.into()),
+        stderr: Some(err.into()),
+    };
+    (
+        stdio,
+        Some((OwnedFd::from(stdout).into(), OwnedFd::from(stderr).into())),
+    )
 }
 
 /// A started process. Killed when dropped.
@@ -235,7 +288,11 @@ pub(crate) struct Finished {
 
 impl Running {
     fn new(started: Started, output: Option<Output>) -> Running {
-        Running { started, output, reaped: false }
+        Running {
+            started,
+            output,
+            reaped: false,
+        }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -243,7 +300,10 @@ impl Running {
     }
 
     pub(crate) fn console(&self) -> Option<File> {
-        self.started.console.as_ref().map(|fd| fd.try_clone().expect("copied").into())
+        self.started
+            .console
+            .as_ref()
+            .map(|fd| fd.try_clone().expect("copied").into())
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -253,8 +313,13 @@ impl Running {
     /// A line of `/proc/<pid>/status`.
     pub(crate) fn status(&self, field: &str) -> String {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        line.unwrap_or_else(|| panic!("no {field} in {text}")).split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("no {field} in {text}"))
+            .split_ascii_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// The next line of standard output.
@@ -275,13 +340,21 @@ impl Running {
             err.read_to_string(&mut stderr).expect("text");
         }
         let status = self.wait();
-        Finished { code: status.exit_status(), signal: status.terminating_signal(), stdout, stderr }
+        Finished {
+            code: status.exit_status(),
+            signal: status.terminating_signal(),
+            stdout,
+            stderr,
+        }
     }
 
     fn wait(&mut self) -> WaitStatus {
         let pid = Pid::from_raw(self.pid()).expect("a pid");
         self.reaped = true;
-        rustix::process::waitpid(Some(pid), WaitOptions::empty()).expect("ours").expect("ended").1
+        rustix::process::waitpid(Some(pid), WaitOptions::empty())
+            .expect("ours")
+            .expect("ended")
+            .1
     }
 }
 

@@ -71,7 +71,11 @@ fn fetch(address: &str) -> Result<String, String> {
     request.set_path_with_query(Some(&format!("/{path}"))).map_err(set)?;
     let coming = outgoing_handler::handle(request, None).map_err(|code| format!("{code:?}"))?;
     coming.subscribe().block();
-    let response = coming.get().ok_or("not there")?.map_err(|()| "taken")?.map_err(|code| format!("{code:?}"))?;
+    let response = coming
+        .get()
+        .ok_or("not there")?
+        .map_err(|()| "taken")?
+        .map_err(|code| format!("{code:?}"))?;
     let body = response.consume().map_err(|()| "no body")?;
     let stream = body.stream().map_err(|()| "no body")?;
     let mut text = String::new();
