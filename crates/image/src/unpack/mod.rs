@@ -7,6 +7,8 @@
 
 mod lower;
 mod meter;
+mod node;
+mod number;
 mod tar;
 mod tree;
 
@@ -21,7 +23,7 @@ use crate::import::clean;
 use crate::options::Limits;
 use crate::{Digest, Error};
 
-pub(crate) use self::tree::keeps_xattr;
+pub(crate) use self::node::keeps_xattr;
 
 /// Windows beyond 128 MiB are a memory bomb; no builder uses them.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
