@@ -1,4 +1,4 @@
-//! Request bodies, JSON or YAML, into untyped objects.
+//! Request bodies, JSON, YAML or protobuf, into untyped objects.
 //!
 //! A generic parser keeps the last of two equal keys and says nothing; Kubernetes reports them. So the tree is built here, key by
 //! key, by one visitor for both languages, and the paths of duplicates are part of the result.
@@ -9,12 +9,15 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAcces
 use serde_json::{Map, Number, Value};
 
 use crate::Status;
+use crate::schema::protobuf;
 
 /// The languages of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
     Yaml,
+    /// Kubernetes' own envelope; see [`protobuf`].
+    Protobuf,
 }
 
 impl Format {
@@ -24,6 +27,7 @@ impl Format {
         match essence.to_ascii_lowercase().as_str() {
             "" | "application/json" | "*/*" | "application/*" => Some(Self::Json),
             "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" => Some(Self::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(Self::Protobuf),
             _ => None,
         }
     }
@@ -59,6 +63,10 @@ pub fn parse(format: Format, bytes: &[u8]) -> Result<Body, ParseError> {
     let value = match format {
         Format::Json => parse_json(&mut builder, bytes)?,
         Format::Yaml => parse_yaml(&mut builder, bytes)?,
+        Format::Protobuf => protobuf::decode(bytes).map_err(|error| ParseError {
+            language: "protobuf",
+            reason: error.to_string(),
+        })?,
     };
     Ok(Body {
         value,
@@ -291,7 +299,10 @@ mod tests {
             Some(Format::Json)
         );
         assert_eq!(Format::from_content_type("application/yaml"), Some(Format::Yaml));
-        assert_eq!(Format::from_content_type("application/vnd.kubernetes.protobuf"), None);
+        assert_eq!(
+            Format::from_content_type("application/vnd.kubernetes.protobuf"),
+            Some(Format::Protobuf)
+        );
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 //! nulls, and puts quantities into canonical form. The schemas come from `k8s-openapi`; descriptions are left behind (the OpenAPI
 //! documents have them).
 
+pub mod protobuf;
 mod validation;
 mod walk;
 
@@ -229,6 +230,7 @@ fn add_builtin(generator: &mut SchemaGenerator) {
         ($($kind:ty),* $(,)?) => { $(generator.subschema_for::<$kind>();)* };
     }
     add!(
+        k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
         apps::DaemonSet,
         apps::Deployment,
         apps::ReplicaSet,

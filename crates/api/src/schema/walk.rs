@@ -255,7 +255,7 @@ fn without_indices(path: &str) -> String {
 }
 
 /// What null stands for among the items of a list or the values of a map.
-fn zero(ty: &Type) -> Value {
+pub(super) fn zero(ty: &Type) -> Value {
     match ty {
         Type::Any | Type::Time => Value::Null,
         Type::Object(_) | Type::Map(_) => Value::Object(Map::new()),

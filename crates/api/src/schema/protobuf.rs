@@ -1,0 +1,471 @@
+//! Objects in protobuf, which Go clients prefer for built-in kinds: `kubectl create namespace` sends nothing else.
+//!
+//! The JSON schema already says what type each field has; all that protobuf adds is its number. So there is a table of numbers
+//! (`protobuf_fields.txt`) and one walk that writes the same JSON the client would have sent, which then goes the way of all
+//! bodies. Answers are JSON; those clients accept it.
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding>
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+use super::{Schemas, Type};
+
+/// Before every body: four bytes that are no text.
+const MAGIC: &[u8] = b"k8s\0";
+
+/// Messages within messages; deeper than any type of Kubernetes is.
+const MAX_DEPTH: usize = 64;
+
+static TABLE: LazyLock<HashMap<&'static str, Message>> =
+    LazyLock::new(|| read_table(include_str!("protobuf_fields.txt")));
+
+type Message = HashMap<u64, Field>;
+
+#[derive(Clone, Copy)]
+struct Field {
+    name: &'static str,
+    /// Its zero value is not the same as none.
+    optional: bool,
+    /// Its fields belong to the outer object.
+    inlined: Option<&'static str>,
+}
+
+fn read_table(text: &'static str) -> HashMap<&'static str, Message> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| {
+            let mut words = line.split(' ');
+            let message = words.next()?;
+            Some((message, words.filter_map(read_field).collect()))
+        })
+        .collect()
+}
+
+fn read_field(word: &'static str) -> Option<(u64, Field)> {
+    let (name, rest) = word.split_once('=')?;
+    let (rest, inlined) = rest
+        .split_once(':')
+        .map_or((rest, None), |(rest, message)| (rest, Some(message)));
+    let (number, optional) = rest.strip_suffix('*').map_or((rest, false), |number| (number, true));
+    Some((
+        number.parse().ok()?,
+        Field {
+            name,
+            optional,
+            inlined,
+        },
+    ))
+}
+
+/// Why bytes are no object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtobufError {
+    #[error("the body does not begin with the Kubernetes protobuf marker")]
+    NoMagic,
+    #[error("the body ends in the middle of a field")]
+    Truncated,
+    #[error("a field is not of its type")]
+    WrongType,
+    #[error("messages are nested too deeply")]
+    TooDeep,
+    #[error("the kind is not known in protobuf form; send it as JSON")]
+    UnknownKind,
+}
+
+/// Reads a body into the JSON form of the object.
+///
+/// # Errors
+/// A body that is malformed, or of a kind without a table.
+pub fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
+    let envelope = bytes.strip_prefix(MAGIC).ok_or(ProtobufError::NoMagic)?;
+    let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
+    for field in Fields(envelope) {
+        match field? {
+            (1, Wire::Bytes(type_meta)) => {
+                for field in Fields(type_meta) {
+                    match field? {
+                        (1, Wire::Bytes(text)) => api_version = utf8(text)?,
+                        (2, Wire::Bytes(text)) => kind = utf8(text)?,
+                        _ => {}
+                    }
+                }
+            }
+            (2, Wire::Bytes(object)) => raw = object,
+            _ => {}
+        }
+    }
+    let name = message_of(&api_version, &kind).ok_or(ProtobufError::UnknownKind)?;
+    let schemas = Schemas::builtin();
+    let definition = schemas
+        .by_name
+        .get(&definition_of(name))
+        .ok_or(ProtobufError::UnknownKind)?;
+    let mut object = Map::new();
+    Walk { schemas }.message(*definition, name, raw, &mut object, 0)?;
+    object.insert("apiVersion".to_owned(), api_version.into());
+    object.insert("kind".to_owned(), kind.into());
+    Ok(Value::Object(object))
+}
+
+fn message_of(api_version: &str, kind: &str) -> Option<&'static str> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let package = group
+        .split('.')
+        .next()
+        .filter(|group| !group.is_empty())
+        .unwrap_or("core");
+    let options = format!("meta.v1.{kind}");
+    let name = if kind.ends_with("Options") {
+        options
+    } else {
+        format!("{package}.{version}.{kind}")
+    };
+    TABLE.get_key_value(name.as_str()).map(|(name, _)| *name)
+}
+
+fn definition_of(message: &str) -> String {
+    match message.strip_prefix("meta.") {
+        Some(rest) => format!("io.k8s.apimachinery.pkg.apis.meta.{rest}"),
+        None => format!("io.k8s.api.{message}"),
+    }
+}
+
+/// The message of a definition, the inverse of [`definition_of`].
+fn message_for(definition: &str) -> Option<&'static str> {
+    let short = definition
+        .strip_prefix("io.k8s.api.")
+        .or_else(|| definition.strip_prefix("io.k8s.apimachinery.pkg.apis."))?;
+    TABLE.get_key_value(short).map(|(name, _)| *name)
+}
+
+struct Walk {
+    schemas: &'static Schemas,
+}
+
+impl Walk {
+    fn message(
+        &self,
+        definition: usize,
+        message: &str,
+        bytes: &[u8],
+        object: &mut Map<String, Value>,
+        depth: usize,
+    ) -> Result<(), ProtobufError> {
+        if depth > MAX_DEPTH {
+            return Err(ProtobufError::TooDeep);
+        }
+        let (Some(described), Some(numbers)) = (self.schemas.definitions.get(definition), TABLE.get(message)) else {
+            return Ok(());
+        };
+        for field in Fields(bytes) {
+            let (number, wire) = field?;
+            let Some(field) = numbers.get(&number) else { continue };
+            match (described.fields.get(field.name), field.inlined, wire) {
+                (Some(ty), _, wire) => self.field(ty, *field, wire, object, depth)?,
+                (None, Some(inner), Wire::Bytes(bytes)) => self.message(definition, inner, bytes, object, depth + 1)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn field(
+        &self,
+        ty: &Type,
+        field: Field,
+        wire: Wire<'_>,
+        object: &mut Map<String, Value>,
+        depth: usize,
+    ) -> Result<(), ProtobufError> {
+        match (ty, wire) {
+            (Type::List(items), Wire::Bytes(packed)) if is_number(items) => {
+                let list = entry(object, field.name, Value::Array(Vec::new()));
+                let Value::Array(list) = list else { return Ok(()) };
+                let mut rest = packed;
+                while !rest.is_empty() {
+                    list.push(number(items, varint(&mut rest)?));
+                }
+            }
+            (Type::List(items), wire) => {
+                let item = self.value(items, wire, depth)?;
+                if let Value::Array(list) = entry(object, field.name, Value::Array(Vec::new())) {
+                    list.push(item);
+                }
+            }
+            (Type::Map(values), Wire::Bytes(pair)) => {
+                let (key, value) = self.pair(values, pair, depth)?;
+                if let Value::Object(map) = entry(object, field.name, Value::Object(Map::new())) {
+                    map.insert(key, value);
+                }
+            }
+            (ty, wire) => {
+                let value = self.value(ty, wire, depth)?;
+                let zero = value.is_null()
+                    || value == Value::from(0)
+                    || value == Value::from("")
+                    || value == Value::from(false);
+                if !zero || (field.optional && !value.is_null()) {
+                    object.insert(field.name.to_owned(), value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pair(&self, values: &Type, bytes: &[u8], depth: usize) -> Result<(String, Value), ProtobufError> {
+        let mut key = String::new();
+        let mut value = super::walk::zero(values);
+        for field in Fields(bytes) {
+            match field? {
+                (1, Wire::Bytes(text)) => key = utf8(text)?,
+                (2, wire) => value = self.value(values, wire, depth)?,
+                _ => {}
+            }
+        }
+        Ok((key, value))
+    }
+
+    fn value(&self, ty: &Type, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
+        Ok(match (ty, wire) {
+            (Type::Object(index), Wire::Bytes(bytes)) => {
+                let mut object = Map::new();
+                if let Some(message) = message_for(&self.schemas.definitions[*index].name) {
+                    self.message(*index, message, bytes, &mut object, depth + 1)?;
+                }
+                Value::Object(object)
+            }
+            (Type::String, Wire::Bytes(bytes)) => utf8(bytes)?.into(),
+            (Type::Bytes, Wire::Bytes(bytes)) => STANDARD.encode(bytes).into(),
+            (Type::Time, Wire::Bytes(bytes)) => time(bytes)?,
+            (Type::Quantity, Wire::Bytes(bytes)) => first_text(bytes, 1)?.into(),
+            (Type::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes)?,
+            // Raw JSON in a message of one field.
+            (Type::Any, Wire::Bytes(bytes)) => {
+                serde_json::from_str(&first_text(bytes, 1)?).map_err(|_| ProtobufError::WrongType)?
+            }
+            (Type::Boolean | Type::Int32 | Type::Int64, Wire::Number(bits)) => number(ty, bits),
+            (Type::Number, Wire::Number(bits)) => f64::from_bits(bits).into(),
+            _ => return Err(ProtobufError::WrongType),
+        })
+    }
+}
+
+fn entry<'o>(object: &'o mut Map<String, Value>, name: &str, empty: Value) -> &'o mut Value {
+    object.entry(name).or_insert(empty)
+}
+
+const fn is_number(ty: &Type) -> bool {
+    matches!(ty, Type::Int32 | Type::Int64 | Type::Boolean)
+}
+
+fn number(ty: &Type, bits: u64) -> Value {
+    if *ty == Type::Boolean {
+        (bits != 0).into()
+    } else {
+        bits.cast_signed().into()
+    }
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, ProtobufError> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| ProtobufError::WrongType)
+}
+
+fn first_text(bytes: &[u8], wanted: u64) -> Result<String, ProtobufError> {
+    for field in Fields(bytes) {
+        if let (number, Wire::Bytes(text)) = field?
+            && number == wanted
+        {
+            return utf8(text);
+        }
+    }
+    Ok(String::new())
+}
+
+/// Seconds and nanoseconds since 1970; nothing at all is no time.
+fn time(bytes: &[u8]) -> Result<Value, ProtobufError> {
+    let (mut seconds, mut nanos) = (0_i64, 0_i32);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Number(bits)) => seconds = bits.cast_signed(),
+            (2, Wire::Number(bits)) => nanos = i32::try_from(bits).map_err(|_| ProtobufError::WrongType)?,
+            _ => {}
+        }
+    }
+    if (seconds, nanos) == (0, 0) {
+        return Ok(Value::Null);
+    }
+    let time = jiff::Timestamp::new(seconds, nanos).map_err(|_| ProtobufError::WrongType)?;
+    Ok(time.to_string().into())
+}
+
+fn int_or_string(bytes: &[u8]) -> Result<Value, ProtobufError> {
+    let (mut is_text, mut number, mut text) = (false, 0_i64, String::new());
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Number(kind)) => is_text = kind == 1,
+            (2, Wire::Number(bits)) => number = bits.cast_signed(),
+            (3, Wire::Bytes(bytes)) => text = utf8(bytes)?,
+            _ => {}
+        }
+    }
+    Ok(if is_text { text.into() } else { number.into() })
+}
+
+enum Wire<'b> {
+    Number(u64),
+    Bytes(&'b [u8]),
+}
+
+/// The fields of a message in the order of the bytes. Ends after an error.
+struct Fields<'b>(&'b [u8]);
+
+impl<'b> Iterator for Fields<'b> {
+    type Item = Result<(u64, Wire<'b>), ProtobufError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.read();
+        if field.is_err() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'b> Fields<'b> {
+    fn read(&mut self) -> Result<(u64, Wire<'b>), ProtobufError> {
+        let tag = varint(&mut self.0)?;
+        let wire = match tag & 7 {
+            0 => Wire::Number(varint(&mut self.0)?),
+            1 => Wire::Number(u64::from_le_bytes(
+                self.take(8)?.try_into().map_err(|_| ProtobufError::Truncated)?,
+            )),
+            2 => {
+                let length = usize::try_from(varint(&mut self.0)?).map_err(|_| ProtobufError::Truncated)?;
+                Wire::Bytes(self.take(length)?)
+            }
+            5 => Wire::Number(u64::from(u32::from_le_bytes(
+                self.take(4)?.try_into().map_err(|_| ProtobufError::Truncated)?,
+            ))),
+            _ => return Err(ProtobufError::WrongType),
+        };
+        Ok((tag >> 3, wire))
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'b [u8], ProtobufError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(ProtobufError::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+}
+
+fn varint(bytes: &mut &[u8]) -> Result<u64, ProtobufError> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or(ProtobufError::Truncated)?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(ProtobufError::WrongType)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn bytes(number: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).unwrap();
+        assert!(length < 128);
+        [&[number << 3 | 2, length][..], content].concat()
+    }
+
+    fn envelope(api_version: &str, kind: &str, object: &[u8]) -> Vec<u8> {
+        let type_meta = [bytes(1, api_version.as_bytes()), bytes(2, kind.as_bytes())].concat();
+        [
+            MAGIC.to_vec(),
+            bytes(1, &type_meta),
+            bytes(2, object),
+            bytes(3, b""),
+            bytes(4, b""),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_secret_as_kubectl_sends_it() {
+        let time = bytes(8, b"");
+        let metadata = [bytes(1, b"s"), bytes(2, b""), bytes(3, b""), vec![7 << 3, 0], time].concat();
+        let pair = [bytes(1, b"k"), bytes(2, &[0xff, 0])].concat();
+        // `immutable: false` is a statement, an empty type is none.
+        let secret = [bytes(1, &metadata), bytes(2, &pair), bytes(3, b""), vec![5 << 3, 0]].concat();
+        assert_eq!(
+            decode(&envelope("v1", "Secret", &secret)).unwrap(),
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "/wA="}, "immutable": false})
+        );
+    }
+
+    #[test]
+    fn a_pod_with_everything_odd() {
+        let quantity = [bytes(1, b"cpu"), bytes(2, &bytes(1, b"500m"))].concat();
+        let port = [vec![1 << 3, 0, 2 << 3, 80], bytes(3, b"")].concat();
+        let probe = bytes(1, &bytes(2, &bytes(2, &port)));
+        let container = [bytes(1, b"c"), bytes(8, &bytes(1, &quantity)), bytes(10, &probe)].concat();
+        let volume = [bytes(1, b"v"), bytes(2, &bytes(2, b""))].concat();
+        let negative = [vec![4 << 3], vec![0xff; 9], vec![1]].concat();
+        let spec = [bytes(1, &volume), bytes(2, &container), negative, vec![11 << 3, 0]].concat();
+        assert_eq!(
+            decode(&envelope("v1", "Pod", &bytes(2, &spec))).unwrap(),
+            json!({"apiVersion": "v1", "kind": "Pod", "spec": {
+                "volumes": [{"name": "v", "emptyDir": {}}],
+                "terminationGracePeriodSeconds": -1,
+                "containers": [{"name": "c", "resources": {"limits": {"cpu": "500m"}},
+                    "livenessProbe": {"httpGet": {"port": 80}}}]}})
+        );
+    }
+
+    #[test]
+    fn malformed() {
+        assert_eq!(decode(b"{}"), Err(ProtobufError::NoMagic));
+        assert_eq!(decode(&envelope("v1", "Nope", b"")), Err(ProtobufError::UnknownKind));
+        assert_eq!(decode(&[MAGIC, &[0x0a, 0x7f]].concat()), Err(ProtobufError::Truncated));
+        assert_eq!(
+            decode(&envelope("v1", "Pod", &[1 << 3, 1])),
+            Err(ProtobufError::WrongType)
+        );
+    }
+
+    /// Every name in the table is a field of its type; otherwise it would silently be lost.
+    #[test]
+    fn the_table_fits_the_schemas() {
+        let schemas = Schemas::builtin();
+        for (message, fields) in TABLE.iter() {
+            let Some(index) = schemas.by_name.get(&definition_of(message)) else {
+                continue;
+            };
+            for field in fields.values().filter(|field| field.inlined.is_none()) {
+                let known = schemas.definitions[*index].fields.contains_key(field.name);
+                assert!(known, "{message}.{}", field.name);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(object in prop::collection::vec(any::<u8>(), 0..100), kind in "Pod|Secret|Node|Event") {
+            let _ = decode(&object);
+            let _ = decode(&envelope("v1", &kind, &object));
+        }
+    }
+}
