@@ -5,7 +5,7 @@
 //!
 //! A child that is forked inherits from the shim, and must put right before it runs anything: blocked SIGCHLD, SIGTERM,
 //! SIGINT and SIGHUP, ignored SIGPIPE, every descriptor of the shim (its listening socket would keep a dead shim
-//! connectable), an `oom_score_adj` of -998, umask 022, working directory `/`, `/dev/null` as standard streams. It must
+//! connectable), an `oom_score_adj` of 0, umask 022, working directory `/`, `/dev/null` as standard streams. It must
 //! never return into the shim. A runtime may wait for the children it made on the way, by pid, but leaves the one it
 //! returns unreaped. A container's cgroup is `<pod cgroup>/<id>`: the shim signals, and asks for OOM kills, there. Last
 //! words for [`crate::spec::Exit::message`] go into the bundle's file [`crate::state_dir::EXIT_MESSAGE_FILE`].

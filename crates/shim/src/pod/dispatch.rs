@@ -3,7 +3,7 @@
 use super::container::{Attachment, Container, console_ends, pipes};
 use super::log::Log;
 use super::sink::Sink;
-use super::{Exec, Pod};
+use super::{Exec, Pod, setup};
 use crate::cgroup::Cgroup;
 use crate::message::{Answer, AnyRequest, FromShim, Operation, Refusal, Request, Streams};
 use crate::runtime::{ExecRequest, StartError, StartRequest, Started, Stdio};
@@ -70,10 +70,17 @@ impl Pod {
     /// A bug in a runtime must not cost the pod its shim.
     fn guarded(&mut self, client: u64, operation: Operation, fds: Vec<OwnedFd>) -> Outcome {
         let own_pid = rustix::process::getpid();
+        let forks = matches!(operation, Operation::Start { .. } | Operation::Exec { .. });
+        if forks {
+            setup::set_oom_score(setup::CONTAINER_OOM_SCORE);
+        }
         let outcome = catch_unwind(AssertUnwindSafe(|| self.perform(client, operation, fds)));
         if rustix::process::getpid() != own_pid {
             // A runtime's child came back from where it should have ended. There must not be two shims.
             sys::exit_now(70);
+        }
+        if forks {
+            setup::set_oom_score(setup::SHIM_OOM_SCORE);
         }
         outcome.unwrap_or_else(|_| Err(refuse("internal error; see the file `panic` in the state directory")))
     }

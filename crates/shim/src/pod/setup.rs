@@ -109,7 +109,16 @@ fn name_process(config: &PodConfig) {
     let _ = rustix::thread::set_name(c"cata-pod");
     sys::set_title(&format!("cata: pod {}/{}", config.namespace, config.name));
     // Refused without CAP_SYS_RESOURCE; then the shim is merely as easy a victim as any process.
-    let _ = fs::write("/proc/self/oom_score_adj", "-998");
+    set_oom_score(SHIM_OOM_SCORE);
+}
+
+/// The shim's: it is worth more than what runs below it, as the kubelet has it for sandboxes.
+pub(super) const SHIM_OOM_SCORE: &str = "-998";
+/// While it forks containers, which inherit it.
+pub(super) const CONTAINER_OOM_SCORE: &str = "0";
+
+pub(super) fn set_oom_score(score: &str) {
+    let _ = fs::write("/proc/self/oom_score_adj", score);
 }
 
 fn enter(config: &PodConfig, netns: &OwnedFd) -> Result<Option<i32>, String> {
