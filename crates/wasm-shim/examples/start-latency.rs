@@ -4,14 +4,16 @@
 //! sudo target/release/examples/start-latency examples/hello/hello.wasm [runs]
 //! ```
 //!
-//! Forks as a pod shim does, in a network namespace of its own, and prints one line per metric. For orientation while
-//! working on this crate; the budgets are measured by `xtask bench`.
+//! Forks as a pod shim does and prints one line per metric; a service is also asked a thousand times over one connection
+//! (it listens on port 8080). For orientation while working on this crate; the budgets are measured by `xtask bench`.
 
 use catamaran_shim::runtime::{Runtime as _, StartRequest, Stdio};
 use catamaran_shim::spec::WasmSpec;
 use catamaran_wasm_shim::{NativeCache, WasmRuntime};
 use rustix::process::{Pid, Signal, WaitOptions};
 use sha2::{Digest as _, Sha256};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -80,6 +82,10 @@ fn measure(module: &Path, runs: usize) {
         times.push(begin.elapsed());
         if run == 0 {
             print_memory(started.pid);
+            if spec.native.to_string_lossy().ends_with(".http.native") {
+                ask();
+                print_memory(started.pid);
+            }
         }
         let _ = rustix::process::pidfd_send_signal(&started.pidfd, Signal::KILL);
         let _ = rustix::process::waitpid(Pid::from_raw(started.pid), WaitOptions::empty());
@@ -89,6 +95,36 @@ fn measure(module: &Path, runs: usize) {
     let at = |share: usize| times[(times.len() - 1) * share / 100];
     println!("start p50 {:?} p99 {:?} of {runs}", at(50), at(99));
     assert!(at(0) > Duration::ZERO);
+}
+
+/// Requests one after the other, each with an instance of its own.
+fn ask() {
+    const REQUESTS: usize = 1000;
+    let mut stream = TcpStream::connect(("127.0.0.1", PORT)).expect("it listens");
+    stream.set_nodelay(true).expect("set");
+    let mut times = Vec::with_capacity(REQUESTS);
+    let mut response = Vec::new();
+    for _ in 0..REQUESTS {
+        let begin = Instant::now();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: hello\r\n\r\n")
+            .expect("sent");
+        response.clear();
+        // The end of a chunked body.
+        while !response.ends_with(b"0\r\n\r\n") {
+            let mut buffer = [0; 4096];
+            let read = stream.read(&mut buffer).expect("answered");
+            assert!(read > 0, "the service ended");
+            response.extend_from_slice(&buffer[..read]);
+        }
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    println!(
+        "request p50 {:?} p99 {:?} of {REQUESTS}",
+        times[REQUESTS / 2],
+        times[REQUESTS * 99 / 100]
+    );
 }
 
 fn print_memory(pid: i32) {
