@@ -31,6 +31,7 @@ impl Content {
             fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
         }
         restrict(&content.temporary, 0o700)?;
+        restrict(&content.blobs, 0o700)?;
         Ok(content)
     }
 
