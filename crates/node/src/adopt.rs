@@ -97,6 +97,7 @@ pub(crate) async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timesta
             sandbox: up,
             start_time,
             last_ip,
+            adopted: true,
         },
     )))
 }
@@ -174,6 +175,7 @@ pub(crate) fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp
         sandbox: None,
         start_time,
         last_ip,
+        adopted: false,
     }
 }
 
@@ -215,6 +217,26 @@ fn remember(slot: &mut Slot, status: &ContainerStatus, policy: RestartPolicy, re
     slot.stale = true;
     // Init containers run once per sandbox. Others run again if they had not come to their end.
     slot.rerun = slot.init || (ran_on && (rerun || policy != RestartPolicy::Never));
+}
+
+/// Fills in, for an adopted pod, attempts that only the API server remembers (those that never ran have no state).
+pub(crate) fn introduce(world: &mut World, pod: &Pod) {
+    let status = pod.status.clone().unwrap_or_default();
+    let known = status.container_statuses.iter().chain(status.init_container_statuses.iter()).flatten();
+    for status in known {
+        let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == status.name) else { continue };
+        let count = u32::try_from(status.restart_count).unwrap_or(0);
+        if slot.current.is_none() && !slot.starting {
+            remember(slot, status, world.restart_policy, false, world.now);
+            (slot.stale, slot.rerun) = (false, false);
+            if let Some(ended) = slot.ended() {
+                slot.crash = Backoff::recovered(count + 1, ended.finished_at);
+            }
+        }
+        if status.container_id.is_some() {
+            slot.next_attempt = slot.next_attempt.max(count + 1);
+        }
+    }
 }
 
 fn new_world(pod: &Pod, now: Timestamp) -> World {

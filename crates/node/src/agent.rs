@@ -257,6 +257,11 @@ impl Agent {
         {
             tracing::warn!("removing files of ended pods takes long; the next start finishes it");
         }
+        if how != Stop::LeaveRunning {
+            // Empty unless a pod could not be ended; then they have to stay.
+            let layout = self.machine.layout();
+            let _ = std::fs::remove_dir(layout.states_dir()).and_then(|()| std::fs::remove_dir(&layout.run_dir));
+        }
     }
 }
 

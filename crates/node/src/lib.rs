@@ -55,6 +55,7 @@ pub mod world;
 pub use agent::{Agent, Config, Error, ServerTls, Stop};
 pub use layout::PodKey;
 pub use record::addresses_in_use;
+pub use volume::remove_mounts;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Container, Pod};

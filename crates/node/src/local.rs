@@ -258,6 +258,11 @@ impl Machine for LocalMachine {
         }
     }
 
+    async fn unmount(&self, pod: &PodKey) {
+        let directory = self.layout().pod_dir(&pod.uid);
+        self.cleaning.spawn_blocking(move || volume::unmount_below(&directory));
+    }
+
     async fn refresh_volumes(&self, pod: &Arc<Pod>) {
         let Some(uid) = pod.metadata.uid.as_deref() else { return };
         let ip = self.sandbox(uid).map(|sandboxed| IpAddr::from(sandboxed.ip));

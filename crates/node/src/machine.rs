@@ -43,7 +43,7 @@ pub enum StartFailure {
     /// It counts as not created: it waits with this reason.
     Waiting(Failure),
     /// It counts as an attempt that ended.
-    Ended(Ended),
+    Ended { ended: Ended, image_id: String },
 }
 
 /// An image that is here and unpacked, ready for [`Machine::start`].
@@ -102,6 +102,9 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Notes that the pod has to be run again at the next start.
     async fn mark_rerun(&self, pod: &PodKey);
+
+    /// Takes the pod's mounts off the host; files stay.
+    async fn unmount(&self, pod: &PodKey);
 
     /// Brings the pod's volumes up to date with the objects they show.
     async fn refresh_volumes(&self, pod: &Arc<Pod>);

@@ -64,6 +64,8 @@ enum Done {
     SandboxRemoved(Result<(), String>),
     Published(Box<PodStatus>, Reported),
     Deleted(Reported),
+    /// The last act of a shutdown.
+    Unmounted,
     /// Signals, clean-ups: nothing to note.
     Nothing,
 }
@@ -76,6 +78,8 @@ pub struct Start {
     pub start_time: Timestamp,
     /// The address a sandbox had that is not there any more.
     pub last_ip: Option<IpAddr>,
+    /// Found by its state directory: what the API server remembers of its containers is not known yet.
+    pub adopted: bool,
 }
 
 pub struct Worker<M, R> {
@@ -101,6 +105,8 @@ pub struct Worker<M, R> {
     dirty_since: Option<Timestamp>,
     retry_report_at: Option<Timestamp>,
     deleting: bool,
+    /// Adopted, and the API server's memory of it has not been seen.
+    unintroduced: bool,
 }
 
 impl<M: Machine, R: Reports> Worker<M, R> {
@@ -127,6 +133,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             dirty_since: None,
             retry_report_at: None,
             deleting: false,
+            unintroduced: start.adopted,
         };
         if let Some(up) = start.sandbox {
             worker.sandbox_up(up);
@@ -274,6 +281,10 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     }
 
     fn pod_changed(&mut self, pod: Arc<Pod>) {
+        if std::mem::take(&mut self.unintroduced) {
+            self.acknowledged = pod.status.clone();
+            crate::adopt::introduce(&mut self.world, &pod);
+        }
         if let Some(acknowledged) = &mut self.acknowledged {
             status::adopt_foreign_conditions(acknowledged, &pod);
         }
@@ -426,7 +437,14 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                 self.machine.clean(&self.key, true);
                 true
             }
-            StopReason::Shutdown => true,
+            StopReason::Shutdown => {
+                let (machine, key) = (self.machine.clone(), self.key.clone());
+                self.spawn(async move {
+                    machine.unmount(&key).await;
+                    Done::Unmounted
+                });
+                false
+            }
             StopReason::Deleted => {
                 let waits = self.retry_report_at.is_some_and(|at| at > self.world.now);
                 if !self.deleting && !waits {
@@ -509,6 +527,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                 self.machine.clean(&self.key, true);
                 return true;
             }
+            Done::Unmounted => return true,
             Done::Nothing => {}
         }
         false
@@ -614,8 +633,9 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         };
         match result {
             Err(StartFailure::Waiting(failure)) => return self.hold(index, failure),
-            Err(StartFailure::Ended(ended)) => {
+            Err(StartFailure::Ended { ended, image_id }) => {
                 let message = format!("Error: {}", ended.message);
+                attempt.image_id = image_id;
                 attempt.ended = Some(ended);
                 self.event(Some(&name), Severity::Warning, "Failed", &message);
             }

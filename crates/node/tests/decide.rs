@@ -27,12 +27,18 @@ fn a_new_pod_gets_its_sandbox_and_images_at_once() {
 
 #[test]
 fn containers_start_when_both_are_ready() {
-    check("sandbox: creating\nslots: [{name: a, image: ready}]", &expect![[r#"
+    check(
+        "sandbox: creating\nslots: [{name: a, image: ready}]",
+        &expect![[r#"
         rest
-    "#]]);
-    check("sandbox: ready\nslots: [{name: a, image: ready}, {name: b, image: working}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "sandbox: ready\nslots: [{name: a, image: ready}, {name: b, image: working}]",
+        &expect![[r#"
         start 0
-    "#]]);
+    "#]],
+    );
 }
 
 const RUNNING: &str = "{id: x, number: 0, startedAt: 2025-12-31T23:59:00Z}";
@@ -45,121 +51,182 @@ fn ended(code: i32) -> String {
 
 #[test]
 fn init_containers_run_one_after_another() {
-    check("slots: [{name: i, init: true}, {name: j, init: true}, {name: a}]", &expect![[r#"
+    check(
+        "slots: [{name: i, init: true}, {name: j, init: true}, {name: a}]",
+        &expect![[r#"
         create sandbox
         image 0
-    "#]]);
+    "#]],
+    );
     let done = ended(0);
     check(
-        &format!("sandbox: ready\nslots: [{{name: i, init: true, current: {done}}}, {{name: j, init: true, image: ready}}, {{name: a}}]"),
+        &format!(
+            "sandbox: ready\nslots: [{{name: i, init: true, current: {done}}}, {{name: j, init: true, image: ready}}, {{name: a}}]"
+        ),
         &expect![[r#"
             start 1
         "#]],
     );
     let all = format!("{{name: i, init: true, current: {done}}}, {{name: a}}");
-    check(&format!("sandbox: ready\nslots: [{all}]"), &expect![[r#"
+    check(
+        &format!("sandbox: ready\nslots: [{all}]"),
+        &expect![[r#"
         image 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failed_init_container_restarts_or_ends_the_pod() {
     let failed = ended(1);
     let slots = format!("slots: [{{name: i, init: true, current: {failed}}}, {{name: a}}]");
-    check(&format!("sandbox: ready\nrestartPolicy: OnFailure\n{slots}"), &expect![[r#"
+    check(
+        &format!("sandbox: ready\nrestartPolicy: OnFailure\n{slots}"),
+        &expect![[r#"
         image 0
-    "#]]);
-    check(&format!("sandbox: ready\nrestartPolicy: Never\nreported: true\n{slots}"), &expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("sandbox: ready\nrestartPolicy: Never\nreported: true\n{slots}"),
+        &expect![[r#"
         remove sandbox
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_crashed_container_waits_for_its_back_off() {
     let crashed = ended(1);
     check(
-        &format!("sandbox: ready\nslots: [{{name: a, current: {crashed}, crash: {{delaySecs: 10, raisedAt: 2025-12-31T23:59:00Z}}}}]"),
+        &format!(
+            "sandbox: ready\nslots: [{{name: a, current: {crashed}, crash: {{delaySecs: 10, raisedAt: 2025-12-31T23:59:00Z}}}}]"
+        ),
         &expect![[r#"
             wake 2026-01-01T00:00:09Z
         "#]],
     );
-    check(&format!("sandbox: ready\nslots: [{{name: a, current: {crashed}}}]"), &expect![[r#"
+    check(
+        &format!("sandbox: ready\nslots: [{{name: a, current: {crashed}}}]"),
+        &expect![[r#"
         image 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_finished_pod_gives_its_sandbox_back_once_that_is_known() {
     let done = ended(0);
     let slots = format!("restartPolicy: OnFailure\nsandbox: ready\nslots: [{{name: a, current: {done}}}]");
-    check(&slots, &expect![[r#"
+    check(
+        &slots,
+        &expect![[r#"
         rest
-    "#]]);
-    check(&format!("reported: true\n{slots}"), &expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("reported: true\n{slots}"),
+        &expect![[r#"
         remove sandbox
-    "#]]);
-    check("finished: true\nslots: [{name: a}]", &expect![[r#"
+    "#]],
+    );
+    check(
+        "finished: true\nslots: [{name: a}]",
+        &expect![[r#"
         rest
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn deletion_stops_then_kills_then_removes_then_finishes() {
     let intent = "intent: {kind: stop, deadline: 2026-01-01T00:00:30Z, why: deleted}\nsandbox: ready";
-    check(&format!("{intent}\nslots: [{{name: a, current: {RUNNING}}}, {{name: b}}]"), &expect![[r#"
+    check(
+        &format!("{intent}\nslots: [{{name: a, current: {RUNNING}}}, {{name: b}}]"),
+        &expect![[r#"
         stop 0 by 2026-01-01T00:00:30Z
-    "#]]);
+    "#]],
+    );
     let told = "stopping: {deadline: 2026-01-01T00:00:30Z}";
-    check(&format!("{intent}\nslots: [{{name: a, current: {RUNNING}, {told}}}]"), &expect![[r#"
+    check(
+        &format!("{intent}\nslots: [{{name: a, current: {RUNNING}, {told}}}]"),
+        &expect![[r#"
         wake 2026-01-01T00:00:30Z
-    "#]]);
+    "#]],
+    );
     let late = "stopping: {deadline: 2026-01-01T00:00:00Z}";
-    check(&format!("{intent}\nslots: [{{name: a, current: {RUNNING}, {late}}}]"), &expect![[r#"
+    check(
+        &format!("{intent}\nslots: [{{name: a, current: {RUNNING}, {late}}}]"),
+        &expect![[r#"
         kill 0
-    "#]]);
+    "#]],
+    );
     let killed = "stopping: {deadline: 2026-01-01T00:00:00Z, killed: true}";
-    check(&format!("{intent}\nslots: [{{name: a, current: {RUNNING}, {killed}}}]"), &expect![[r#"
+    check(
+        &format!("{intent}\nslots: [{{name: a, current: {RUNNING}, {killed}}}]"),
+        &expect![[r#"
         rest
-    "#]]);
-    check(&format!("{intent}\nslots: [{{name: a, current: {}}}]", ended(143)), &expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("{intent}\nslots: [{{name: a, current: {}}}]", ended(143)),
+        &expect![[r#"
         remove sandbox
-    "#]]);
+    "#]],
+    );
     let gone = "intent: {kind: stop, deadline: 2026-01-01T00:00:30Z, why: deleted}\nslots: [{name: a}]";
-    check(gone, &expect![[r#"
+    check(
+        gone,
+        &expect![[r#"
         rest
-    "#]]);
-    check(&format!("reported: true\n{gone}"), &expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("reported: true\n{gone}"),
+        &expect![[r#"
         finish Deleted
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_second_delete_shortens_the_grace() {
     let intent = "intent: {kind: stop, deadline: 2026-01-01T00:00:00Z, why: deleted}\nsandbox: ready";
     let told = "stopping: {deadline: 2026-01-01T00:00:30Z}";
-    check(&format!("{intent}\nslots: [{{name: a, current: {RUNNING}, {told}}}]"), &expect![[r#"
+    check(
+        &format!("{intent}\nslots: [{{name: a, current: {RUNNING}, {told}}}]"),
+        &expect![[r#"
         kill 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_start_in_flight_is_waited_for() {
     let intent = "intent: {kind: stop, deadline: 2026-01-01T00:00:30Z, why: orphaned}\nsandbox: ready";
-    check(&format!("{intent}\nslots: [{{name: a, starting: true}}]"), &expect![[r#"
+    check(
+        &format!("{intent}\nslots: [{{name: a, starting: true}}]"),
+        &expect![[r#"
         rest
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn holds_keep_containers_and_the_sandbox_waiting() {
     let hold = "hold: {reason: ErrImagePull, message: m, since: 2025-12-31T23:59:59Z, until: 2026-01-01T00:00:09Z, settled: [ImagePullBackOff, b]}";
-    check(&format!("sandbox: ready\nslots: [{{name: a, {hold}}}]"), &expect![[r#"
+    check(
+        &format!("sandbox: ready\nslots: [{{name: a, {hold}}}]"),
+        &expect![[r#"
         wake 2026-01-01T00:00:01Z
-    "#]]);
+    "#]],
+    );
     let never = "hold: {reason: CreateContainerConfigError, message: m, since: 2025-12-31T23:59:59Z}";
-    check(&format!("slots: [{{name: a, {never}}}]"), &expect![[r#"
+    check(
+        &format!("slots: [{{name: a, {never}}}]"),
+        &expect![[r#"
         rest
-    "#]]);
+    "#]],
+    );
     check(
         "sandboxHold: {reason: FailedMount, message: m, since: 2025-12-31T23:59:59Z, until: 2026-01-01T00:00:02Z}\nslots: [{name: a, image: ready}]",
         &expect![[r#"
@@ -171,17 +238,29 @@ fn holds_keep_containers_and_the_sandbox_waiting() {
 #[test]
 fn a_lost_sandbox_is_removed_and_made_anew() {
     let stale = "{id: x, number: 0, startedAt: 2025-12-31T23:59:00Z, ended: {code: 137, reason: ContainerStatusUnknown, finishedAt: 2026-01-01T00:00:00Z}}";
-    let slots = format!("slots: [{{name: i, init: true, stale: true, rerun: true, current: {}}}, {{name: a, stale: true, current: {stale}}}]", ended(0));
-    check(&format!("sandbox: lost\n{slots}"), &expect![[r#"
+    let slots = format!(
+        "slots: [{{name: i, init: true, stale: true, rerun: true, current: {}}}, {{name: a, stale: true, current: {stale}}}]",
+        ended(0)
+    );
+    check(
+        &format!("sandbox: lost\n{slots}"),
+        &expect![[r#"
         remove sandbox
-    "#]]);
-    check(&format!("sandbox: absent\n{slots}"), &expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("sandbox: absent\n{slots}"),
+        &expect![[r#"
         create sandbox
         image 0
-    "#]]);
-    check(&format!("restartPolicy: Never\nsandbox: absent\n{slots}"), &expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("restartPolicy: Never\nsandbox: absent\n{slots}"),
+        &expect![[r#"
         rest
-    "#]]);
+    "#]],
+    );
 }
 
 /// A machine that does what plans ask for, in any order and with any results: the pod must never get stuck.
@@ -212,7 +291,10 @@ mod simulation {
         let mut choices = script.choices.iter().copied().cycle();
         for turn in 0..400 {
             if turn == script.delete_at {
-                world.intent = Intent::Stop { deadline: world.now + SignedDuration::from_secs(5), why: StopReason::Deleted };
+                world.intent = Intent::Stop {
+                    deadline: world.now + SignedDuration::from_secs(5),
+                    why: StopReason::Deleted,
+                };
             }
             let plan = decide(&world);
             if plan.steps == [Step::Finish(StopReason::Deleted)] {
@@ -231,10 +313,7 @@ mod simulation {
             if quiet && !moved {
                 match plan.wake_at {
                     Some(at) => world.now = world.now.max(at),
-                    None => prop_assert!(
-                        turn < script.delete_at,
-                        "stuck while stopping: {world:?}"
-                    ),
+                    None => prop_assert!(turn < script.delete_at, "stuck while stopping: {world:?}"),
                 }
             }
         }
@@ -256,20 +335,32 @@ mod simulation {
             Step::Start(index) => {
                 let before_init = world.init_slots().any(|(i, slot)| i < index && !slot.succeeded());
                 prop_assert!(!stopping && world.sandbox == Sandbox::Ready && !world.slots[index].busy());
-                prop_assert!(!before_init || world.initialized(), "started before its init containers");
+                prop_assert!(
+                    !before_init || world.initialized(),
+                    "started before its init containers"
+                );
                 world.slots[index].starting = true;
             }
             Step::Stop(index, deadline) => {
                 prop_assert!(world.slots[index].stopping.is_none());
-                world.slots[index].stopping = Some(Stopping { deadline, killed: false });
+                world.slots[index].stopping = Some(Stopping {
+                    deadline,
+                    killed: false,
+                });
             }
             Step::Kill(index) => {
-                let stopping = world.slots[index].stopping.as_mut().expect("stopped before it is killed");
+                let stopping = world.slots[index]
+                    .stopping
+                    .as_mut()
+                    .expect("stopped before it is killed");
                 prop_assert!(!stopping.killed);
                 stopping.killed = true;
             }
             Step::RemoveSandbox => {
-                prop_assert!(world.slots.iter().all(|slot| !slot.busy()), "removed under a running container");
+                prop_assert!(
+                    world.slots.iter().all(|slot| !slot.busy()),
+                    "removed under a running container"
+                );
                 world.sandbox = Sandbox::Removing;
             }
             Step::Finish(_) => {}
@@ -293,7 +384,13 @@ mod simulation {
             if let Some(ended) = slot.ended().cloned() {
                 slot.crash = slot.crash.raised(ended.finished_at, now);
             }
-            let attempt = Attempt { id: "x".into(), number, image_id: String::new(), started_at: now, ended: None };
+            let attempt = Attempt {
+                id: "x".into(),
+                number,
+                image_id: String::new(),
+                started_at: now,
+                ended: None,
+            };
             slot.previous = slot.current.replace(attempt);
             return true;
         }

@@ -167,12 +167,12 @@ pub(super) async fn start(
                 super::remove_tree(&bundle);
                 super::remove_tree(&files);
             });
-            Err(start_failure(&error))
+            Err(start_failure(&error, image_id))
         }
     }
 }
 
-fn start_failure(error: &ShimError) -> StartFailure {
+fn start_failure(error: &ShimError, image_id: String) -> StartFailure {
     match error {
         ShimError::Start(error) => match error.reason.as_str() {
             "CreateContainerError" | "CreateContainerConfigError" => StartFailure::Waiting(Failure {
@@ -182,7 +182,10 @@ fn start_failure(error: &ShimError) -> StartFailure {
             }),
             _ => {
                 let code = if error.exit_code == 0 { 128 } else { error.exit_code };
-                StartFailure::Ended(failed_start(error.message.clone(), code, "StartError"))
+                StartFailure::Ended {
+                    ended: failed_start(error.message.clone(), code, "StartError"),
+                    image_id,
+                }
             }
         },
         other => waiting(create_error(crate::chain(other), Retry::Soon)),

@@ -130,10 +130,9 @@ fn root_overlay(input: &Input<'_>) -> Value {
         .iter()
         .map(|directory| format!("lowerdir={}", directory.display()))
         .collect();
-    if !input.read_only_root() {
-        options.push(format!("upperdir={}", input.container_dir.join("upper").display()));
-        options.push(format!("workdir={}", input.container_dir.join("work").display()));
-    }
+    // Read-only roots have a writable layer too: mount points that the image lacks are made in it, then it is sealed.
+    options.push(format!("upperdir={}", input.container_dir.join("upper").display()));
+    options.push(format!("workdir={}", input.container_dir.join("work").display()));
     json!({"destination": "/", "type": "overlay", "source": "overlay", "options": options})
 }
 

@@ -4,7 +4,7 @@
 //! version 5 adds 255, which closes another channel. Bytes flow only as fast as the other side takes them: output is
 //! read when the socket took the last piece, input is taken from the socket when the process took the last piece.
 
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use bytes::{BufMut, Bytes, BytesMut};
 use catamaran_shim::runtime::Stdio;
 use catamaran_shim::spec::Exit;
@@ -213,7 +213,12 @@ impl Channels {
     /// Says how it ended and closes.
     pub(super) async fn finish(mut self, status: &Value) {
         let _ = send(&mut self.sink, ERROR, status.to_string().as_bytes()).await;
-        let _ = self.sink.send(Message::Close(None)).await;
+        // Without a code clients take the end for a broken connection.
+        let close = CloseFrame {
+            code: close_code::NORMAL,
+            reason: "".into(),
+        };
+        let _ = self.sink.send(Message::Close(Some(close))).await;
         // The client's close completes the hand-shake; without it the connection would be reset under the last bytes.
         let _ = tokio::time::timeout(DRAIN, async { while let Some(Ok(_)) = self.stream.next().await {} }).await;
     }

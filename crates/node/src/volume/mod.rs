@@ -120,6 +120,12 @@ pub(crate) fn is_read_only(volume: &Volume) -> bool {
         || volume.projected.is_some()
 }
 
+/// Takes off whatever an agent that was killed left mounted for the pods of a data directory. Blocking. Only for when no
+/// agent and no pod uses it any more.
+pub fn remove_mounts(data_dir: &Path) {
+    unmount_below(&data_dir.join("agent/pods"));
+}
+
 /// Unmounts everything below `directory`, deepest first. Blocking.
 pub(crate) fn unmount_below(directory: &Path) {
     let Ok(table) = std::fs::read_to_string("/proc/self/mountinfo") else {
