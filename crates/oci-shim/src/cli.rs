@@ -65,7 +65,10 @@ impl From<Error> for Failure {
             code @ (126 | 127) => code as u8,
             _ => 1,
         };
-        Failure { message: error.line(), code }
+        Failure {
+            message: error.line(),
+            code,
+        }
     }
 }
 
@@ -96,13 +99,17 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
         return info::version();
     }
     if global.has("systemd-cgroup") {
-        return Err("--systemd-cgroup is not supported: cgroups are managed directly".to_owned().into());
+        return Err("--systemd-cgroup is not supported: cgroups are managed directly"
+            .to_owned()
+            .into());
     }
     let Some((verb, rest)) = global.words.split_first().filter(|_| !global.has("help")) else {
         print!("{USAGE}");
         return Ok(0);
     };
-    let root = global.get("root").map_or_else(|| PathBuf::from("/run/catamaran-oci"), PathBuf::from);
+    let root = global
+        .get("root")
+        .map_or_else(|| PathBuf::from("/run/catamaran-oci"), PathBuf::from);
     let root = std::path::absolute(root).map_err(|error| error.to_string())?;
     let context = Context { root };
     match verb.as_str() {
@@ -153,6 +160,13 @@ impl Log {
             let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
             let _ = file.and_then(|mut file| writeln!(file, "{line}"));
         }
-        eprintln!("{}", if self.file.is_some() || !self.json { format!("cata oci: {message}") } else { line });
+        eprintln!(
+            "{}",
+            if self.file.is_some() || !self.json {
+                format!("cata oci: {message}")
+            } else {
+                line
+            }
+        );
     }
 }

@@ -21,17 +21,26 @@ pub(crate) struct Console {
 pub(crate) fn open(root: &Root, size: Option<(u16, u16)>, owner: u32) -> Result<Console> {
     let path = Path::new("/dev/pts/ptmx");
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW;
-    let master = root.open_at(path, flags).step(|| "open a terminal: /dev/pts/ptmx of the container".into())?;
+    let master = root
+        .open_at(path, flags)
+        .step(|| "open a terminal: /dev/pts/ptmx of the container".into())?;
     // The image could have put anything there.
     let statfs = rustix::fs::fstatfs(&master).step(|| "inspect /dev/pts/ptmx".into())?;
     if statfs.f_type as i64 != DEVPTS_MAGIC {
-        return Err(Error::Refused("process.terminal needs a devpts mount at /dev/pts".into()));
+        return Err(Error::Refused(
+            "process.terminal needs a devpts mount at /dev/pts".into(),
+        ));
     }
     rustix::pty::unlockpt(&master).step(|| "unlock the terminal".into())?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).step(|| "open the terminal's slave".into())?;
     if let Some((rows, columns)) = size.filter(|(rows, columns)| *rows != 0 || *columns != 0) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         rustix::termios::tcsetwinsize(&master, size).step(|| "set the terminal's size".into())?;
     }
     let owner = rustix::fs::Uid::from_raw(owner);

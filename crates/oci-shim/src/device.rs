@@ -59,7 +59,13 @@ fn create(parent: &OwnedFd, name: &std::ffi::OsStr, device: &DevicePlan) -> io::
         Ok(()) if device.uid == 0 && device.gid == 0 => Ok(()),
         Ok(()) => {
             let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-            Ok(rustix::fs::chownat(parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)
+            Ok(rustix::fs::chownat(
+                parent,
+                name,
+                Some(uid),
+                Some(gid),
+                rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+            )?)
         }
         Err(Errno::EXIST) => check_same(parent, name, device),
         // Not root on the host (a user namespace): only the host's own node can be shown.
@@ -83,5 +89,11 @@ fn bind_host_node(parent: &OwnedFd, name: &std::ffi::OsStr, device: &DevicePlan)
     let tree = open_tree(CWD, &device.path, flags)?;
     let create = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
     rustix::fs::openat(parent, name, create, Mode::from_raw_mode(0o644))?;
-    Ok(move_mount(&tree, "", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    Ok(move_mount(
+        &tree,
+        "",
+        parent,
+        name,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )?)
 }

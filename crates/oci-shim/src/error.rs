@@ -17,11 +17,19 @@ pub enum Error {
     Step { step: String, source: io::Error },
     /// The program could not be executed; `code` is what a shell would exit with.
     #[error("exec {program:?}")]
-    Exec { program: String, code: i32, source: io::Error },
+    Exec {
+        program: String,
+        code: i32,
+        source: io::Error,
+    },
     #[error("{0}")]
     Refused(String),
     #[error("{kind} hook {path} {problem}")]
-    Hook { kind: &'static str, path: PathBuf, problem: String },
+    Hook {
+        kind: &'static str,
+        path: PathBuf,
+        problem: String,
+    },
     /// What the container's process reported before it ended.
     #[error("{}", .0.message)]
     Child(Report),
@@ -31,7 +39,10 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn spec(field: impl Into<String>, problem: impl Into<String>) -> Error {
-        Error::Spec { field: field.into(), problem: problem.into() }
+        Error::Spec {
+            field: field.into(),
+            problem: problem.into(),
+        }
     }
 
     /// The error with its causes, in one line.
@@ -55,7 +66,10 @@ impl Error {
     }
 
     pub(crate) fn report(&self) -> Report {
-        Report { message: self.line(), exit_code: self.exit_code() }
+        Report {
+            message: self.line(),
+            exit_code: self.exit_code(),
+        }
     }
 }
 
@@ -73,6 +87,9 @@ pub(crate) trait Step<T> {
 
 impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     fn step(self, name: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Error::Step { step: name(), source: error.into() })
+        self.map_err(|error| Error::Step {
+            step: name(),
+            source: error.into(),
+        })
     }
 }

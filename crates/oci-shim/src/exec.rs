@@ -18,8 +18,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Everything but the user namespace, which cannot be joined again when it is the same.
-const NAMESPACES: i32 =
-    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+const NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
 
 /// What `exec` needs to know, decided before anything is done.
 #[derive(Debug)]
@@ -54,7 +58,9 @@ pub fn start(plan: &ExecPlan, stdio: &Stdio) -> Result<Running> {
     init::refuse_threads()?;
     let target = Target::open(plan.container_pid)?;
     let streams = Streams::of(stdio).step(|| "prepare stdio".into())?;
-    let cgroup = Cgroup::open(&plan.cgroup).map_err(io::Error::other).step(|| "open the cgroup".into())?;
+    let cgroup = Cgroup::open(&plan.cgroup)
+        .map_err(io::Error::other)
+        .step(|| "open the cgroup".into())?;
     let doors = Doors::open(&cgroup)?;
     let (parent_end, child_end) = init::socket_pair()?;
     let cloned = init::with_children_in(&target.pidfd, libc::CLONE_NEWPID, || {
@@ -88,7 +94,10 @@ impl Target {
         let inode = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/user")).map(|found| found.ino());
         let theirs = inode(&pid.to_string()).step(|| "inspect the container's process".into())?;
         let ours = inode("self").step(|| "inspect the own process".into())?;
-        Ok(Target { pidfd, user_namespace: theirs != ours })
+        Ok(Target {
+            pidfd,
+            user_namespace: theirs != ours,
+        })
     }
 
     fn enter(&self) -> Result<()> {
@@ -111,6 +120,7 @@ fn set_up(plan: &ExecPlan, target: &Target, streams: Streams, doors: &Doors, lin
     rustix::process::umask(Mode::empty());
     doors.enter()?;
     rustix::process::setsid().step(|| "start a session".into())?;
+    sys::new_session_keyring().step(|| "make a session keyring".into())?;
     // Not to be seen by the container's processes, which may trace their like, once its namespaces are joined.
     process::prepare(&plan.process)?;
     target.enter()?;
@@ -119,6 +129,7 @@ fn set_up(plan: &ExecPlan, target: &Target, streams: Streams, doors: &Doors, lin
     }
     let root = Root::open(Path::new("/")).step(|| "open the container's root".into())?;
     let console = console::open(&root, plan.process.console_size, plan.process.identity.uid)?;
-    link.terminal(&console.master).step(|| "hand over the terminal".into())?;
+    link.terminal(&console.master)
+        .step(|| "hand over the terminal".into())?;
     Streams::of_terminal(&console.slave).step(|| "prepare stdio".into())
 }

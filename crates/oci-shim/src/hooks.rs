@@ -14,7 +14,14 @@ use std::time::{Duration, Instant};
 
 /// The state that hooks and `state` show, see the runtime spec, "State".
 pub(crate) fn state_json(plan: &Plan, status: &str, pid: i32) -> serde_json::Value {
-    state_value(&plan.oci_version, &plan.id, status, pid, &plan.bundle, &plan.annotations)
+    state_value(
+        &plan.oci_version,
+        &plan.id,
+        status,
+        pid,
+        &plan.bundle,
+        &plan.annotations,
+    )
 }
 
 pub(crate) fn state_value(
@@ -39,8 +46,11 @@ pub(crate) fn state_value(
 pub(crate) fn run(kind: &'static str, hooks: Option<&Vec<Hook>>, state: &serde_json::Value) -> Result<()> {
     let text = state.to_string();
     for hook in hooks.into_iter().flatten() {
-        run_one(kind, hook, text.as_bytes())
-            .map_err(|problem| Error::Hook { kind, path: hook.path().clone(), problem })?;
+        run_one(kind, hook, text.as_bytes()).map_err(|problem| Error::Hook {
+            kind,
+            path: hook.path().clone(),
+            problem,
+        })?;
     }
     Ok(())
 }
@@ -60,21 +70,35 @@ fn run_one(kind: &str, hook: &Hook, state: &[u8]) -> Result<(), String> {
     if let Some((name, arguments)) = hook.args().as_ref().and_then(|args| args.split_first()) {
         command.arg0(name).args(arguments);
     }
-    command.env_clear().envs(hook.env().iter().flatten().filter_map(|variable| variable.split_once('=')));
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.env_clear().envs(
+        hook.env()
+            .iter()
+            .flatten()
+            .filter_map(|variable| variable.split_once('=')),
+    );
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot be started: {error}"))?;
     // A hook may end without reading; that is its business.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(state));
     if let Some(seconds) = hook.timeout() {
         wait_at_most(&mut child, Duration::from_secs(seconds.unsigned_abs()))?;
     }
-    let output = child.wait_with_output().map_err(|error| format!("cannot be waited for: {error}"))?;
+    let output = child
+        .wait_with_output()
+        .map_err(|error| format!("cannot be waited for: {error}"))?;
     tracing::debug!(kind, hook = %hook.path().display(), status = %output.status, "hook ended");
     if output.status.success() {
         return Ok(());
     }
     let words = String::from_utf8_lossy(&output.stderr);
-    Err(format!("failed with {}: {}", output.status, words.trim().chars().take(200).collect::<String>()))
+    Err(format!(
+        "failed with {}: {}",
+        output.status,
+        words.trim().chars().take(200).collect::<String>()
+    ))
 }
 
 fn wait_at_most(child: &mut Child, limit: Duration) -> Result<(), String> {
@@ -83,7 +107,10 @@ fn wait_at_most(child: &mut Child, limit: Duration) -> Result<(), String> {
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let timeout = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
         match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
             Ok(0) => {
                 let _ = child.kill();

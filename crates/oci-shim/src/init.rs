@@ -65,12 +65,20 @@ enum Socket {
 
 impl Link {
     pub(crate) fn new(socket: OwnedFd, gate: Option<OwnedFd>, confirm: bool) -> Link {
-        Link { socket: Socket::Owned(socket), gate, confirm }
+        Link {
+            socket: Socket::Owned(socket),
+            gate,
+            confirm,
+        }
     }
 
     /// A link whose descriptor lives until exec.
     pub(crate) fn borrowed(socket: BorrowedFd<'static>, confirm: bool) -> Link {
-        Link { socket: Socket::Borrowed(socket), gate: None, confirm }
+        Link {
+            socket: Socket::Borrowed(socket),
+            gate: None,
+            confirm,
+        }
     }
 
     pub(crate) fn confirms(&self) -> bool {
@@ -111,7 +119,11 @@ impl Link {
 
     /// Nobody may be listening any more after this: `create` returns.
     pub(crate) fn created(&self) -> io::Result<()> {
-        if self.confirm { self.ask(CREATED) } else { self.send(&[CREATED]) }
+        if self.confirm {
+            self.ask(CREATED)
+        } else {
+            self.send(&[CREATED])
+        }
     }
 
     pub(crate) fn executing(&self, after_gate: bool) -> io::Result<()> {
@@ -142,9 +154,16 @@ pub type BeforeExec<'a> = &'a mut dyn FnMut(i32) -> Result<()>;
 /// Starts the container of `plan`. With a gate (the read end of a fifo) its program waits there.
 /// `before_exec` is called with the process id when everything is set up and before the program runs; its failure ends
 /// the container.
-pub fn start(plan: &Plan, stdio: &Stdio, gate: Option<OwnedFd>, before_exec: Option<BeforeExec<'_>>) -> Result<Running> {
+pub fn start(
+    plan: &Plan,
+    stdio: &Stdio,
+    gate: Option<OwnedFd>,
+    before_exec: Option<BeforeExec<'_>>,
+) -> Result<Running> {
     refuse_threads()?;
-    let cgroup = Cgroup::create(&plan.cgroup, &plan.resources).map_err(io::Error::other).step(|| "create the cgroup".into());
+    let cgroup = Cgroup::create(&plan.cgroup, &plan.resources)
+        .map_err(io::Error::other)
+        .step(|| "create the cgroup".into());
     let started = cgroup.and_then(|cgroup| start_in(&cgroup, plan, stdio, gate, before_exec));
     if started.is_err() {
         remove_cgroup(&plan.cgroup);
@@ -163,7 +182,9 @@ pub(crate) fn remove_cgroup(path: &str) {
 /// Cloning a process with threads leaves their locks locked in the child for ever.
 pub(crate) fn refuse_threads() -> Result<()> {
     if cfg!(debug_assertions) && std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
-        return Err(Error::Refused("the container runner needs a single-threaded process".into()));
+        return Err(Error::Refused(
+            "the container runner needs a single-threaded process".into(),
+        ));
     }
     Ok(())
 }
@@ -190,9 +211,11 @@ fn start_in(
         }
         Cloned::Parent { pid, pidfd } => {
             drop((child_end, gate));
-            converse(&parent_end, pid, pidfd, before_exec.is_some(), |request| match (request, &mut before_exec) {
-                (CREATED | EXECUTING, Some(before_exec)) => before_exec(pid),
-                _ => answer(plan, pid, request),
+            converse(&parent_end, pid, pidfd, before_exec.is_some(), |request| {
+                match (request, &mut before_exec) {
+                    (CREATED | EXECUTING, Some(before_exec)) => before_exec(pid),
+                    _ => answer(plan, pid, request),
+                }
             })
         }
     }
@@ -233,22 +256,17 @@ pub(crate) fn converse(
         Err(error) => {
             let _ = sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
             let status = sys::wait(pid);
-            Err(match error {
-                Error::Refused(text) if text == VANISHED => vanished(status),
-                other => other,
+            Err(match (error, status) {
+                (Error::Refused(text), Ok(status)) if text == VANISHED => {
+                    Error::Refused(format!("{VANISHED} (exit code {})", sys::exit_code(status)))
+                }
+                (other, _) => other,
             })
         }
     }
 }
 
 const VANISHED: &str = "the container's process ended while it was set up";
-
-fn vanished(status: io::Result<i32>) -> Error {
-    match status {
-        Ok(status) => Error::Refused(format!("{VANISHED} (exit code {})", sys::exit_code(status))),
-        Err(_) => Error::Refused(VANISHED.into()),
-    }
-}
 
 fn follow(
     socket: &OwnedFd,
@@ -257,7 +275,11 @@ fn follow(
     answer: &mut impl FnMut(u8) -> Result<()>,
 ) -> Result<()> {
     let mut executing = false;
-    let go = || rustix::net::send(socket, &[GO], SendFlags::NOSIGNAL).map(drop).step(|| "answer the container's process".into());
+    let go = || {
+        rustix::net::send(socket, &[GO], SendFlags::NOSIGNAL)
+            .map(drop)
+            .step(|| "answer the container's process".into())
+    };
     loop {
         let (message, fd) = sys::receive(socket.as_fd()).step(|| "hear from the container's process".into())?;
         match message.split_first() {
@@ -285,7 +307,10 @@ fn follow(
 }
 
 fn reported(report: &[u8]) -> Error {
-    let garbled = || Report { message: "the container's process failed".into(), exit_code: 128 };
+    let garbled = || Report {
+        message: "the container's process failed".into(),
+        exit_code: 128,
+    };
     Error::Child(serde_json::from_slice(report).unwrap_or_else(|_| garbled()))
 }
 
@@ -301,11 +326,7 @@ fn in_pid_namespace(namespaces: &Namespaces, clone: impl FnOnce() -> Result<Clon
 }
 
 /// Runs `clone` with the pid namespace for children set to `target` (a namespace or a pidfd), and sets it back.
-pub(crate) fn with_children_in(
-    target: &OwnedFd,
-    flag: i32,
-    clone: impl FnOnce() -> Result<Cloned>,
-) -> Result<Cloned> {
+pub(crate) fn with_children_in(target: &OwnedFd, flag: i32, clone: impl FnOnce() -> Result<Cloned>) -> Result<Cloned> {
     let own = open_namespace(Path::new("/proc/self/ns/pid_for_children"))?;
     sys::setns(target, flag).step(|| "join the pid namespace".into())?;
     let cloned = clone();
@@ -337,8 +358,12 @@ impl Doors {
         let unified = cgroup.unified_dir();
         let v1 = cgroup.dirs().filter(|dir| Some(*dir) != unified);
         Ok(Doors {
-            tasks: v1.map(|dir| open(&dir.join("tasks"), OFlags::WRONLY)).collect::<Result<_>>()?,
-            unified: unified.map(|dir| open(dir, OFlags::PATH | OFlags::DIRECTORY)).transpose()?,
+            tasks: v1
+                .map(|dir| open(&dir.join("tasks"), OFlags::WRONLY))
+                .collect::<Result<_>>()?,
+            unified: unified
+                .map(|dir| open(dir, OFlags::PATH | OFlags::DIRECTORY))
+                .transpose()?,
         })
     }
 
@@ -374,11 +399,18 @@ fn set_up(plan: &Plan, streams: Streams, doors: &Doors, link: &Link) -> Result<S
     if plan.namespaces.new_cgroup {
         sys::unshare(libc::CLONE_NEWCGROUP).step(|| "make a cgroup namespace".into())?;
     }
+    if plan.new_keyring {
+        sys::new_session_keyring().step(|| "make a session keyring".into())?;
+    }
     process::prepare(&plan.process)?;
     name_host(plan)?;
     rootfs::write_sysctls(plan)?;
     let root = rootfs::build(plan)?;
-    let streams = if plan.process.terminal { open_terminal(plan, &root, link)? } else { streams };
+    let streams = if plan.process.terminal {
+        open_terminal(plan, &root, link)?
+    } else {
+        streams
+    };
     run_creation_hooks(plan, link)?;
     rootfs::protect(&root, plan)?;
     rootfs::enter(&root, plan)?;
@@ -419,7 +451,8 @@ fn open_terminal(plan: &Plan, root: &Root, link: &Link) -> Result<Streams> {
     if rootfs::owns_dev(plan) {
         console::mount_as_console(root, &console.slave)?;
     }
-    link.terminal(&console.master).step(|| "hand over the terminal".into())?;
+    link.terminal(&console.master)
+        .step(|| "hand over the terminal".into())?;
     Streams::of_terminal(&console.slave).step(|| "prepare stdio".into())
 }
 
@@ -438,9 +471,11 @@ fn run_creation_hooks(plan: &Plan, link: &Link) -> Result<()> {
 
 fn run_start_hooks(plan: &Plan) -> Result<()> {
     match plan.hooks.start_container() {
-        Some(list) if !list.is_empty() => {
-            hooks::run("startContainer", Some(list), &hooks::state_json(plan, "created", own_pid()))
-        }
+        Some(list) if !list.is_empty() => hooks::run(
+            "startContainer",
+            Some(list),
+            &hooks::state_json(plan, "created", own_pid()),
+        ),
         _ => Ok(()),
     }
 }

@@ -11,6 +11,8 @@
 //! *Architecture invariant:* no thread is ever started here. A process is cloned and goes on in Rust, with allocation
 //! and formatting; that is sound only while nobody else can hold a lock.
 //!
+//! Whoever runs containers should call [`shield_binary`] at the top of `main`: it keeps them from overwriting the runner.
+//!
 //! Needs Linux 5.12 (`mount_setattr`). Specifications: OCI runtime-spec 1.x.
 #![deny(unsafe_code)]
 

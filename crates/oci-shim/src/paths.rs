@@ -20,7 +20,9 @@ pub(crate) struct Root {
 impl Root {
     pub(crate) fn open(path: &Path) -> io::Result<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Root { fd: rustix::fs::open(path, flags, Mode::empty())? })
+        Ok(Root {
+            fd: rustix::fs::open(path, flags, Mode::empty())?,
+        })
     }
 
     pub(crate) fn from_fd(fd: OwnedFd) -> Root {
@@ -43,7 +45,12 @@ impl Root {
 
     /// Resolves a path in which nothing may be a symbolic link: where a file system must be at its well-known place.
     pub(crate) fn resolve_plain(&self, path: &Path) -> io::Result<OwnedFd> {
-        resolve(&self.fd, &relative(path), OFlags::PATH, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
+        resolve(
+            &self.fd,
+            &relative(path),
+            OFlags::PATH,
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+        )
     }
 
     /// Resolves a directory; missing components are created with mode 0755.
@@ -65,7 +72,12 @@ impl Root {
         let parent = self.make_dir(parent)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
         rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map_err(dangling)?;
-        resolve(&parent, Path::new(name), OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::empty())
+        resolve(
+            &parent,
+            Path::new(name),
+            OFlags::PATH | OFlags::NOFOLLOW,
+            ResolveFlags::empty(),
+        )
     }
 
     /// The directory that holds `path` (created if missing) and the last component.
@@ -118,14 +130,23 @@ pub(crate) fn relative(path: &Path) -> PathBuf {
             _ => {}
         }
     }
-    if clean.as_os_str().is_empty() { ".".into() } else { clean }
+    if clean.as_os_str().is_empty() {
+        ".".into()
+    } else {
+        clean
+    }
 }
 
 fn resolve(dir: &OwnedFd, path: &Path, flags: OFlags, how: ResolveFlags) -> io::Result<OwnedFd> {
     let how = how | ResolveFlags::NO_MAGICLINKS;
     loop {
-        match rustix::fs::openat2(dir.as_fd(), path.as_os_str().as_bytes(), flags | OFlags::CLOEXEC, Mode::empty(), how)
-        {
+        match rustix::fs::openat2(
+            dir.as_fd(),
+            path.as_os_str().as_bytes(),
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            how,
+        ) {
             // A rename or mount somewhere raced with the walk; the kernel asks to try again.
             Err(Errno::AGAIN) => {}
             other => return Ok(other?),
@@ -149,7 +170,8 @@ mod tests {
         let (dir, root) = root();
         symlink("/etc", dir.path().join("a")).expect("link");
         symlink("../../../../..", dir.path().join("up")).expect("link");
-        root.make_dir(Path::new("/a/x")).expect_err("the link leads nowhere inside");
+        root.make_dir(Path::new("/a/x"))
+            .expect_err("the link leads nowhere inside");
         std::fs::create_dir(dir.path().join("etc")).expect("etc");
         root.make_dir(Path::new("/a/x/y")).expect("created");
         assert!(dir.path().join("etc/x/y").is_dir());

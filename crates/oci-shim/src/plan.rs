@@ -53,6 +53,8 @@ pub struct Plan {
     pub annotations: HashMap<String, String>,
     /// Move the root over `/` instead of pivoting: for an initramfs, which cannot be pivoted away.
     pub no_pivot: bool,
+    /// Give the container a session keyring of its own instead of the caller's.
+    pub new_keyring: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +104,10 @@ pub fn load(id: &str, bundle: &Path) -> Result<Plan> {
 
 pub fn read_spec(bundle: &Path) -> Result<Spec> {
     let path = bundle.join("config.json");
-    let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let bytes = std::fs::read(&path).map_err(|source| Error::Read {
+        path: path.clone(),
+        source,
+    })?;
     serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path, source })
 }
 
@@ -110,7 +115,9 @@ pub fn read_spec(bundle: &Path) -> Result<Spec> {
 pub fn check_id(id: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
     if id.is_empty() || id.len() > 1024 || id.starts_with('.') || !id.chars().all(plain) {
-        return Err(Error::Refused(format!("container id {id:?} must consist of letters, digits and _ + - .")));
+        return Err(Error::Refused(format!(
+            "container id {id:?} must consist of letters, digits and _ + - ."
+        )));
     }
     Ok(())
 }
@@ -127,7 +134,10 @@ pub fn plan(id: &str, bundle: &Path, spec: &Spec) -> Result<Plan> {
     }
     let namespaces = namespaces(linux)?;
     check_namespace_uses(spec, linux, &namespaces)?;
-    let process = spec.process().as_ref().ok_or_else(|| Error::spec("process", "is required"))?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::spec("process", "is required"))?;
     let (overlay, mounts) = mounts(spec, bundle)?;
     Ok(Plan {
         id: id.to_owned(),
@@ -156,6 +166,7 @@ pub fn plan(id: &str, bundle: &Path, spec: &Spec) -> Result<Plan> {
         hooks: hooks(spec)?,
         annotations: spec.annotations().clone().unwrap_or_default(),
         no_pivot: false,
+        new_keyring: true,
     })
 }
 
@@ -170,8 +181,14 @@ fn check_unsupported(linux: &Linux) -> Result<()> {
     let asked = [
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.memoryPolicy", linux.memory_policy().is_some()),
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
-        ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty())),
+        (
+            "linux.netDevices",
+            linux.net_devices().as_ref().is_some_and(|map| !map.is_empty()),
+        ),
+        (
+            "linux.timeOffsets",
+            linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty()),
+        ),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((field, _)) => Err(Error::spec(*field, "is not supported")),
@@ -195,7 +212,10 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
         };
         let cgroup = flag == libc::CLONE_NEWCGROUP;
         if plan.has(flag) || cgroup && plan.new_cgroup {
-            return Err(Error::spec(field("type"), format!("{} is given twice", namespace.typ())));
+            return Err(Error::spec(
+                field("type"),
+                format!("{} is given twice", namespace.typ()),
+            ));
         }
         match namespace.path() {
             Some(path) if !path.is_absolute() => return Err(Error::spec(field("path"), "is not an absolute path")),
@@ -205,13 +225,19 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
         }
     }
     if plan.joins(libc::CLONE_NEWNS) {
-        return Err(Error::spec("linux.namespaces", "joining a mount namespace by path is not supported"));
+        return Err(Error::spec(
+            "linux.namespaces",
+            "joining a mount namespace by path is not supported",
+        ));
     }
     if !plan.has_new(libc::CLONE_NEWNS) {
         return Err(Error::spec("linux.namespaces", "must contain a mount namespace"));
     }
     if plan.has_new(libc::CLONE_NEWUSER) && !plan.join.is_empty() {
-        return Err(Error::spec("linux.namespaces", "a new user namespace cannot be combined with joined ones"));
+        return Err(Error::spec(
+            "linux.namespaces",
+            "a new user namespace cannot be combined with joined ones",
+        ));
     }
     plan.join.sort_by_key(|(flag, _)| *flag != libc::CLONE_NEWUSER);
     Ok(plan)
@@ -262,9 +288,16 @@ const IPC_SYSCTLS: [&str; 9] = [
 fn sysctls(linux: &Linux) -> Result<Vec<(PathBuf, String)>> {
     let convert = |(name, value): (&String, &String)| {
         // With a slash in it, the name is already a path (interface names contain dots).
-        let relative = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
+        let relative = if name.contains('/') {
+            name.clone()
+        } else {
+            name.replace('.', "/")
+        };
         if relative.split('/').any(|part| part.is_empty() || part == "..") {
-            return Err(Error::spec(format!("linux.sysctl[{name:?}]"), "is not the name of a kernel parameter"));
+            return Err(Error::spec(
+                format!("linux.sysctl[{name:?}]"),
+                "is not the name of a kernel parameter",
+            ));
         }
         Ok((Path::new("/proc/sys").join(relative), value.clone()))
     };
@@ -277,7 +310,10 @@ fn root_propagation(linux: &Linux) -> Result<(u64, bool)> {
     match linux.rootfs_propagation().as_deref() {
         None | Some("") => Ok((libc::MS_SLAVE, true)),
         Some(name) => mount::propagation(name).ok_or_else(|| {
-            Error::spec("linux.rootfsPropagation", format!("{name:?} is none of shared, slave, private, unbindable"))
+            Error::spec(
+                "linux.rootfsPropagation",
+                format!("{name:?} is none of shared, slave, private, unbindable"),
+            )
         }),
     }
 }
@@ -287,14 +323,23 @@ fn id_maps(linux: &Linux, namespaces: &Namespaces) -> Result<Option<IdMaps>> {
         let line = |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
         list.iter().flatten().map(line).collect::<String>()
     };
-    let maps = IdMaps { uid: text(linux.uid_mappings()), gid: text(linux.gid_mappings()) };
+    let maps = IdMaps {
+        uid: text(linux.uid_mappings()),
+        gid: text(linux.gid_mappings()),
+    };
     let given = !maps.uid.is_empty() || !maps.gid.is_empty();
     match (namespaces.has_new(libc::CLONE_NEWUSER), given) {
         (true, true) => Ok(Some(maps)),
         (false, false) => Ok(None),
-        (true, false) => Err(Error::spec("linux.uidMappings", "a user namespace needs uid and gid mappings")),
+        (true, false) => Err(Error::spec(
+            "linux.uidMappings",
+            "a user namespace needs uid and gid mappings",
+        )),
         (false, true) if namespaces.joins(libc::CLONE_NEWUSER) => Ok(None),
-        (false, true) => Err(Error::spec("linux.uidMappings", "needs a user namespace in linux.namespaces")),
+        (false, true) => Err(Error::spec(
+            "linux.uidMappings",
+            "needs a user namespace in linux.namespaces",
+        )),
     }
 }
 
@@ -307,13 +352,22 @@ fn mounts(spec: &Spec, bundle: &Path) -> Result<(Option<OverlayPlan>, Vec<MountP
         Some((first, rest)) if is_root(first) => (Some(mount::overlay(first)?), rest, 1),
         _ => (None, list, 0),
     };
-    let plans = rest.iter().enumerate().map(|(index, entry)| mount::plan(index + offset, entry, bundle));
+    let plans = rest
+        .iter()
+        .enumerate()
+        .map(|(index, entry)| mount::plan(index + offset, entry, bundle));
     Ok((overlay, plans.collect::<Result<_>>()?))
 }
 
 /// The devices every container has: name, major, minor.
-const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 fn devices(asked: &[LinuxDevice]) -> Result<Vec<DevicePlan>> {
     let mut plans: Vec<DevicePlan> = DEFAULT_DEVICES
@@ -353,13 +407,18 @@ fn devices(asked: &[LinuxDevice]) -> Result<Vec<DevicePlan>> {
 fn absolute(field: &str, list: &Option<Vec<String>>) -> Result<Vec<PathBuf>> {
     let check = |(index, text): (usize, &String)| match Path::new(text) {
         path if path.is_absolute() => Ok(path.to_owned()),
-        _ => Err(Error::spec(format!("{field}[{index}]"), format!("{text:?} is not an absolute path"))),
+        _ => Err(Error::spec(
+            format!("{field}[{index}]"),
+            format!("{text:?} is not an absolute path"),
+        )),
     };
     list.iter().flatten().enumerate().map(check).collect()
 }
 
 fn personality(linux: &Linux) -> Result<Option<u64>> {
-    let Some(personality) = linux.personality() else { return Ok(None) };
+    let Some(personality) = linux.personality() else {
+        return Ok(None);
+    };
     if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
         return Err(Error::spec("linux.personality.flags", "are not supported"));
     }
@@ -372,26 +431,37 @@ fn personality(linux: &Linux) -> Result<Option<u64>> {
 fn cgroup(linux: &Linux, id: &str) -> String {
     match linux.cgroups_path() {
         Some(path) if !path.as_os_str().is_empty() => Path::new("/").join(path).display().to_string(),
-        _ => format!("/catamaran-oci/{id}"),
+        _ => format!("/catamaran-oci-{id}"),
     }
 }
 
 /// The filter of the container: `linux.seccomp`, or the built-in policy where an annotation asks for it.
 pub(crate) fn seccomp(spec: &Spec) -> Result<Option<Program>> {
     if let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
-        return Program::from_oci(profile).map(Some).map_err(|error| Error::Refused(format!("config.json: {error}")));
+        return Program::from_oci(profile)
+            .map(Some)
+            .map_err(|error| Error::Refused(format!("config.json: {error}")));
     }
-    match spec.annotations().as_ref().and_then(|map| map.get(seccomp::ANNOTATION)).map(String::as_str) {
+    match spec
+        .annotations()
+        .as_ref()
+        .and_then(|map| map.get(seccomp::ANNOTATION))
+        .map(String::as_str)
+    {
         None => Ok(None),
         Some("RuntimeDefault") => Ok(Some(Program::runtime_default(bounding(spec)))),
-        Some(other) => {
-            Err(Error::spec(format!("annotations[{:?}]", seccomp::ANNOTATION), format!("{other:?} is not RuntimeDefault")))
-        }
+        Some(other) => Err(Error::spec(
+            format!("annotations[{:?}]", seccomp::ANNOTATION),
+            format!("{other:?} is not RuntimeDefault"),
+        )),
     }
 }
 
 fn bounding(spec: &Spec) -> CapabilitySet {
-    let capabilities = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let capabilities = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.capabilities().as_ref());
     capabilities.map_or(CapabilitySet::EMPTY, |oci| Capabilities::from_oci(oci).bounding)
 }
 
@@ -409,10 +479,16 @@ fn hooks(spec: &Spec) -> Result<Hooks> {
     for (name, list) in all {
         for (index, hook) in list.iter().flatten().enumerate() {
             if !hook.path().is_absolute() {
-                return Err(Error::spec(format!("hooks.{name}[{index}].path"), "is not an absolute path"));
+                return Err(Error::spec(
+                    format!("hooks.{name}[{index}].path"),
+                    "is not an absolute path",
+                ));
             }
             if hook.timeout().is_some_and(|seconds| seconds <= 0) {
-                return Err(Error::spec(format!("hooks.{name}[{index}].timeout"), "must be positive"));
+                return Err(Error::spec(
+                    format!("hooks.{name}[{index}].timeout"),
+                    "must be positive",
+                ));
             }
         }
     }
@@ -432,7 +508,11 @@ mod tests {
     }
 
     fn plan_of(value: Value) -> Result<Plan> {
-        plan("id", Path::new("/bundle"), &serde_json::from_value(value).expect("a spec"))
+        plan(
+            "id",
+            Path::new("/bundle"),
+            &serde_json::from_value(value).expect("a spec"),
+        )
     }
 
     /// The error of the base spec with one field replaced.
@@ -445,10 +525,26 @@ mod tests {
 
     #[test]
     fn bad_specs_are_refused_with_the_field() {
-        check("/ociVersion", json!("0.9"), &expect![[r#"config.json: ociVersion: "0.9" is not a 1.x version"#]]);
-        check("/process/args", json!([]), &expect!["config.json: process.args: must name a program"]);
-        check("/process/args", json!(["a\0b"]), &expect!["config.json: process.args[0]: contains a null byte"]);
-        check("/process/cwd", json!("tmp"), &expect![[r#"config.json: process.cwd: "tmp" is not an absolute path"#]]);
+        check(
+            "/ociVersion",
+            json!("0.9"),
+            &expect![[r#"config.json: ociVersion: "0.9" is not a 1.x version"#]],
+        );
+        check(
+            "/process/args",
+            json!([]),
+            &expect!["config.json: process.args: must name a program"],
+        );
+        check(
+            "/process/args",
+            json!(["a\0b"]),
+            &expect!["config.json: process.args[0]: contains a null byte"],
+        );
+        check(
+            "/process/cwd",
+            json!("tmp"),
+            &expect![[r#"config.json: process.cwd: "tmp" is not an absolute path"#]],
+        );
         check(
             "/process/oomScoreAdj",
             json!(2000),
@@ -491,7 +587,11 @@ mod tests {
                 r#"config.json: linux.rootfsPropagation: "sharedish" is none of shared, slave, private, unbindable"#
             ]],
         );
-        check("/hostname", json!("x"), &expect!["config.json: hostname: needs a uts namespace in linux.namespaces"]);
+        check(
+            "/hostname",
+            json!("x"),
+            &expect!["config.json: hostname: needs a uts namespace in linux.namespaces"],
+        );
         check(
             "/hooks",
             json!({"poststop": [{"path": "true"}]}),
@@ -511,7 +611,11 @@ mod tests {
             json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 384, "uid": 5}]);
         let plan = plan_of(spec).expect("valid");
         assert_eq!(plan.devices.len(), 6);
-        let null = plan.devices.iter().find(|device| device.path == Path::new("/dev/null")).expect("there");
+        let null = plan
+            .devices
+            .iter()
+            .find(|device| device.path == Path::new("/dev/null"))
+            .expect("there");
         assert_eq!((null.mode, null.uid), (0o600, 5));
     }
 
@@ -538,10 +642,18 @@ mod tests {
         let mut spec = base();
         spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network"}]);
         spec["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1", "net/ipv4/conf/eth0.1/rp_filter": "0"});
-        let paths: Vec<_> = plan_of(spec).expect("valid").sysctls.into_iter().map(|(path, _)| path).collect();
+        let paths: Vec<_> = plan_of(spec)
+            .expect("valid")
+            .sysctls
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
         assert_eq!(
             paths,
-            [Path::new("/proc/sys/net/ipv4/conf/eth0.1/rp_filter"), Path::new("/proc/sys/net/ipv4/ip_forward")]
+            [
+                Path::new("/proc/sys/net/ipv4/conf/eth0.1/rp_filter"),
+                Path::new("/proc/sys/net/ipv4/ip_forward")
+            ]
         );
     }
 }

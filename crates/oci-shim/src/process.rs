@@ -35,8 +35,18 @@ pub(crate) fn prepare(plan: &ProcessPlan) -> Result<()> {
             other => other.step(|| "set process.oomScoreAdj".into())?,
         }
     }
-    check_label("process.apparmorProfile", plan.apparmor.as_deref(), "/sys/kernel/security/apparmor", "AppArmor")?;
-    check_label("process.selinuxLabel", plan.selinux.as_deref(), "/sys/fs/selinux/enforce", "SELinux")?;
+    check_label(
+        "process.apparmorProfile",
+        plan.apparmor.as_deref(),
+        "/sys/kernel/security/apparmor",
+        "AppArmor",
+    )?;
+    check_label(
+        "process.selinuxLabel",
+        plan.selinux.as_deref(),
+        "/sys/fs/selinux/enforce",
+        "SELinux",
+    )?;
     // From here on nobody inside the container may look into this process: its memory is the runner's.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .step(|| "protect the runner's memory".into())
@@ -45,9 +55,10 @@ pub(crate) fn prepare(plan: &ProcessPlan) -> Result<()> {
 /// A label cannot be honoured where its security module is absent, and must not be dropped silently.
 fn check_label(field: &str, label: Option<&str>, marker: &str, module: &str) -> Result<()> {
     match label {
-        Some(label) if label != "unconfined" && !Path::new(marker).exists() => {
-            Err(Error::spec(field, format!("{label:?} is asked for, but {module} is not enabled in this kernel")))
-        }
+        Some(label) if label != "unconfined" && !Path::new(marker).exists() => Err(Error::spec(
+            field,
+            format!("{label:?} is asked for, but {module} is not enabled in this kernel"),
+        )),
         _ => Ok(()),
     }
 }
@@ -62,23 +73,31 @@ impl Streams {
     pub(crate) fn of(stdio: &catamaran_shim::runtime::Stdio) -> io::Result<Streams> {
         let pick = |fd: &Option<OwnedFd>| match fd {
             Some(fd) => sys::duplicate_above(fd.as_fd(), 3),
-            None => Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?),
+            None => Ok(rustix::fs::open(
+                "/dev/null",
+                OFlags::RDWR | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?),
         };
-        Ok(Streams { fds: [pick(&stdio.stdin)?, pick(&stdio.stdout)?, pick(&stdio.stderr)?], terminal: false })
+        Ok(Streams {
+            fds: [pick(&stdio.stdin)?, pick(&stdio.stdout)?, pick(&stdio.stderr)?],
+            terminal: false,
+        })
     }
 
     pub(crate) fn of_terminal(slave: &OwnedFd) -> io::Result<Streams> {
         let one = || sys::duplicate_above(slave.as_fd(), 3);
-        Ok(Streams { fds: [one()?, one()?, one()?], terminal: true })
+        Ok(Streams {
+            fds: [one()?, one()?, one()?],
+            terminal: true,
+        })
     }
 }
 
 /// Never returns to the caller's code: the program runs, or the link is told why not.
 pub(crate) fn finish(plan: &ProcessPlan, streams: &Streams, link: Link, before_exec: impl FnOnce() -> Result<()>) -> ! {
-    let outcome = place_descriptors(plan, streams, link);
-    let (link, gate) = match outcome {
-        Ok(descriptors) => descriptors,
-        Err(_) => sys::exit(128), // the link is among what could not be placed
+    let Ok((link, gate)) = place_descriptors(plan, streams, link) else {
+        sys::exit(128) // the link is among what could not be placed
     };
     let error = match become_program(plan, streams.terminal, &link, gate, before_exec) {
         Ok(never) => match never {},
@@ -89,14 +108,25 @@ pub(crate) fn finish(plan: &ProcessPlan, streams: &Streams, link: Link, before_e
 }
 
 /// Puts stdio at 0–2, keeps the descriptors the program is promised, then the link and its gate, and closes all others.
-fn place_descriptors(plan: &ProcessPlan, streams: &Streams, link: Link) -> io::Result<(Link, Option<BorrowedFd<'static>>)> {
+fn place_descriptors(
+    plan: &ProcessPlan,
+    streams: &Streams,
+    link: Link,
+) -> io::Result<(Link, Option<BorrowedFd<'static>>)> {
     let first = 3 + i32::try_from(plan.preserve_fds).map_err(|_| io::ErrorKind::InvalidInput)?;
     // Away from the places that are about to be filled. All of these are closed below, behind the back of an owner.
     let confirm = link.confirms();
     let (socket, gate) = link.into_parts();
     let away = |fd: BorrowedFd<'_>| sys::duplicate_above(fd, first + 2).map(IntoRawFd::into_raw_fd);
-    let streams = streams.fds.iter().map(|fd| away(fd.as_fd())).collect::<io::Result<Vec<_>>>()?;
-    let (new_socket, new_gate) = (away(socket.as_fd())?, gate.as_ref().map(|gate| away(gate.as_fd())).transpose()?);
+    let streams = streams
+        .fds
+        .iter()
+        .map(|fd| away(fd.as_fd()))
+        .collect::<io::Result<Vec<_>>>()?;
+    let (new_socket, new_gate) = (
+        away(socket.as_fd())?,
+        gate.as_ref().map(|gate| away(gate.as_fd())).transpose()?,
+    );
     drop((socket, gate));
     let (socket, gate) = (new_socket, new_gate);
     for (number, fd) in streams.into_iter().enumerate() {
@@ -127,7 +157,8 @@ fn become_program(
     before_exec: impl FnOnce() -> Result<()>,
 ) -> Result<Never> {
     if terminal {
-        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).step(|| "make the terminal the controlling one".into())?;
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+            .step(|| "make the terminal the controlling one".into())?;
     } else {
         give_streams_to(plan.identity.uid);
     }
@@ -137,8 +168,10 @@ fn become_program(
     if let Some(scheduler) = &plan.scheduler {
         sys::set_scheduler(scheduler).step(|| "set process.scheduler".into())?;
     }
-    privilege::set_rlimits(&plan.rlimits)
-        .map_err(|(kind, source)| Error::Step { step: format!("set process.rlimits {kind}"), source })?;
+    privilege::set_rlimits(&plan.rlimits).map_err(|(kind, source)| Error::Step {
+        step: format!("set process.rlimits {kind}"),
+        source,
+    })?;
     apply_labels(plan)?;
     let program = plan.argv[0].to_str().unwrap_or_default().to_owned();
     let env = environment(plan);
@@ -161,13 +194,15 @@ fn become_program(
     link.executing(gate.is_some()).step(|| "report the start".into())?;
     give_up_privileges(plan)?;
     let source = sys::execve(&path, &plan.argv, &env);
-    Err(Error::Exec { program, code: shell_code(&source), source })
+    Err(Error::Exec {
+        program,
+        code: shell_code(&source),
+        source,
+    })
 }
 
 fn give_up_privileges(plan: &ProcessPlan) -> Result<()> {
-    let capabilities = || {
-        privilege::apply_capabilities(&plan.capabilities).step(|| "set process.capabilities".into())
-    };
+    let capabilities = || privilege::apply_capabilities(&plan.capabilities).step(|| "set process.capabilities".into());
     if plan.no_new_privs {
         capabilities()?;
         privilege::set_no_new_privs().step(|| "set process.noNewPrivileges".into())?;
@@ -243,18 +278,29 @@ fn home_of(uid: u32) -> PathBuf {
     const LARGEST: u64 = 1 << 20;
     let mut text = Vec::new();
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::open("/etc/passwd", flags, Mode::empty()) else { return "/".into() };
+    let Ok(file) = rustix::fs::open("/etc/passwd", flags, Mode::empty()) else {
+        return "/".into();
+    };
     let _ = std::fs::File::from(file).take(LARGEST).read_to_end(&mut text);
     let uid = uid.to_string();
-    let line = text.split(|byte| *byte == b'\n').find(|line| line.split(|b| *b == b':').nth(2) == Some(uid.as_bytes()));
-    let home = line.and_then(|line| line.split(|byte| *byte == b':').nth(5)).filter(|home| home.starts_with(b"/"));
+    let line = text
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.split(|b| *b == b':').nth(2) == Some(uid.as_bytes()));
+    let home = line
+        .and_then(|line| line.split(|byte| *byte == b':').nth(5))
+        .filter(|home| home.starts_with(b"/"));
     home.map_or_else(|| "/".into(), |home| PathBuf::from(OsStr::from_bytes(home)))
 }
 
 /// Finds the program as a shell does: a name with a slash is a path, any other is searched in `PATH`.
 fn find_program(search: &str, name: &[u8], shown: &str) -> Result<CString> {
-    let c_string = |path: PathBuf| CString::new(path.into_os_string().into_vec()).expect("no null byte: it came from C strings");
-    let failure = |code, source| Error::Exec { program: shown.to_owned(), code, source };
+    let c_string =
+        |path: PathBuf| CString::new(path.into_os_string().into_vec()).expect("no null byte: it came from C strings");
+    let failure = |code, source| Error::Exec {
+        program: shown.to_owned(),
+        code,
+        source,
+    };
     if name.contains(&b'/') {
         let path = PathBuf::from(OsStr::from_bytes(name));
         return match executable(&path) {
@@ -273,7 +319,10 @@ fn find_program(search: &str, name: &[u8], shown: &str) -> Result<CString> {
     }
     Err(match refused {
         Some(error) => failure(126, error),
-        None => failure(127, io::Error::new(io::ErrorKind::NotFound, "executable file not found in $PATH")),
+        None => failure(
+            127,
+            io::Error::new(io::ErrorKind::NotFound, "executable file not found in $PATH"),
+        ),
     })
 }
 
@@ -283,7 +332,12 @@ fn executable(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "is a directory"));
     }
     let access = rustix::fs::Access::EXEC_OK;
-    Ok(rustix::fs::accessat(rustix::fs::CWD, path, access, rustix::fs::AtFlags::EACCESS)?)
+    Ok(rustix::fs::accessat(
+        rustix::fs::CWD,
+        path,
+        access,
+        rustix::fs::AtFlags::EACCESS,
+    )?)
 }
 
 fn shell_code(error: &io::Error) -> i32 {

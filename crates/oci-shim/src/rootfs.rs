@@ -33,7 +33,9 @@ pub(crate) fn build(plan: &Plan) -> Result<Root> {
     if owns_dev(plan) {
         device::populate(&root, &plan.devices)?;
     }
-    root.make_dir(&plan.process.cwd).or_else(missing_is_fine).step(|| "create process.cwd".into())?;
+    root.make_dir(&plan.process.cwd)
+        .or_else(missing_is_fine)
+        .step(|| "create process.cwd".into())?;
     Ok(root)
 }
 
@@ -53,13 +55,16 @@ fn describe(mount: &MountPlan) -> String {
 /// Keeps what is mounted here from reaching the host.
 fn isolate(plan: &Plan) -> Result<()> {
     let (flag, _) = plan.root_propagation;
-    let propagation = if flag == libc::MS_SHARED { MountPropagationFlags::SHARED } else { propagation_flags(flag) };
+    let propagation = if flag == libc::MS_SHARED {
+        MountPropagationFlags::SHARED
+    } else {
+        propagation_flags(flag)
+    };
     mount_change("/", propagation | MountPropagationFlags::REC).step(|| "change propagation of /".into())?;
     if flag == libc::MS_SHARED {
         // The new root must not appear on the host, whatever else is shared with it.
         let parent = mount_point_of(&plan.root).step(|| "find the mount point of the root".into())?;
-        mount_change(&parent, MountPropagationFlags::PRIVATE)
-            .step(|| format!("make {} private", parent.display()))?;
+        mount_change(&parent, MountPropagationFlags::PRIVATE).step(|| format!("make {} private", parent.display()))?;
     }
     Ok(())
 }
@@ -78,29 +83,48 @@ fn mount_point_of(path: &Path) -> io::Result<PathBuf> {
     let path = path.canonicalize()?;
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    Ok(points.filter(|point| path.starts_with(point)).max_by_key(|p| p.as_os_str().len()).unwrap_or_else(|| "/".into()))
+    Ok(points
+        .filter(|point| path.starts_with(point))
+        .max_by_key(|p| p.as_os_str().len())
+        .unwrap_or_else(|| "/".into()))
 }
 
 /// `mountinfo` writes blanks as octal numbers.
 fn unescape(text: &str) -> PathBuf {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\").into()
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
+        .into()
 }
 
 fn mount_root(plan: &Plan) -> Result<Root> {
     let path = plan.root.display();
     if let Some(OverlayPlan { lower, upper, work }) = &plan.overlay {
-        let writable = upper.as_deref().zip(work.as_deref()).map(|(upper, work)| Writable { upper, work });
-        mount_overlay(lower, writable, &plan.root).map_err(io::Error::other).step(|| "mount the root".into())?;
+        let writable = upper
+            .as_deref()
+            .zip(work.as_deref())
+            .map(|(upper, work)| Writable { upper, work });
+        mount_overlay(lower, writable, &plan.root)
+            .map_err(io::Error::other)
+            .step(|| "mount the root".into())?;
         return Root::open(&plan.root).step(|| format!("open root.path {path}"));
     }
     // A root must be a mount of its own to be pivoted to.
     let tree = open_tree(CWD, &plan.root, clone_flags(true)).step(|| format!("open root.path {path}"))?;
     if plan.root_propagation.0 == libc::MS_UNBINDABLE {
-        let attr = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        let attr = MountAttr {
+            propagation: libc::MS_PRIVATE,
+            ..MountAttr::default()
+        };
         sys::mount_setattr(&tree, true, &attr).step(|| "make the root private".into())?;
     }
-    let target = rustix::fs::open(&plan.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .step(|| format!("open root.path {path}"))?;
+    let target = rustix::fs::open(
+        &plan.root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .step(|| format!("open root.path {path}"))?;
     attach(&tree, target.as_fd()).step(|| format!("mount the root at {path}"))?;
     // The descriptor of the tree is the root of the mount, now attached.
     Ok(Root::from_fd(tree))
@@ -108,7 +132,11 @@ fn mount_root(plan: &Plan) -> Result<Root> {
 
 fn clone_flags(recursive: bool) -> OpenTreeFlags {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
+    if recursive {
+        flags | OpenTreeFlags::AT_RECURSIVE
+    } else {
+        flags
+    }
 }
 
 fn attach(tree: &OwnedFd, target: BorrowedFd<'_>) -> io::Result<()> {
@@ -118,8 +146,13 @@ fn attach(tree: &OwnedFd, target: BorrowedFd<'_>) -> io::Result<()> {
 
 fn perform(root: &Root, mount: &MountPlan, plan: &Plan) -> io::Result<()> {
     match &mount.what {
-        What::Bind { source, recursive, .. } => bind(root, mount, source, *recursive),
-        What::New { kind, source, parameters, copy_up } => {
+        What::Bind { source, recursive } => bind(root, mount, source, *recursive),
+        What::New {
+            kind,
+            source,
+            parameters,
+            copy_up,
+        } => {
             let tree = new_file_system(kind, source, parameters, mount.attr.set)?;
             let target = target_dir(root, mount, kind)?;
             if *copy_up {
@@ -148,8 +181,11 @@ fn target_dir(root: &Root, mount: &MountPlan, kind: &str) -> io::Result<OwnedFd>
 fn bind(root: &Root, mount: &MountPlan, source: &Path, recursive: bool) -> io::Result<()> {
     let tree = open_tree(CWD, source, clone_flags(recursive))?;
     let is_dir = file_type(&tree)? == FileType::Directory;
-    let target =
-        if is_dir { root.make_dir(&mount.destination)? } else { root.make_file(&mount.destination)? };
+    let target = if is_dir {
+        root.make_dir(&mount.destination)?
+    } else {
+        root.make_file(&mount.destination)?
+    };
     if mount.attr.set != 0 || mount.attr.clear != 0 {
         sys::mount_setattr(&tree, false, &mount.attr)?;
     }
@@ -167,7 +203,14 @@ fn finish(mount: &MountPlan, tree: &OwnedFd, target: &OwnedFd) -> io::Result<()>
     }
     attach(tree, target.as_fd())?;
     for (flag, recursive) in &mount.propagation {
-        sys::mount_setattr(tree, *recursive, &MountAttr { propagation: *flag, ..MountAttr::default() })?;
+        sys::mount_setattr(
+            tree,
+            *recursive,
+            &MountAttr {
+                propagation: *flag,
+                ..MountAttr::default()
+            },
+        )?;
     }
     Ok(())
 }
@@ -185,7 +228,11 @@ pub(crate) fn new_file_system(kind: &str, source: &str, parameters: &[Parameter]
     }
     fsconfig_create(&context)?;
     let attr = u32::try_from(attr).expect("mount attributes have 32 bits");
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attr))?)
+    Ok(fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::from_bits_retain(attr),
+    )?)
 }
 
 fn parameter_error(parameter: &Parameter, errno: Errno) -> io::Error {
@@ -225,14 +272,22 @@ fn copy_up_into(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
             }
             kind => rustix::fs::mknodat(to, name, kind, mode, stat.st_rdev)?,
         }
-        let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+        let (uid, gid) = (
+            rustix::fs::Uid::from_raw(stat.st_uid),
+            rustix::fs::Gid::from_raw(stat.st_gid),
+        );
         rustix::fs::chownat(to, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
     }
     Ok(())
 }
 
 fn open_dir(path_fd: &OwnedFd) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(path_fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::openat(
+        path_fd,
+        ".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// Shows the container its own cgroup. On v2 that is one mount; on v1 and hybrid one directory per hierarchy below a
@@ -260,14 +315,23 @@ fn cgroup(root: &Root, mount: &MountPlan, plan: &Plan) -> io::Result<()> {
         attach(&tree, place.as_fd())?;
     }
     if mount.attr.set & READ_ONLY != 0 {
-        sys::mount_setattr(&base, false, &MountAttr { set: READ_ONLY, ..MountAttr::default() })?;
+        sys::mount_setattr(
+            &base,
+            false,
+            &MountAttr {
+                set: READ_ONLY,
+                ..MountAttr::default()
+            },
+        )?;
     }
     Ok(())
 }
 
 /// `/sys/fs/cgroup/cpu,cpuacct/pod/x` with cgroup `/pod/x` is `cpu,cpuacct`.
 fn hierarchy_name(dir: &Path, cgroup: &str) -> PathBuf {
-    let mount = relative(Path::new(cgroup)).components().fold(dir, |path, _| path.parent().unwrap_or(path));
+    let mount = relative(Path::new(cgroup))
+        .components()
+        .fold(dir, |path, _| path.parent().unwrap_or(path));
     mount.file_name().map_or_else(|| "cgroup".into(), PathBuf::from)
 }
 
@@ -281,10 +345,14 @@ pub(crate) fn owns_dev(plan: &Plan) -> bool {
 /// Hides and protects paths. Missing ones need no protection.
 pub(crate) fn protect(root: &Root, plan: &Plan) -> Result<()> {
     for path in &plan.readonly_paths {
-        make_read_only(root, path).or_else(absent_is_fine).step(|| format!("make {} read-only", path.display()))?;
+        make_read_only(root, path)
+            .or_else(absent_is_fine)
+            .step(|| format!("make {} read-only", path.display()))?;
     }
     for path in &plan.masked_paths {
-        mask(root, path).or_else(absent_is_fine).step(|| format!("mask {}", path.display()))?;
+        mask(root, path)
+            .or_else(absent_is_fine)
+            .step(|| format!("mask {}", path.display()))?;
     }
     Ok(())
 }
@@ -299,7 +367,14 @@ fn absent_is_fine(error: io::Error) -> io::Result<()> {
 fn make_read_only(root: &Root, path: &Path) -> io::Result<()> {
     let target = root.resolve(path)?;
     let tree = open_tree(&target, "", clone_flags(true))?;
-    sys::mount_setattr(&tree, true, &MountAttr { set: READ_ONLY, ..MountAttr::default() })?;
+    sys::mount_setattr(
+        &tree,
+        true,
+        &MountAttr {
+            set: READ_ONLY,
+            ..MountAttr::default()
+        },
+    )?;
     attach(&tree, target.as_fd())
 }
 
@@ -307,7 +382,12 @@ fn make_read_only(root: &Root, path: &Path) -> io::Result<()> {
 fn mask(root: &Root, path: &Path) -> io::Result<()> {
     let target = root.resolve(path)?;
     let cover = if file_type(&target)? == FileType::Directory {
-        new_file_system("tmpfs", "tmpfs", &[Parameter::Value("nr_inodes".into(), "2".into())], READ_ONLY)?
+        new_file_system(
+            "tmpfs",
+            "tmpfs",
+            &[Parameter::Value("nr_inodes".into(), "2".into())],
+            READ_ONLY,
+        )?
     } else {
         open_tree(CWD, "/dev/null", clone_flags(false))?
     };
@@ -316,15 +396,25 @@ fn mask(root: &Root, path: &Path) -> io::Result<()> {
 
 /// Makes the new root `/` and lets go of the host's files.
 pub(crate) fn enter(root: &Root, plan: &Plan) -> Result<()> {
-    if plan.no_pivot { move_over_root(root, plan)? } else { pivot(root)? }
+    if plan.no_pivot {
+        move_over_root(root, plan)?
+    } else {
+        pivot(root)?
+    }
     if matches!(plan.root_propagation.0, libc::MS_SHARED | libc::MS_UNBINDABLE) {
         let flags = propagation_flags(plan.root_propagation.0);
-        let recursive =
-            if plan.root_propagation.1 { MountPropagationFlags::REC } else { MountPropagationFlags::empty() };
+        let recursive = if plan.root_propagation.1 {
+            MountPropagationFlags::REC
+        } else {
+            MountPropagationFlags::empty()
+        };
         mount_change("/", flags | recursive).step(|| "set linux.rootfsPropagation".into())?;
     }
     if plan.read_only_root {
-        let attr = MountAttr { set: READ_ONLY, ..MountAttr::default() };
+        let attr = MountAttr {
+            set: READ_ONLY,
+            ..MountAttr::default()
+        };
         sys::mount_setattr(root.fd(), false, &attr).step(|| "make the root read-only".into())?;
     }
     Ok(())
@@ -355,7 +445,10 @@ fn move_over_root(root: &Root, plan: &Plan) -> Result<()> {
 /// namespace they belong to is decided by the writer.
 pub(crate) fn write_sysctls(plan: &Plan) -> Result<()> {
     for (path, value) in &plan.sysctls {
-        std::fs::write(path, value).map_err(|source| Error::Step { step: format!("set {}", path.display()), source })?;
+        std::fs::write(path, value).map_err(|source| Error::Step {
+            step: format!("set {}", path.display()),
+            source,
+        })?;
     }
     Ok(())
 }

@@ -27,17 +27,29 @@ impl Default for OciRuntime {
 
 impl Runtime for OciRuntime {
     fn start(&mut self, request: StartRequest<'_>) -> Result<Started, StartError> {
-        let mut plan = plan::load(request.id, request.bundle).map_err(|error| failed("CreateContainerError", &error))?;
+        let mut plan =
+            plan::load(request.id, request.bundle).map_err(|error| failed("CreateContainerError", &error))?;
         plan.process.terminal = request.terminal;
-        let running = init::start(&plan, &request.stdio, None, None).map_err(|error| failed("RunContainerError", &error))?;
-        Ok(Started { pid: running.pid, pidfd: running.pidfd, console: running.console })
+        let running =
+            init::start(&plan, &request.stdio, None, None).map_err(|error| failed("RunContainerError", &error))?;
+        Ok(Started {
+            pid: running.pid,
+            pidfd: running.pidfd,
+            console: running.console,
+        })
     }
 
     fn exec(&mut self, request: ExecRequest<'_>) -> Result<Started, StartError> {
         let planned = plan::read_spec(request.bundle)
             .and_then(|spec| exec::plan(request.container_id, &spec, request.container_pid, request.process));
-        let running = planned.and_then(|plan| exec::start(&plan, &request.stdio)).map_err(|error| failed("", &error))?;
-        Ok(Started { pid: running.pid, pidfd: running.pidfd, console: running.console })
+        let running = planned
+            .and_then(|plan| exec::start(&plan, &request.stdio))
+            .map_err(|error| failed("", &error))?;
+        Ok(Started {
+            pid: running.pid,
+            pidfd: running.pidfd,
+            console: running.console,
+        })
     }
 
     fn cleanup(&mut self, id: &str, bundle: &Path) {
@@ -49,5 +61,9 @@ impl Runtime for OciRuntime {
 }
 
 fn failed(reason: &str, error: &Error) -> StartError {
-    StartError { reason: reason.to_owned(), message: error.line(), exit_code: error.exit_code() }
+    StartError {
+        reason: reason.to_owned(),
+        message: error.line(),
+        exit_code: error.exit_code(),
+    }
 }

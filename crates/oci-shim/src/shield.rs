@@ -29,7 +29,9 @@ pub fn shield_binary() -> Result<()> {
     if is_shielded(&own) {
         return Ok(());
     }
-    let file = read_only_mount().or_else(|_| sealed_copy()).step(|| "protect the program's file".into())?;
+    let file = read_only_mount()
+        .or_else(|_| sealed_copy())
+        .step(|| "protect the program's file".into())?;
     let text = |value: OsString| CString::new(value.into_vec()).expect("came from C strings");
     let argv: Vec<CString> = std::env::args_os().map(text).collect();
     let env: Vec<CString> = std::env::vars_os()
@@ -40,21 +42,36 @@ pub fn shield_binary() -> Result<()> {
         })
         .collect();
     let source = sys::fexecve_self(file.as_fd(), &argv, &env);
-    Err(Error::Step { step: "execute the program again".into(), source })
+    Err(Error::Step {
+        step: "execute the program again".into(),
+        source,
+    })
 }
 
 fn is_shielded(own: &OwnedFd) -> bool {
     let read_only = rustix::fs::fstatvfs(own).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY));
     let sealed = || {
         let file = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        file.and_then(rustix::fs::fcntl_get_seals).is_ok_and(|seals| seals.contains(SealFlags::WRITE))
+        file.and_then(rustix::fs::fcntl_get_seals)
+            .is_ok_and(|seals| seals.contains(SealFlags::WRITE))
     };
     read_only || sealed()
 }
 
 fn read_only_mount() -> io::Result<OwnedFd> {
-    let tree = open_tree(CWD, SELF, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    sys::mount_setattr(&tree, false, &MountAttr { set: READ_ONLY, ..MountAttr::default() })?;
+    let tree = open_tree(
+        CWD,
+        SELF,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )?;
+    sys::mount_setattr(
+        &tree,
+        false,
+        &MountAttr {
+            set: READ_ONLY,
+            ..MountAttr::default()
+        },
+    )?;
     Ok(tree)
 }
 

@@ -270,7 +270,13 @@ pub fn apply_capabilities(wanted: &Capabilities) -> io::Result<()> {
 /// Makes every permitted capability effective again: a change of uid cleared the effective set.
 pub fn raise_permitted() -> io::Result<()> {
     let own = thread::capabilities(None)?;
-    Ok(thread::set_capabilities(None, thread::CapabilitySets { effective: own.permitted, ..own })?)
+    Ok(thread::set_capabilities(
+        None,
+        thread::CapabilitySets {
+            effective: own.permitted,
+            ..own
+        },
+    )?)
 }
 
 fn unsupported_is_fine(error: rustix::io::Errno) -> rustix::io::Result<()> {

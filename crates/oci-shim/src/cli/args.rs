@@ -13,11 +13,19 @@ pub(super) struct Flag {
 }
 
 pub(super) const fn switch(long: &'static str, short: Option<&'static str>) -> Flag {
-    Flag { long, short, value: false }
+    Flag {
+        long,
+        short,
+        value: false,
+    }
 }
 
 pub(super) const fn value(long: &'static str, short: Option<&'static str>) -> Flag {
-    Flag { long, short, value: true }
+    Flag {
+        long,
+        short,
+        value: true,
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,7 +57,10 @@ pub(super) fn parse(args: &[String], flags: &[Flag]) -> Result<Parsed, String> {
         if word == "--" {
             break;
         }
-        let Some(option) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).filter(|name| !name.is_empty())
+        let Some(option) = word
+            .strip_prefix("--")
+            .or_else(|| word.strip_prefix('-'))
+            .filter(|name| !name.is_empty())
         else {
             parsed.words.push(word.clone());
             break;
@@ -63,7 +74,10 @@ pub(super) fn parse(args: &[String], flags: &[Flag]) -> Result<Parsed, String> {
         let value = match (flag.value, inline) {
             (_, Some(value)) => value,
             (false, None) => "true".to_owned(),
-            (true, None) => rest.next().ok_or_else(|| format!("option --{} needs a value", flag.long))?.clone(),
+            (true, None) => rest
+                .next()
+                .ok_or_else(|| format!("option --{} needs a value", flag.long))?
+                .clone(),
         };
         parsed.values.entry(flag.long).or_default().push(value);
     }
@@ -73,7 +87,10 @@ pub(super) fn parse(args: &[String], flags: &[Flag]) -> Result<Parsed, String> {
 
 pub(super) fn text(args: Vec<OsString>) -> Result<Vec<String>, String> {
     args.into_iter()
-        .map(|arg| arg.into_string().map_err(|arg| format!("argument {} is not UTF-8", arg.display())))
+        .map(|arg| {
+            arg.into_string()
+                .map_err(|arg| format!("argument {} is not UTF-8", arg.display()))
+        })
         .collect()
 }
 
@@ -81,7 +98,11 @@ pub(super) fn text(args: Vec<OsString>) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
-    const FLAGS: &[Flag] = &[value("bundle", Some("b")), switch("detach", Some("d")), value("env", Some("e"))];
+    const FLAGS: &[Flag] = &[
+        value("bundle", Some("b")),
+        switch("detach", Some("d")),
+        value("env", Some("e")),
+    ];
 
     fn words(line: &str) -> Vec<String> {
         line.split(' ').map(str::to_owned).collect()
@@ -98,8 +119,14 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        assert_eq!(parse(&words("--nope"), FLAGS).expect_err("unknown"), "unknown option --nope");
-        assert_eq!(parse(&words("-b"), FLAGS).expect_err("no value"), "option --bundle needs a value");
+        assert_eq!(
+            parse(&words("--nope"), FLAGS).expect_err("unknown"),
+            "unknown option --nope"
+        );
+        assert_eq!(
+            parse(&words("-b"), FLAGS).expect_err("no value"),
+            "option --bundle needs a value"
+        );
     }
 
     #[test]

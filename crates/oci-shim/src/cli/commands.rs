@@ -41,6 +41,7 @@ impl Creation {
         let bundle = absolute(options.get("bundle").unwrap_or("."))?;
         let mut plan = plan::load(id, &bundle)?;
         plan.no_pivot = options.has("no-pivot");
+        plan.new_keyring = !options.has("no-new-keyring");
         plan.process.preserve_fds = preserve_fds(&options)?;
         check_console(plan.process.terminal, detached || options.has("detach"), &options)?;
         let dir = Dir::create(&context.root, id)?;
@@ -74,12 +75,15 @@ impl Creation {
 pub(super) fn run(context: &Context, args: &[String]) -> Outcome {
     crate::shield_binary()?;
     let creation = Creation::prepare(context, args, false)?;
+    let signals = if creation.options.has("detach") {
+        None
+    } else {
+        Some(foreground::hold_signals()?)
+    };
     let (running, state) = creation.start(false).inspect_err(|_| drop(creation.dir.remove()))?;
     run_poststart(&creation.plan, running.pid);
-    if creation.options.has("detach") {
-        return Ok(0);
-    }
-    let code = foreground::wait(&running)?;
+    let Some(signals) = signals else { return Ok(0) };
+    let code = foreground::wait(&running, &signals)?;
     if !creation.options.has("keep") {
         destroy(&creation.dir, &state)?;
     }
@@ -108,7 +112,11 @@ pub(super) fn start(context: &Context, args: &[String]) -> Outcome {
 
 fn run_poststart(plan: &Plan, pid: i32) {
     if plan.hooks.poststart().is_some() {
-        hooks::run_tolerant("poststart", plan.hooks.poststart().as_ref(), &hooks::state_json(plan, "running", pid));
+        hooks::run_tolerant(
+            "poststart",
+            plan.hooks.poststart().as_ref(),
+            &hooks::state_json(plan, "running", pid),
+        );
     }
 }
 
@@ -141,13 +149,18 @@ pub(super) fn kill(context: &Context, args: &[String]) -> Outcome {
 
 fn send(pid: i32, signal: i32) -> Result<()> {
     let step = || format!("signal process {pid}");
-    let raw = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput).map_err(io::Error::from).step(step)?;
+    let raw = Pid::from_raw(pid)
+        .ok_or(io::ErrorKind::InvalidInput)
+        .map_err(io::Error::from)
+        .step(step)?;
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).step(step)?;
     sys::send_signal(pidfd.as_fd(), signal).step(step)
 }
 
 fn open_cgroup(path: &str) -> Result<Cgroup> {
-    Cgroup::open(path).map_err(io::Error::other).step(|| "open the cgroup".into())
+    Cgroup::open(path)
+        .map_err(io::Error::other)
+        .step(|| "open the cgroup".into())
 }
 
 pub(super) fn delete(context: &Context, args: &[String]) -> Outcome {
@@ -181,7 +194,11 @@ fn destroy(dir: &Dir, state: &State) -> Result<()> {
     if let Ok(plan) = plan.as_ref()
         && plan.hooks.poststop().is_some()
     {
-        hooks::run_tolerant("poststop", plan.hooks.poststop().as_ref(), &hooks::state_json(plan, "stopped", 0));
+        hooks::run_tolerant(
+            "poststop",
+            plan.hooks.poststop().as_ref(),
+            &hooks::state_json(plan, "stopped", 0),
+        );
     }
     Ok(())
 }
@@ -207,7 +224,10 @@ const EXEC: &[Flag] = &[
 pub(super) fn exec(context: &Context, args: &[String]) -> Outcome {
     crate::shield_binary()?;
     let options = parse(args, EXEC)?;
-    let (id, command) = options.words.split_first().ok_or_else(|| "exec takes a container id and a command".to_owned())?;
+    let (id, command) = options
+        .words
+        .split_first()
+        .ok_or_else(|| "exec takes a container id and a command".to_owned())?;
     let (dir, state) = find(context, id)?;
     if dir.status(&state) == Status::Stopped {
         return Err(format!("cannot exec in container {id}: it is stopped").into());
@@ -217,26 +237,37 @@ pub(super) fn exec(context: &Context, args: &[String]) -> Outcome {
     let mut plan = joining::plan(id, &spec, state.pid, &process)?;
     plan.process.preserve_fds = preserve_fds(&options)?;
     check_console(plan.process.terminal, options.has("detach"), &options)?;
+    let signals = if options.has("detach") {
+        None
+    } else {
+        Some(foreground::hold_signals()?)
+    };
     let running = joining::start(&plan, &own_stdio()?)?;
     write_pid_file(&options, running.pid)?;
     send_console(&options, &running)?;
-    if options.has("detach") {
-        return Ok(0);
+    match signals {
+        Some(signals) => Ok(foreground::wait(&running, &signals)? as u8),
+        None => Ok(0),
     }
-    Ok(foreground::wait(&running)? as u8)
 }
 
 /// The process to execute: a file, or the container's own with what the options change.
 fn process_of(options: &Parsed, spec: &Spec, command: &[String]) -> Result<Process, Failure> {
     if let Some(path) = options.get("process") {
         let path = PathBuf::from(path);
-        let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let bytes = std::fs::read(&path).map_err(|source| Error::Read {
+            path: path.clone(),
+            source,
+        })?;
         return Ok(serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path, source })?);
     }
     if command.is_empty() {
         return Err("exec takes a command, or --process".to_owned().into());
     }
-    let mut process = spec.process().clone().ok_or_else(|| "the container has no process".to_owned())?;
+    let mut process = spec
+        .process()
+        .clone()
+        .ok_or_else(|| "the container has no process".to_owned())?;
     process.set_args(Some(command.to_vec()));
     process.set_terminal(Some(options.has("tty")));
     if let Some(cwd) = options.get("cwd") {
@@ -320,9 +351,14 @@ fn absolute(path: &str) -> Result<PathBuf> {
 
 fn preserve_fds(options: &Parsed) -> Result<u32, String> {
     let text = options.get("preserve-fds").unwrap_or("0");
-    let count: u32 = text.parse().map_err(|_| format!("--preserve-fds {text:?} is not a number"))?;
+    let count: u32 = text
+        .parse()
+        .map_err(|_| format!("--preserve-fds {text:?} is not a number"))?;
     // Socket activation: the descriptors that systemd passed are for the container.
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
+    let listen = std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|text| text.parse::<u32>().ok())
+        .unwrap_or_default();
     let total = count.saturating_add(listen).min(1024);
     match (3..3 + total as i32).find(|number| !sys::is_inherited(*number)) {
         Some(number) => Err(format!("--preserve-fds {count}: descriptor {number} is not open")),
@@ -342,11 +378,17 @@ fn check_console(terminal: bool, detached: bool, options: &Parsed) -> Result<(),
 fn own_stdio() -> Result<Stdio> {
     let copy = |fd: rustix::fd::BorrowedFd<'_>| fd.try_clone_to_owned().ok();
     let (stdin, stdout, stderr) = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
-    Ok(Stdio { stdin: copy(stdin), stdout: copy(stdout), stderr: copy(stderr) })
+    Ok(Stdio {
+        stdin: copy(stdin),
+        stdout: copy(stdout),
+        stderr: copy(stderr),
+    })
 }
 
 fn write_pid_file(options: &Parsed, pid: i32) -> Result<()> {
-    let Some(path) = options.get("pid-file").map(Path::new) else { return Ok(()) };
+    let Some(path) = options.get("pid-file").map(Path::new) else {
+        return Ok(());
+    };
     // By rename: whoever waits for the file finds the whole number in it.
     let temporary = path.with_extension("tmp");
     let step = || format!("write {}", path.display());
@@ -356,7 +398,9 @@ fn write_pid_file(options: &Parsed, pid: i32) -> Result<()> {
 
 fn send_console(options: &Parsed, running: &Running) -> Result<()> {
     use std::os::unix::net::UnixStream;
-    let (Some(path), Some(master)) = (options.get("console-socket"), &running.console) else { return Ok(()) };
+    let (Some(path), Some(master)) = (options.get("console-socket"), &running.console) else {
+        return Ok(());
+    };
     let step = || format!("send the terminal to {path}");
     let socket = UnixStream::connect(path).step(step)?;
     sys::send_fd(socket.as_fd(), b"/dev/ptmx", master.as_fd()).step(step)
@@ -404,10 +448,17 @@ fn signal_number(text: &str) -> Option<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(offset) = name.strip_prefix("RTMIN") {
-        let offset: i32 = if offset.is_empty() { 0 } else { offset.strip_prefix('+')?.parse().ok()? };
+        let offset: i32 = if offset.is_empty() {
+            0
+        } else {
+            offset.strip_prefix('+')?.parse().ok()?
+        };
         return (0..=30).contains(&offset).then_some(34 + offset);
     }
-    SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+    SIGNALS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, number)| *number)
 }
 
 #[cfg(test)]

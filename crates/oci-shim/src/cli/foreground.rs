@@ -8,12 +8,20 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
+/// Holds back the runner's signals, so that those which arrive while the process is being started reach it too. To be
+/// called before the start; the program itself begins with none blocked.
+pub(super) fn hold_signals() -> Result<OwnedFd> {
+    sys::signal_fd().step(|| "receive signals".into())
+}
+
 /// Blocks until the process ends and returns its exit code; signals that arrive are passed on to it.
-pub(super) fn wait(running: &Running) -> Result<i32> {
-    let signals = sys::signal_fd().step(|| "receive signals".into())?;
+pub(super) fn wait(running: &Running, signals: &OwnedFd) -> Result<i32> {
     let terminal = running.console.as_ref().map(Terminal::attach);
     loop {
-        let mut watched = vec![PollFd::new(&running.pidfd, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        let mut watched = vec![
+            PollFd::new(&running.pidfd, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
         if let Some(terminal) = &terminal {
             terminal.watch(&mut watched);
         }
@@ -23,7 +31,7 @@ pub(super) fn wait(running: &Running) -> Result<i32> {
         }
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[1] {
-            pass_on_signals(running, &signals, terminal.as_ref());
+            pass_on_signals(running, signals, terminal.as_ref());
         }
         if let Some(terminal) = &terminal {
             terminal.copy(&ready[2..]);
@@ -70,7 +78,12 @@ impl<'a> Terminal<'a> {
             raw.make_raw();
             let _ = tcsetattr(stdin, OptionalActions::Flush, &raw);
         }
-        let terminal = Terminal { master, before, input_open: true.into(), output_open: true.into() };
+        let terminal = Terminal {
+            master,
+            before,
+            input_open: true.into(),
+            output_open: true.into(),
+        };
         terminal.resize();
         terminal
     }
@@ -91,7 +104,8 @@ impl<'a> Terminal<'a> {
 
     fn copy(&self, ready: &[bool]) {
         if ready[0] && self.output_open.get() {
-            self.output_open.set(copy_once(self.master.as_fd(), rustix::stdio::stdout()));
+            self.output_open
+                .set(copy_once(self.master.as_fd(), rustix::stdio::stdout()));
         }
         if ready.get(1) == Some(&true) && !copy_once(rustix::stdio::stdin(), self.master.as_fd()) {
             self.input_open.set(false);
@@ -105,7 +119,8 @@ impl<'a> Terminal<'a> {
         let mut ready = [PollFd::new(self.master, PollFlags::IN)];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         while self.output_open.get() && poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0) {
-            self.output_open.set(copy_once(self.master.as_fd(), rustix::stdio::stdout()));
+            self.output_open
+                .set(copy_once(self.master.as_fd(), rustix::stdio::stdout()));
         }
     }
 }

@@ -28,11 +28,22 @@ pub(super) fn list(context: &Context, args: &[String]) -> Outcome {
         _ if options.has("quiet") => found.iter().for_each(|state| println!("{}", text(&state["id"]))),
         Some("json") => println!("{}", json!(found)),
         None | Some("table") => {
-            let row = |cells: [&str; 5]| println!("{:<24} {:<8} {:<10} {:<40} {}", cells[0], cells[1], cells[2], cells[3], cells[4]);
+            let row = |cells: [&str; 5]| {
+                println!(
+                    "{:<24} {:<8} {:<10} {:<40} {}",
+                    cells[0], cells[1], cells[2], cells[3], cells[4]
+                )
+            };
             row(["ID", "PID", "STATUS", "BUNDLE", "CREATED"]);
             for state in &found {
                 let cell = |name: &str| text(&state[name]);
-                row([&cell("id"), &cell("pid"), &cell("status"), &cell("bundle"), &cell("created")]);
+                row([
+                    &cell("id"),
+                    &cell("pid"),
+                    &cell("status"),
+                    &cell("bundle"),
+                    &cell("created"),
+                ]);
             }
         }
         Some(other) => return Err(format!("--format {other:?} is neither table nor json").into()),
@@ -46,15 +57,14 @@ pub(super) fn spec(args: &[String]) -> Outcome {
     if path.exists() {
         return Err(format!("{} exists already", path.display()).into());
     }
-    std::fs::write(&path, format!("{:#}\n", default_spec())).map_err(|error| format!("write {}: {error}", path.display()))?;
+    std::fs::write(&path, format!("{:#}\n", default_spec()))
+        .map_err(|error| format!("write {}: {error}", path.display()))?;
     Ok(0)
 }
 
 /// A bundle's beginning: a shell with the defaults of a container.
 pub(crate) fn default_spec() -> serde_json::Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({"destination": destination, "type": kind, "source": kind, "options": options})
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
     json!({
         "ociVersion": OCI_VERSION,
         "process": {

@@ -112,7 +112,10 @@ impl Dir {
                 let id = self.0.file_name().unwrap_or_default().display().to_string();
                 return Err(Error::Refused(format!("container {id:?} does not exist")));
             }
-            other => other.map_err(|source| Error::Read { path: path.clone(), source })?,
+            other => other.map_err(|source| Error::Read {
+                path: path.clone(),
+                source,
+            })?,
         };
         serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path, source })
     }
@@ -131,8 +134,14 @@ impl Dir {
     pub(super) fn show(&self, state: &State) -> serde_json::Value {
         let status = self.status(state);
         let pid = if status == Status::Stopped { 0 } else { state.pid };
-        let mut shown =
-            hooks::state_value(&state.oci_version, &state.id, status.name(), pid, &state.bundle, &state.annotations);
+        let mut shown = hooks::state_value(
+            &state.oci_version,
+            &state.id,
+            status.name(),
+            pid,
+            &state.bundle,
+            &state.annotations,
+        );
         shown["rootfs"] = serde_json::json!(state.rootfs);
         shown["created"] = serde_json::json!(state.created.to_string());
         shown["owner"] = serde_json::json!("");
@@ -148,7 +157,12 @@ impl Dir {
         let path = self.gate();
         let step = || format!("create {}", path.display());
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).step(step)?;
-        rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).step(step)
+        rustix::fs::open(
+            &path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .step(step)
     }
 
     /// Lets the container through. Nobody reads the fifo any more when its process has ended.
@@ -164,7 +178,9 @@ impl Dir {
 /// The ids below a state root.
 pub(super) fn ids(root: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let mut ids: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut ids: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
     ids.sort();
     ids
 }
@@ -175,5 +191,9 @@ pub(super) fn start_time(pid: i32) -> Option<u64> {
     // The name, in parentheses, may contain anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+    if matches!(state, "Z" | "X") {
+        None
+    } else {
+        fields.nth(18)?.parse().ok()
+    }
 }

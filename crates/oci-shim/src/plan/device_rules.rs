@@ -3,8 +3,17 @@
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources};
 
 /// Character devices everybody may use; `None` is any minor number. The null device and its kin, terminals, and ptys.
-const EVERYBODY: [(i64, Option<i64>); 9] =
-    [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None)];
+const EVERYBODY: [(i64, Option<i64>); 9] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(1)),
+    (5, Some(2)),
+    (136, None),
+];
 
 /// The resources with complete device rules, in the order in which they take effect. Everything is denied first unless
 /// the spec begins otherwise; a spec that ends up allowing everything (a privileged container) is left alone.
@@ -26,9 +35,13 @@ pub(super) fn complete(resources: &LinuxResources, devices: &[LinuxDevice]) -> L
     // Making a node is harmless: using it is what the other rules decide.
     rules.push(rule(true, LinuxDeviceType::C, None, None, "m"));
     rules.push(rule(true, LinuxDeviceType::B, None, None, "m"));
-    let everybody = EVERYBODY.iter().map(|(major, minor)| rule(true, LinuxDeviceType::C, Some(*major), *minor, "rwm"));
+    let everybody = EVERYBODY
+        .iter()
+        .map(|(major, minor)| rule(true, LinuxDeviceType::C, Some(*major), *minor, "rwm"));
     rules.extend(everybody);
-    let listed = devices.iter().filter(|device| matches!(device.typ(), LinuxDeviceType::B | LinuxDeviceType::C));
+    let listed = devices
+        .iter()
+        .filter(|device| matches!(device.typ(), LinuxDeviceType::B | LinuxDeviceType::C));
     let unruled: Vec<_> = listed
         .filter(|device| !rules.iter().any(|rule| names(rule, device)))
         .map(|device| rule(true, device.typ(), Some(device.major()), Some(device.minor()), "rwm"))
@@ -44,7 +57,10 @@ fn names(rule: &LinuxDeviceCgroup, device: &LinuxDevice) -> bool {
 }
 
 fn rule(allow: bool, kind: LinuxDeviceType, major: Option<i64>, minor: Option<i64>, access: &str) -> LinuxDeviceCgroup {
-    let mut builder = LinuxDeviceCgroupBuilder::default().allow(allow).typ(kind).access(access);
+    let mut builder = LinuxDeviceCgroupBuilder::default()
+        .allow(allow)
+        .typ(kind)
+        .access(access);
     if let Some(major) = major {
         builder = builder.major(major);
     }
@@ -78,6 +94,9 @@ mod tests {
 
     #[test]
     fn privileged_stays_privileged() {
-        assert_eq!(completed(r#"{"devices":[{"allow":false,"access":"rwm"},{"allow":true,"access":"rwm"}]}"#).len(), 2);
+        assert_eq!(
+            completed(r#"{"devices":[{"allow":false,"access":"rwm"},{"allow":true,"access":"rwm"}]}"#).len(),
+            2
+        );
     }
 }

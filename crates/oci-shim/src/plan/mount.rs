@@ -34,9 +34,17 @@ pub struct MountPlan {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    Bind { source: PathBuf, recursive: bool, file_must_exist: bool },
+    Bind {
+        source: PathBuf,
+        recursive: bool,
+    },
     /// A new file system instance. `copy_up` fills a tmpfs with what it hides.
-    New { kind: String, source: String, parameters: Vec<Parameter>, copy_up: bool },
+    New {
+        kind: String,
+        source: String,
+        parameters: Vec<Parameter>,
+        copy_up: bool,
+    },
     /// The container's own cgroup, in whatever layout the host has.
     Cgroup,
 }
@@ -123,19 +131,38 @@ pub(super) fn plan(index: usize, mount: &Mount, bundle: &Path) -> Result<MountPl
     }
     let mut parsed = Options::default();
     for option in mount.options().iter().flatten() {
-        parsed.add(option).map_err(|problem| Error::spec(field("options"), problem))?;
+        parsed
+            .add(option)
+            .map_err(|problem| Error::spec(field("options"), problem))?;
     }
     let kind = mount.typ().as_deref().unwrap_or("none");
     let what = if let Some(recursive) = parsed.bind.or((kind == "bind").then_some(false)) {
-        let source = mount.source().as_ref().ok_or_else(|| Error::spec(field("source"), "a bind mount needs one"))?;
-        What::Bind { source: bundle.join(source), recursive, file_must_exist: true }
+        let source = mount
+            .source()
+            .as_ref()
+            .ok_or_else(|| Error::spec(field("source"), "a bind mount needs one"))?;
+        What::Bind {
+            source: bundle.join(source),
+            recursive,
+        }
     } else if matches!(kind, "cgroup" | "cgroup2") {
         What::Cgroup
     } else if kind == "none" {
-        return Err(Error::spec(field("type"), "needs a file system type, or the option bind or rbind"));
+        return Err(Error::spec(
+            field("type"),
+            "needs a file system type, or the option bind or rbind",
+        ));
     } else {
-        let source = mount.source().as_ref().map_or_else(|| kind.to_owned(), |path| path.display().to_string());
-        What::New { kind: kind.to_owned(), source, parameters: parsed.parameters, copy_up: parsed.copy_up }
+        let source = mount
+            .source()
+            .as_ref()
+            .map_or_else(|| kind.to_owned(), |path| path.display().to_string());
+        What::New {
+            kind: kind.to_owned(),
+            source,
+            parameters: parsed.parameters,
+            copy_up: parsed.copy_up,
+        }
     };
     Ok(MountPlan {
         destination: Path::new("/").join(destination),
@@ -200,11 +227,19 @@ pub(super) fn overlay(mount: &Mount) -> Result<OverlayPlan> {
             Some(("upperdir", path)) => plan.upper = Some(path.into()),
             Some(("workdir", path)) => plan.work = Some(path.into()),
             _ if matches!(option.as_str(), "ro" | "rw" | "relatime" | "nodev") => {}
-            _ => return Err(Error::spec("mounts[0].options", format!("{option:?} is unknown for the root overlay"))),
+            _ => {
+                return Err(Error::spec(
+                    "mounts[0].options",
+                    format!("{option:?} is unknown for the root overlay"),
+                ));
+            }
         }
     }
     if plan.lower.is_empty() {
-        return Err(Error::spec("mounts[0].options", "the root overlay needs at least one lowerdir="));
+        return Err(Error::spec(
+            "mounts[0].options",
+            "the root overlay needs at least one lowerdir=",
+        ));
     }
     if plan.upper.is_some() != plan.work.is_some() {
         return Err(Error::spec("mounts[0].options", "upperdir= and workdir= come together"));
@@ -222,11 +257,15 @@ mod tests {
 
     #[test]
     fn bind_options_become_attributes() {
-        let plan = parse(r#"{"destination":"/data","source":"vol","options":["rbind","ro","nosuid","rprivate","rnoexec"]}"#)
-            .expect("valid");
+        let plan =
+            parse(r#"{"destination":"/data","source":"vol","options":["rbind","ro","nosuid","rprivate","rnoexec"]}"#)
+                .expect("valid");
         assert_eq!(
             plan.what,
-            What::Bind { source: "/bundle/vol".into(), recursive: true, file_must_exist: true }
+            What::Bind {
+                source: "/bundle/vol".into(),
+                recursive: true
+            }
         );
         assert_eq!(plan.attr.set, RDONLY | NOSUID);
         assert_eq!(plan.recursive.set, NOEXEC);
@@ -239,7 +278,9 @@ mod tests {
             .expect("valid");
         assert_eq!(plan.attr.set, 0);
         assert_eq!(plan.attr.clear, RDONLY | ATIME);
-        let What::New { parameters, .. } = plan.what else { panic!("a new file system") };
+        let What::New { parameters, .. } = plan.what else {
+            panic!("a new file system")
+        };
         assert_eq!(parameters, [Parameter::Value("size".into(), "1m".into())]);
     }
 
@@ -252,7 +293,10 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         let message = |json| parse(json).expect_err("invalid").to_string();
-        assert_eq!(message(r#"{"destination":"/x"}"#), "config.json: mounts[3].type: needs a file system type, or the option bind or rbind");
+        assert_eq!(
+            message(r#"{"destination":"/x"}"#),
+            "config.json: mounts[3].type: needs a file system type, or the option bind or rbind"
+        );
         assert!(message(r#"{"destination":"/x","options":["bind"]}"#).contains("mounts[3].source"));
         assert!(message(r#"{"destination":""}"#).contains("mounts[3].destination"));
     }

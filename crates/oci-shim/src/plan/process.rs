@@ -50,13 +50,21 @@ pub(crate) fn plan(process: &Process, seccomp: Option<Program>) -> Result<Proces
     }
     let cwd = process.cwd().clone();
     if !cwd.is_absolute() {
-        return Err(Error::spec("process.cwd", format!("{:?} is not an absolute path", cwd.display().to_string())));
+        return Err(Error::spec(
+            "process.cwd",
+            format!("{:?} is not an absolute path", cwd.display().to_string()),
+        ));
     }
     if process.exec_cpu_affinity().is_some() {
         return Err(Error::spec("process.execCPUAffinity", "is not supported"));
     }
     let variables = process.env().as_deref().unwrap_or_default();
-    let value = |name: &str| variables.iter().rev().find_map(|v| v.strip_prefix(name)?.strip_prefix('='));
+    let value = |name: &str| {
+        variables
+            .iter()
+            .rev()
+            .find_map(|v| v.strip_prefix(name)?.strip_prefix('='))
+    };
     Ok(ProcessPlan {
         argv,
         env: strings("process.env", variables)?,
@@ -65,12 +73,17 @@ pub(crate) fn plan(process: &Process, seccomp: Option<Program>) -> Result<Proces
         cwd,
         identity: identity(process),
         umask: process.user().umask().unwrap_or(0o022),
-        capabilities: process.capabilities().as_ref().map_or(Capabilities::NONE, Capabilities::from_oci),
+        capabilities: process
+            .capabilities()
+            .as_ref()
+            .map_or(Capabilities::NONE, Capabilities::from_oci),
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: oom_score_adj(process.oom_score_adj())?,
         terminal: process.terminal().unwrap_or(false),
-        console_size: process.console_size().map(|size| (clamp(size.height()), clamp(size.width()))),
+        console_size: process
+            .console_size()
+            .map(|size| (clamp(size.height()), clamp(size.width()))),
         io_priority: process.io_priority().as_ref().map(io_priority).transpose()?,
         scheduler: process.scheduler().as_ref().map(scheduler).transpose()?,
         apparmor: given(process.apparmor_profile()),
@@ -97,7 +110,11 @@ fn strings(field: &str, list: &[String]) -> Result<Vec<CString>> {
 
 fn identity(process: &Process) -> Identity {
     let user = process.user();
-    Identity { uid: user.uid(), gid: user.gid(), groups: user.additional_gids().clone().unwrap_or_default() }
+    Identity {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+    }
 }
 
 fn rlimits(limits: &[PosixRlimit]) -> Result<Vec<PosixRlimit>> {
@@ -118,9 +135,10 @@ fn rlimits(limits: &[PosixRlimit]) -> Result<Vec<PosixRlimit>> {
 
 fn oom_score_adj(value: Option<i32>) -> Result<Option<i32>> {
     match value {
-        Some(value) if !(-1000..=1000).contains(&value) => {
-            Err(Error::spec("process.oomScoreAdj", format!("{value} is not between -1000 and 1000")))
-        }
+        Some(value) if !(-1000..=1000).contains(&value) => Err(Error::spec(
+            "process.oomScoreAdj",
+            format!("{value} is not between -1000 and 1000"),
+        )),
         other => Ok(other),
     }
 }
@@ -144,7 +162,10 @@ fn scheduler(scheduler: &Scheduler) -> Result<SchedAttr> {
         LinuxSchedulerPolicy::SchedRr => 2,
         LinuxSchedulerPolicy::SchedBatch => 3,
         LinuxSchedulerPolicy::SchedIso => {
-            return Err(Error::spec("process.scheduler.policy", "SCHED_ISO is not implemented by Linux"));
+            return Err(Error::spec(
+                "process.scheduler.policy",
+                "SCHED_ISO is not implemented by Linux",
+            ));
         }
         LinuxSchedulerPolicy::SchedIdle => 5,
         LinuxSchedulerPolicy::SchedDeadline => 6,
@@ -163,7 +184,12 @@ fn scheduler(scheduler: &Scheduler) -> Result<SchedAttr> {
     Ok(SchedAttr {
         size: size_of::<SchedAttr>() as u32,
         policy,
-        flags: scheduler.flags().iter().flatten().map(flag).fold(0, |all, bit| all | bit),
+        flags: scheduler
+            .flags()
+            .iter()
+            .flatten()
+            .map(flag)
+            .fold(0, |all, bit| all | bit),
         nice: scheduler.nice().unwrap_or_default(),
         priority,
         runtime: scheduler.runtime().unwrap_or_default(),

@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("exit_codes_are_passed_on", exit_codes_are_passed_on),
-    ("programs_that_cannot_run_are_reported_as_a_shell_does", programs_that_cannot_run),
+    (
+        "programs_that_cannot_run_are_reported_as_a_shell_does",
+        programs_that_cannot_run,
+    ),
     ("a_killed_container_ends_with_128_plus_the_signal", killed),
     ("signals_to_the_runner_reach_the_container", signals_are_proxied),
     ("create_start_state_kill_delete", lifecycle),
@@ -34,7 +37,13 @@ fn programs_that_cannot_run() {
     let mut world = World::new();
     let missing = world.args(&["no-such-program"]).run();
     assert_eq!(missing.code, 127);
-    assert!(missing.err.contains("exec \"no-such-program\": executable file not found in $PATH"), "{}", missing.err);
+    assert!(
+        missing
+            .err
+            .contains("exec \"no-such-program\": executable file not found in $PATH"),
+        "{}",
+        missing.err
+    );
     assert_eq!(world.args(&["/no/such/file"]).run().code, 127);
     assert_eq!(world.args(&["/etc"]).run().code, 126);
     std::fs::write(world.rootfs().join("plain"), "text").expect("written");
@@ -65,15 +74,31 @@ fn signals_are_proxied() {
 
 fn lifecycle() {
     let mut world = World::new();
-    world.args(&["sh", "-c", "echo done > /tmp/done; exec sleep 1000"]).write_spec();
+    world
+        .args(&["sh", "-c", "echo done > /tmp/done; exec sleep 1000"])
+        .write_spec();
     let bundle = world.bundle();
     let pid_file = world.path("pid");
-    let args = ["create", "-b", bundle.to_str().expect("text"), "--pid-file", pid_file.to_str().expect("text"), &world.id];
-    let created = world.command(&args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+    let args = [
+        "create",
+        "-b",
+        bundle.to_str().expect("text"),
+        "--pid-file",
+        pid_file.to_str().expect("text"),
+        &world.id,
+    ];
+    let created = world
+        .command(&args)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status();
     assert!(created.expect("runs").success());
     assert_eq!(world.status(), "created");
     assert!(!world.rootfs().join("tmp/done").exists(), "the program waits for start");
-    let pid: i32 = std::fs::read_to_string(pid_file).expect("pid file").parse().expect("a number");
+    let pid: i32 = std::fs::read_to_string(pid_file)
+        .expect("pid file")
+        .parse()
+        .expect("a number");
     assert_eq!(world.state()["pid"], json!(pid));
     world.oci(&["start", &world.id]).ok();
     World::until("the program ran", || world.rootfs().join("tmp/done").exists());
@@ -97,10 +122,19 @@ fn checks() {
     world.oci(&["delete", "--force", &world.id]).ok();
     assert_eq!(World::ended(child).code, 137);
     let absent = world.oci(&["state", "no-such-container"]);
-    assert!(absent.code == 1 && absent.err.contains("does not exist"), "{}", absent.err);
+    assert!(
+        absent.code == 1 && absent.err.contains("does not exist"),
+        "{}",
+        absent.err
+    );
     world.oci(&["delete", "--force", "no-such-container"]).ok();
     assert!(world.oci(&["state", "../etc"]).err.contains("must consist of"));
-    assert!(world.oci(&["--systemd-cgroup", "state", "x"]).err.contains("--systemd-cgroup is not supported"));
+    assert!(
+        world
+            .oci(&["--systemd-cgroup", "state", "x"])
+            .err
+            .contains("--systemd-cgroup is not supported")
+    );
     world.assert_nothing_left();
 }
 
@@ -112,7 +146,19 @@ fn exec_joins() {
     let script = "for n in mnt pid net ipc uts cgroup; do \
                   [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] || echo $n differs; done; id -u; pwd; echo $X; \
                   cmp /proc/self/cgroup /proc/1/cgroup; grep CapEff /proc/self/status; hostname";
-    let out = exec(&["--cwd", "/tmp", "-e", "X=y", "-u", "1000:1000", &world.id, "sh", "-c", script]).ok();
+    let out = exec(&[
+        "--cwd",
+        "/tmp",
+        "-e",
+        "X=y",
+        "-u",
+        "1000:1000",
+        &world.id,
+        "sh",
+        "-c",
+        script,
+    ])
+    .ok();
     assert_eq!(out, "1000\n/tmp\ny\nCapEff:\t0000000000000000\ntested");
     assert_eq!(exec(&[&world.id, "sh", "-c", "exit 9"]).code, 9);
     assert_eq!(exec(&[&world.id, "sh", "-c", "kill -TERM $$"]).code, 143);
@@ -130,7 +176,14 @@ fn exec_joins() {
 fn exec_terminal() {
     let mut world = World::new();
     let child = world.sh_ready("echo ready; exec sleep 1000");
-    let out = world.oci(&["exec", "-t", &world.id, "sh", "-c", "tty; [ -t 0 ] && [ -t 1 ] && echo terminal; exit 4"]);
+    let out = world.oci(&[
+        "exec",
+        "-t",
+        &world.id,
+        "sh",
+        "-c",
+        "tty; [ -t 0 ] && [ -t 1 ] && echo terminal; exit 4",
+    ]);
     assert_eq!((out.code, out.out.as_str()), (4, "/dev/pts/0\nterminal"));
     world.oci(&["kill", &world.id, "KILL"]).ok();
     World::ended(child);
@@ -156,7 +209,16 @@ fn console_socket() {
     let text = |path: &std::path::Path| path.to_str().expect("text").to_owned();
     let refused = world.oci(&["create", "-b", &text(&bundle), &world.id]);
     assert!(refused.err.contains("needs --console-socket"), "{}", refused.err);
-    world.oci(&["create", "-b", &text(&bundle), "--console-socket", &text(&path), &world.id]).ok();
+    world
+        .oci(&[
+            "create",
+            "-b",
+            &text(&bundle),
+            "--console-socket",
+            &text(&path),
+            &world.id,
+        ])
+        .ok();
     let (stream, _) = listener.accept().expect("connected");
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
@@ -169,7 +231,9 @@ fn console_socket() {
     });
     world.oci(&["start", &world.id]).ok();
     let mut said = [0; 5];
-    std::fs::File::from(fds.expect("a descriptor")).read_exact(&mut said).expect("output");
+    std::fs::File::from(fds.expect("a descriptor"))
+        .read_exact(&mut said)
+        .expect("output");
     assert_eq!(&said, b"hello");
     world.oci(&["delete", "-f", &world.id]).ok();
     world.assert_nothing_left();
@@ -190,9 +254,18 @@ fn hooks() {
     let dir = log.parent().expect("a parent").to_owned();
     std::fs::create_dir_all(world.path("bundle")).expect("bundle");
     world.add_mount(json!({"destination": dir, "source": dir, "options": ["rbind"]}));
-    let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-    let hooks: serde_json::Map<String, Value> =
-        kinds.iter().map(|kind| ((*kind).to_owned(), recording(&world, kind))).collect();
+    let kinds = [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ];
+    let hooks: serde_json::Map<String, Value> = kinds
+        .iter()
+        .map(|kind| ((*kind).to_owned(), recording(&world, kind)))
+        .collect();
     world.spec["hooks"] = Value::Object(hooks);
     world.spec["annotations"] = json!({"a": "b"});
     world.args(&["true"]).run().ok();
@@ -200,22 +273,41 @@ fn hooks() {
     let mut seen: Vec<(String, String)> = Vec::new();
     for line in text.lines() {
         let mut parts = line.splitn(3, ' ');
-        let (name, x, state) = (parts.next().expect("name"), parts.next().expect("x"), parts.next().expect("state"));
+        let (name, x, state) = (
+            parts.next().expect("name"),
+            parts.next().expect("x"),
+            parts.next().expect("state"),
+        );
         let state: Value = serde_json::from_str(state).expect("JSON");
-        assert_eq!((x, &state["id"], &state["annotations"]["a"]), ("x", &json!(world.id), &json!("b")));
+        assert_eq!(
+            (x, &state["id"], &state["annotations"]["a"]),
+            ("x", &json!(world.id), &json!("b"))
+        );
         seen.push((name.to_owned(), state["status"].as_str().expect("text").to_owned()));
     }
     let expected = ["creating", "creating", "creating", "created", "running", "stopped"];
-    assert_eq!(seen, kinds.iter().zip(expected).map(|(k, s)| ((*k).to_owned(), s.to_owned())).collect::<Vec<_>>());
+    assert_eq!(
+        seen,
+        kinds
+            .iter()
+            .zip(expected)
+            .map(|(k, s)| ((*k).to_owned(), s.to_owned()))
+            .collect::<Vec<_>>()
+    );
     world.assert_nothing_left();
 }
 
 fn failing_hook() {
     let mut world = World::new();
-    world.spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo broken >&2; exit 1"]}]});
+    world.spec["hooks"] =
+        json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo broken >&2; exit 1"]}]});
     let ended = world.sh("touch /tmp/ran");
     assert_eq!(ended.code, 1);
-    assert!(ended.err.contains("createRuntime hook /bin/sh failed") && ended.err.contains("broken"), "{}", ended.err);
+    assert!(
+        ended.err.contains("createRuntime hook /bin/sh failed") && ended.err.contains("broken"),
+        "{}",
+        ended.err
+    );
     world.spec["hooks"] = json!({"createContainer": [{"path": "/bin/sleep", "args": ["sleep", "100"], "timeout": 1}]});
     let ended = world.sh("touch /tmp/ran");
     assert!(ended.err.contains("took longer than 1 s"), "{}", ended.err);
@@ -228,20 +320,37 @@ fn clean_failure() {
     world.add_mount(json!({"destination": "/x", "source": "/no/such/source", "options": ["bind"]}));
     let ended = world.run();
     assert_eq!(ended.code, 1);
-    assert_eq!(ended.err, "cata oci: mount /no/such/source at /x: No such file or directory (os error 2)");
+    assert_eq!(
+        ended.err,
+        "cata oci: mount /no/such/source at /x: No such file or directory (os error 2)"
+    );
     world.spec["process"]["cwd"] = json!("relative");
-    assert_eq!(world.run().err, "cata oci: config.json: process.cwd: \"relative\" is not an absolute path");
+    assert_eq!(
+        world.run().err,
+        "cata oci: config.json: process.cwd: \"relative\" is not an absolute path"
+    );
     std::fs::write(world.bundle().join("config.json"), "{").expect("written");
     let bundle = world.bundle();
     let broken = world.oci(&["run", "-b", bundle.to_str().expect("text"), &world.id]);
-    assert!(broken.err.starts_with("cata oci: parse ") && broken.err.lines().count() == 1, "{}", broken.err);
+    assert!(
+        broken.err.starts_with("cata oci: parse ") && broken.err.lines().count() == 1,
+        "{}",
+        broken.err
+    );
     world.assert_nothing_left();
 }
 
 fn json_log() {
     let world = World::new();
     let log = world.path("log.json");
-    let ended = world.oci(&["--log", log.to_str().expect("text"), "--log-format", "json", "state", "absent"]);
+    let ended = world.oci(&[
+        "--log",
+        log.to_str().expect("text"),
+        "--log-format",
+        "json",
+        "state",
+        "absent",
+    ]);
     assert_eq!(ended.code, 1);
     let entry: Value = serde_json::from_str(&std::fs::read_to_string(log).expect("a log")).expect("JSON");
     assert_eq!(entry["level"], "error");
@@ -258,7 +367,11 @@ fn like_runc() {
     let (bundle, root) = (world.bundle(), world.path("runc"));
     let output = |args: &[&str]| {
         let mut command = std::process::Command::new(&runc);
-        command.arg("--root").arg(&root).args(args).stdin(std::process::Stdio::null());
+        command
+            .arg("--root")
+            .arg(&root)
+            .args(args)
+            .stdin(std::process::Stdio::null());
         command
     };
     let quiet = std::process::Stdio::null;
@@ -273,9 +386,21 @@ fn like_runc() {
     output(&["delete", "-f", &id]).status().expect("runs");
     let theirs: Value = serde_json::from_slice(&theirs).expect("JSON");
     let args = ["create", "-b", bundle.to_str().expect("text"), &world.id];
-    world.command(&args).stdout(quiet()).stderr(quiet()).status().expect("runs");
+    world
+        .command(&args)
+        .stdout(quiet())
+        .stderr(quiet())
+        .status()
+        .expect("runs");
     let ours = world.state();
-    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let keys = |value: &Value| {
+        value
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     assert_eq!(keys(&ours), keys(&theirs));
     for key in ["status", "bundle", "rootfs", "owner"] {
         assert_eq!(ours[key], theirs[key], "{key}");
@@ -283,5 +408,9 @@ fn like_runc() {
 }
 
 fn which(name: &str) -> Result<std::path::PathBuf, ()> {
-    ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().map(|dir| std::path::Path::new(dir).join(name)).find(|p| p.exists()).ok_or(())
+    ["/usr/bin", "/usr/sbin", "/usr/local/bin"]
+        .iter()
+        .map(|dir| std::path::Path::new(dir).join(name))
+        .find(|p| p.exists())
+        .ok_or(())
 }

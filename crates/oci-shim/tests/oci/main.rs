@@ -17,7 +17,14 @@ use std::process::ExitCode;
 type Test = (&'static str, fn());
 
 fn tests() -> Vec<Test> {
-    [lifecycle::TESTS, privileges::TESTS, resources::TESTS, rootfs::TESTS, runtime::TESTS].concat()
+    [
+        lifecycle::TESTS,
+        privileges::TESTS,
+        resources::TESTS,
+        rootfs::TESTS,
+        runtime::TESTS,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
@@ -26,7 +33,12 @@ fn main() -> ExitCode {
         Some("__oci") => catamaran_oci_shim::cli(args.split_off(1)),
         Some("__probe") => probe::main(&args.split_off(1)),
         Some("__runtime") => runtime::main(&args.split_off(1)),
-        _ => harness(&args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>()),
+        _ => harness(
+            &args
+                .iter()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect::<Vec<_>>(),
+        ),
     }
 }
 
@@ -34,8 +46,19 @@ fn main() -> ExitCode {
 fn harness(args: &[String]) -> ExitCode {
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let mut selected = tests();
-    let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-') && *arg != "terse").collect();
-    let wanted = |name: &str| filters.iter().any(|f| if has("--exact") { *f == name } else { name.contains(f.as_str()) });
+    let filters: Vec<&String> = args
+        .iter()
+        .filter(|arg| !arg.starts_with('-') && *arg != "terse")
+        .collect();
+    let wanted = |name: &str| {
+        filters.iter().any(|f| {
+            if has("--exact") {
+                *f == name
+            } else {
+                name.contains(f.as_str())
+            }
+        })
+    };
     selected.retain(|(name, _)| !has("--ignored") && (filters.is_empty() || wanted(name)));
     if has("--list") {
         selected.iter().for_each(|(name, _)| println!("{name}: test"));
@@ -44,11 +67,23 @@ fn harness(args: &[String]) -> ExitCode {
     if !rustix::process::geteuid().is_root() {
         let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
         println!("skipped: needs root ({} tests)", selected.len());
-        return if in_ci && !selected.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        return if in_ci && !selected.is_empty() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
     }
-    let failed: Vec<&str> = selected.iter().filter(|(name, test)| !passes(name, *test)).map(|(name, _)| *name).collect();
+    let failed: Vec<&str> = selected
+        .iter()
+        .filter(|(name, test)| !passes(name, *test))
+        .map(|(name, _)| *name)
+        .collect();
     println!("{} tests, {} failed {failed:?}", selected.len(), failed.len());
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn passes(name: &str, test: fn()) -> bool {

@@ -7,6 +7,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let word = |index: usize| args.get(index).and_then(|arg| arg.to_str()).unwrap_or_default();
     match word(0) {
         "syscalls" => syscalls(),
+        "descriptors" => descriptors(),
         "eat-memory" => eat_memory(),
         "threads" => println!("{}", std::thread::spawn(|| 6 * 7).join().expect("a thread")),
         other => {
@@ -20,7 +21,11 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
 /// Makes calls that a filter may answer, and prints the error numbers.
 fn syscalls() {
     let show = |name: &str, result: libc::c_long| {
-        let errno = if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) } else { 0 };
+        let errno = if result < 0 {
+            std::io::Error::last_os_error().raw_os_error().unwrap_or(-1)
+        } else {
+            0
+        };
         println!("{name} {errno}");
     };
     // SAFETY: with these arguments the calls fail or do nothing, whoever answers them.
@@ -31,7 +36,25 @@ fn syscalls() {
         show("unshare", libc::syscall(libc::SYS_unshare, libc::CLONE_NEWUSER));
         show("vsock", libc::syscall(libc::SYS_socket, 40, libc::SOCK_STREAM, 0));
         show("getpid", libc::syscall(libc::SYS_getpid));
-        show("mkdir", libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, c"/tmp/made".as_ptr(), 0o700));
+        show(
+            "mkdir",
+            libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, c"/tmp/made".as_ptr(), 0o700),
+        );
+    }
+}
+
+/// Prints the open descriptors, and what can be read from the first that is not a standard stream.
+fn descriptors() {
+    // SAFETY: asks for flags; reads into a buffer that outlives the call.
+    unsafe {
+        let open: Vec<_> = (0..1024)
+            .filter(|number| libc::fcntl(*number, libc::F_GETFD) >= 0)
+            .collect();
+        println!("{open:?}");
+        let mut text = [0_u8; 64];
+        if let Ok(count) = usize::try_from(libc::read(3, text.as_mut_ptr().cast(), text.len())) {
+            println!("{}", String::from_utf8_lossy(&text[..count]));
+        }
     }
 }
 

@@ -22,7 +22,12 @@ fn namespaces() {
     let mut world = World::new();
     let all = json!([{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "network"}]);
     world.spec["linux"]["namespaces"] = all;
-    let host = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("a link").display().to_string();
+    let host = |kind: &str| {
+        std::fs::read_link(format!("/proc/self/ns/{kind}"))
+            .expect("a link")
+            .display()
+            .to_string()
+    };
     let inside = world.sh(ALL).ok();
     for kind in ["cgroup", "ipc", "mnt", "net", "pid", "uts"] {
         assert!(!inside.contains(&host(kind)), "{kind} is shared");
@@ -38,14 +43,23 @@ fn namespaces() {
 
 fn joined_network() {
     let mut world = World::new();
-    world.spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "pid"}, {"type": "uts"}, {"type": "network"}]);
+    world.spec["linux"]["namespaces"] =
+        json!([{"type": "mount"}, {"type": "pid"}, {"type": "uts"}, {"type": "network"}]);
     let child = world.sh_ready("echo ready; exec sleep 1000");
     let pid = world.state()["pid"].as_i64().expect("a number");
-    let network = std::fs::read_link(format!("/proc/{pid}/ns/net")).expect("a link").display().to_string();
+    let network = std::fs::read_link(format!("/proc/{pid}/ns/net"))
+        .expect("a link")
+        .display()
+        .to_string();
     let mut second = World::new();
     second.spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "pid"}, {"type": "uts"},
                                                 {"type": "network", "path": format!("/proc/{pid}/ns/net")}]);
-    assert_eq!(second.sh("readlink /proc/self/ns/net; cat /sys/class/net/lo/ifindex").ok(), format!("{network}\n1"));
+    assert_eq!(
+        second
+            .sh("readlink /proc/self/ns/net; cat /sys/class/net/lo/ifindex")
+            .ok(),
+        format!("{network}\n1")
+    );
     world.oci(&["kill", &world.id, "KILL"]).ok();
     World::ended(child);
 }
@@ -57,14 +71,18 @@ fn joined_pid() {
     let mut second = World::new();
     second.spec["linux"]["namespaces"] =
         json!([{"type": "mount"}, {"type": "uts"}, {"type": "pid", "path": format!("/proc/{pid}/ns/pid")}]);
-    assert_eq!(second.sh("cat /proc/1/comm; [ $$ -gt 1 ] && echo second").ok(), "sleep\nsecond");
+    assert_eq!(
+        second.sh("cat /proc/1/comm; [ $$ -gt 1 ] && echo second").ok(),
+        "sleep\nsecond"
+    );
     world.oci(&["kill", &world.id, "KILL"]).ok();
     World::ended(child);
 }
 
 fn names() {
     let mut world = World::new();
-    world.spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "pid"}, {"type": "uts"}, {"type": "network"}, {"type": "ipc"}]);
+    world.spec["linux"]["namespaces"] =
+        json!([{"type": "mount"}, {"type": "pid"}, {"type": "uts"}, {"type": "network"}, {"type": "ipc"}]);
     world.spec["domainname"] = json!("example");
     world.spec["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "0", "kernel.shm_rmid_forced": "1"});
     let out = world.sh("hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced");
@@ -83,12 +101,19 @@ fn memory() {
 
 fn limits() {
     let mut world = World::new();
-    world.spec["linux"]["resources"] = json!({"pids": {"limit": 17}, "cpu": {"shares": 512, "quota": 50000, "period": 100_000}});
+    world.spec["linux"]["resources"] =
+        json!({"pids": {"limit": 17}, "cpu": {"shares": 512, "quota": 50000, "period": 100_000}});
     let child = world.sh_ready("echo ready; exec sleep 1000");
     let group = Cgroup::open(&world.cgroup).expect("valid");
-    let read = |name: &str| group.dirs().find_map(|dir| std::fs::read_to_string(dir.join(name)).ok());
+    let read = |name: &str| {
+        group
+            .dirs()
+            .find_map(|dir| std::fs::read_to_string(dir.join(name)).ok())
+    };
     assert_eq!(read("pids.max").as_deref(), Some("17\n"));
-    let quota = read("cpu.cfs_quota_us").or_else(|| read("cpu.max")).expect("a cpu controller");
+    let quota = read("cpu.cfs_quota_us")
+        .or_else(|| read("cpu.max"))
+        .expect("a cpu controller");
     assert!(quota.starts_with("50000"), "{quota}");
     let pid = i32::try_from(world.state()["pid"].as_i64().expect("a number")).expect("a pid");
     assert!(group.pids().contains(&pid));
@@ -99,8 +124,12 @@ fn limits() {
 
 fn cgroup_mount() {
     let mut world = World::new();
-    world.add_mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}));
-    let out = world.sh("cat /sys/fs/cgroup/memory/cgroup.procs 2>/dev/null || cat /sys/fs/cgroup/cgroup.procs").ok();
+    world.add_mount(
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}),
+    );
+    let out = world
+        .sh("cat /sys/fs/cgroup/memory/cgroup.procs 2>/dev/null || cat /sys/fs/cgroup/cgroup.procs")
+        .ok();
     assert_eq!(out.lines().next(), Some("1"));
     assert!(world.sh("mkdir /sys/fs/cgroup/x").code != 0);
     world.assert_nothing_left();
@@ -120,7 +149,6 @@ fn devices() {
     let out = world.sh(script);
     assert_eq!(out.out, "3\nfull\n/proc/self/fd\npts/ptmx");
     assert!(out.err.contains("Operation not permitted"), "{}", out.err);
-    world.spec["linux"]["devices"] =
-        json!([{"path": "/dev/extra/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o640, "uid": 3, "gid": 4}]);
+    world.spec["linux"]["devices"] = json!([{"path": "/dev/extra/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o640, "uid": 3, "gid": 4}]);
     assert_eq!(world.sh("stat -c '%a %u %g %t:%T' /dev/extra/kmsg").ok(), "640 3 4 1:b");
 }

@@ -25,9 +25,12 @@ fn binds() {
     std::fs::create_dir(&dir).expect("made");
     std::fs::write(&file, "content").expect("written");
     world.add_mount(json!({"destination": "/rw", "source": dir, "options": ["rbind", "rprivate"]}));
-    world.add_mount(json!({"destination": "/ro", "source": dir, "options": ["bind", "ro", "nosuid", "nodev", "noexec"]}));
+    world.add_mount(
+        json!({"destination": "/ro", "source": dir, "options": ["bind", "ro", "nosuid", "nodev", "noexec"]}),
+    );
     world.add_mount(json!({"destination": "/a/b/file", "type": "bind", "source": file, "options": ["ro"]}));
-    let out = world.sh("touch /rw/x; touch /ro/y 2>/dev/null || echo refused; cat /a/b/file; ls /ro; grep ' /ro ' /proc/mounts");
+    let out = world
+        .sh("touch /rw/x; touch /ro/y 2>/dev/null || echo refused; cat /a/b/file; ls /ro; grep ' /ro ' /proc/mounts");
     let out = out.ok();
     assert!(out.starts_with("refused\ncontentx\n"), "{out}");
     let options = out.lines().last().expect("a mount").split(' ').nth(3).expect("options");
@@ -45,7 +48,8 @@ fn recursive() {
     // The host's /dev has submounts (pts, shm): a plain read-only bind leaves them writable.
     world.add_mount(json!({"destination": "/plain", "source": "/dev", "options": ["rbind", "ro"]}));
     world.add_mount(json!({"destination": "/deep", "source": "/dev", "options": ["rbind", "rro"]}));
-    let script = "f=shm/oci-test-$$; touch /deep/$f 2>/dev/null || echo refused; touch /plain/$f && rm /plain/$f && echo made";
+    let script =
+        "f=shm/oci-test-$$; touch /deep/$f 2>/dev/null || echo refused; touch /plain/$f && rm /plain/$f && echo made";
     assert_eq!(world.sh(script).ok(), "refused\nmade");
 }
 
@@ -53,7 +57,9 @@ fn new_file_systems() {
     let mut world = World::new();
     world.add_mount(json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k", "mode=750", "uid=7", "noexec"]}));
     world.add_mount(json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid"]}));
-    let out = world.sh("stat -c '%a %u' /t; df -k --output=size /t | tail -1 | tr -d ' '; grep -c mqueue /proc/mounts").ok();
+    let out = world
+        .sh("stat -c '%a %u' /t; df -k --output=size /t | tail -1 | tr -d ' '; grep -c mqueue /proc/mounts")
+        .ok();
     assert_eq!(out, "750 7\n64\n1");
     world.add_mount(json!({"destination": "/bad", "type": "tmpfs", "options": ["nonsense=1"]}));
     assert!(world.run().err.contains("mount tmpfs at /bad: option \"nonsense=1\""));
@@ -62,7 +68,12 @@ fn new_file_systems() {
 fn read_only_root() {
     let mut world = World::new();
     world.spec["root"]["readonly"] = json!(true);
-    assert_eq!(world.sh("touch /x 2>/dev/null || echo refused; touch /dev/shm/y && echo made").ok(), "refused\nmade");
+    assert_eq!(
+        world
+            .sh("touch /x 2>/dev/null || echo refused; touch /dev/shm/y && echo made")
+            .ok(),
+        "refused\nmade"
+    );
 }
 
 fn overlay() {
@@ -82,8 +93,14 @@ fn overlay() {
     world.spec["mounts"].as_array_mut().expect("a list").insert(0, mount);
     world.spec["root"]["path"] = json!("merged");
     std::fs::create_dir(world.bundle().join("merged")).expect("made");
-    assert_eq!(world.sh("cat /hello; echo changed > /hello; touch /new").ok(), "from below");
-    assert_eq!(std::fs::read_to_string(upper.join("hello")).expect("copied up"), "changed\n");
+    assert_eq!(
+        world.sh("cat /hello; echo changed > /hello; touch /new").ok(),
+        "from below"
+    );
+    assert_eq!(
+        std::fs::read_to_string(upper.join("hello")).expect("copied up"),
+        "changed\n"
+    );
     assert!(upper.join("new").exists() && !world.rootfs().join("new").exists());
     world.assert_nothing_left();
 }
@@ -112,8 +129,16 @@ fn evil_links() {
     assert!(world.rootfs().join("climbed/file").exists(), "made inside");
     world.add_mount(json!({"destination": "/data/x", "source": source, "options": ["bind"]}));
     let refused = world.run();
-    assert!(refused.err.contains("mount") && refused.err.contains("leads nowhere"), "{}", refused.err);
-    assert_eq!(std::fs::read_dir(&outside).expect("readable").count(), 0, "nothing was made outside");
+    assert!(
+        refused.err.contains("mount") && refused.err.contains("leads nowhere"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(
+        std::fs::read_dir(&outside).expect("readable").count(),
+        0,
+        "nothing was made outside"
+    );
     world.assert_nothing_left();
 }
 
@@ -121,7 +146,12 @@ fn evil_proc() {
     let world = World::new();
     std::fs::remove_dir(world.rootfs().join("proc")).expect("removed");
     symlink("tmp", world.rootfs().join("proc")).expect("link");
-    assert!(world.run().err.contains("mount proc at /proc: the image has a symbolic link there"));
+    assert!(
+        world
+            .run()
+            .err
+            .contains("mount proc at /proc: the image has a symbolic link there")
+    );
 }
 
 fn evil_cwd() {
@@ -154,6 +184,12 @@ fn copy_up() {
     std::fs::write(world.rootfs().join("lib-state/sub/file"), "kept").expect("written");
     symlink("sub/file", world.rootfs().join("lib-state/link")).expect("link");
     world.add_mount(json!({"destination": "/lib-state", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
-    assert_eq!(world.sh("cat /lib-state/link; echo x > /lib-state/sub/file").ok(), "kept");
-    assert_eq!(std::fs::read_to_string(world.rootfs().join("lib-state/sub/file")).expect("there"), "kept");
+    assert_eq!(
+        world.sh("cat /lib-state/link; echo x > /lib-state/sub/file").ok(),
+        "kept"
+    );
+    assert_eq!(
+        std::fs::read_to_string(world.rootfs().join("lib-state/sub/file")).expect("there"),
+        "kept"
+    );
 }

@@ -21,7 +21,10 @@ fn works() {
         .output()
         .expect("runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "started\nexecuted\nRunContainerError 127 exec \"absent\": executable file not found in $PATH\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "started\nexecuted\nRunContainerError 127 exec \"absent\": executable file not found in $PATH\n"
+    );
     world.assert_nothing_left();
     world.spec["process"]["args"] = json!([]);
 }
@@ -31,19 +34,41 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let (id, bundle) = (args[0].to_str().expect("text"), Path::new(&args[1]));
     let mut runtime = OciRuntime::new();
     let (read, write) = std::io::pipe().expect("a pipe");
-    let stdio = |out: &std::io::PipeWriter| Stdio { stdout: Some(OwnedFd::from(out.try_clone().expect("a copy"))), ..Stdio::default() };
-    let started = runtime.start(StartRequest { id, bundle, stdio: stdio(&write), terminal: false }).expect("starts");
+    let stdio = |out: &std::io::PipeWriter| Stdio {
+        stdout: Some(OwnedFd::from(out.try_clone().expect("a copy"))),
+        ..Stdio::default()
+    };
+    let started = runtime
+        .start(StartRequest {
+            id,
+            bundle,
+            stdio: stdio(&write),
+            terminal: false,
+        })
+        .expect("starts");
     let mut reader = std::io::BufReader::new(read);
     let mut line = String::new();
     std::io::BufRead::read_line(&mut reader, &mut line).expect("output");
     print!("{line}");
-    let process = serde_json::from_value(json!({"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["sh", "-c", "echo executed"], "env": ["PATH=/usr/bin:/bin"]}));
+    let process = serde_json::from_value(
+        json!({"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["sh", "-c", "echo executed"], "env": ["PATH=/usr/bin:/bin"]}),
+    );
     let process = process.expect("a process");
-    let request = ExecRequest { container_id: id, bundle, container_pid: started.pid, process: &process, stdio: stdio(&write) };
+    let request = ExecRequest {
+        container_id: id,
+        bundle,
+        container_pid: started.pid,
+        process: &process,
+        stdio: stdio(&write),
+    };
     let executed = runtime.exec(request).expect("executes");
     assert_eq!(wait(executed.pid), 0);
     drop(write);
-    rustix::process::kill_process(rustix::process::Pid::from_raw(started.pid).expect("a pid"), rustix::process::Signal::KILL).expect("killed");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(started.pid).expect("a pid"),
+        rustix::process::Signal::KILL,
+    )
+    .expect("killed");
     assert_eq!(wait(started.pid), 9);
     runtime.cleanup(id, bundle);
     runtime.cleanup(id, bundle);
@@ -52,7 +77,14 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     print!("{rest}");
     let config = std::fs::read_to_string(bundle.join("config.json")).expect("a spec");
     std::fs::write(bundle.join("config.json"), config.replace("\"sh\"", "\"absent\"")).expect("written");
-    let error = runtime.start(StartRequest { id, bundle, stdio: Stdio::default(), terminal: false }).expect_err("absent");
+    let error = runtime
+        .start(StartRequest {
+            id,
+            bundle,
+            stdio: Stdio::default(),
+            terminal: false,
+        })
+        .expect_err("absent");
     println!("{} {} {}", error.reason, error.exit_code, error.message);
     ExitCode::SUCCESS
 }

@@ -26,7 +26,11 @@ pub(crate) struct Ended {
 impl Ended {
     fn of(output: Output) -> Ended {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().replace('\r', "");
-        Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+        Ended {
+            code: output.status.code().unwrap_or(-1),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
     }
 
     #[track_caller]
@@ -40,10 +44,19 @@ impl World {
     /// A container with the defaults of Kubernetes' ones, in the host's network (nothing there concerns the tests).
     pub(crate) fn new() -> World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let dir = tempfile::Builder::new().prefix("oci-test-").tempdir_in("/dev/shm").expect("temporary directory");
+        let dir = tempfile::Builder::new()
+            .prefix("oci-test-")
+            .tempdir_in("/dev/shm")
+            .expect("temporary directory");
         let id = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let cgroup = format!("/catamaran-oci-test-{id}");
-        let mut world = World { spec: Value::Null, dir, id, cgroup, runner: std::env::current_exe().expect("own path") };
+        let mut world = World {
+            spec: Value::Null,
+            dir,
+            id,
+            cgroup,
+            runner: std::env::current_exe().expect("own path"),
+        };
         world.spec = world.default_spec();
         world.make_rootfs();
         world
@@ -51,9 +64,7 @@ impl World {
 
     fn default_spec(&self) -> Value {
         let capabilities = catamaran_shim::privilege::DEFAULT_CAPABILITIES;
-        let mount = |destination: &str, kind: &str, options: &[&str]| {
-            json!({"destination": destination, "type": kind, "source": kind, "options": options})
-        };
+        let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
         json!({
             "ociVersion": "1.0.2",
             "root": {"path": "rootfs"},
@@ -127,7 +138,10 @@ impl World {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.runner);
         command.arg("__oci").arg("--root").arg(self.path("state")).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -159,12 +173,18 @@ impl World {
         self.args(&["sh", "-c", script]);
         self.write_spec();
         let bundle = self.bundle();
-        let mut child = self.command(&["run", "-b", bundle.to_str().expect("text"), &self.id]).spawn().expect("runs");
+        let mut child = self
+            .command(&["run", "-b", bundle.to_str().expect("text"), &self.id])
+            .spawn()
+            .expect("runs");
         let mut line = String::new();
         let mut out = std::io::BufReader::new(child.stdout.take().expect("piped"));
         std::io::BufRead::read_line(&mut out, &mut line).expect("a line");
         if line.trim() != "ready" {
-            panic!("not ready: {line:?} {:?}", Ended::of(child.wait_with_output().expect("ends")).err);
+            panic!(
+                "not ready: {line:?} {:?}",
+                Ended::of(child.wait_with_output().expect("ends")).err
+            );
         }
         child.stdout = Some(out.into_inner());
         child
