@@ -31,22 +31,36 @@ pub struct Info {
 impl Info {
     /// `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// How errors name the type: `deployments.apps`.
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.plural.clone() }
+        GroupResource {
+            group: self.group.clone(),
+            resource: self.plural.clone(),
+        }
     }
 
     /// How validation errors name the type: `Deployment.apps`.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+        GroupKind {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+        }
     }
 
     /// The kind with all its names.
     pub fn gvk(&self) -> GroupVersionKind {
-        GroupVersionKind { group: self.group.clone(), version: self.version.clone(), kind: self.kind.clone() }
+        GroupVersionKind {
+            group: self.group.clone(),
+            version: self.version.clone(),
+            kind: self.kind.clone(),
+        }
     }
 
     /// Does an object have this path below it?
@@ -204,10 +218,12 @@ impl<K: Kind> ErasedKind for K {
 
 fn typed<K: Kind>(object: &dyn Object) -> &K::Object {
     let any: &dyn Any = object;
-    any.downcast_ref().expect("the registry gives a kind its own objects only")
+    any.downcast_ref()
+        .expect("the registry gives a kind its own objects only")
 }
 
 fn typed_mut<K: Kind>(object: &mut dyn Object) -> &mut K::Object {
     let any: &mut dyn Any = object;
-    any.downcast_mut().expect("the registry gives a kind its own objects only")
+    any.downcast_mut()
+        .expect("the registry gives a kind its own objects only")
 }

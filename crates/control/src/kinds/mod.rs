@@ -97,7 +97,11 @@ pub struct FieldLabel {
 impl FieldLabel {
     /// A label that is the path.
     pub const fn new(path: &'static str) -> Self {
-        FieldLabel { label: path, path, absent: "" }
+        FieldLabel {
+            label: path,
+            path,
+            absent: "",
+        }
     }
 
     /// A label for another path.
@@ -112,7 +116,11 @@ impl FieldLabel {
 }
 
 /// The `status` subresource as most kinds have it.
-pub const STATUS: Subresource = Subresource { name: "status", kind: "", verbs: &["get", "patch", "update"] };
+pub const STATUS: Subresource = Subresource {
+    name: "status",
+    kind: "",
+    verbs: &["get", "patch", "update"],
+};
 
 /// A kind. Everything but the constants that name it has a default.
 ///
@@ -188,7 +196,10 @@ pub trait Kind: Send + Sync + 'static {
     /// One cell per column, in the same order.
     fn row(&self, object: &Self::Object, now: Timestamp) -> Vec<Value> {
         let metadata = object.metadata();
-        vec![Value::from(metadata.name.clone().unwrap_or_default()), age(metadata, now)]
+        vec![
+            Value::from(metadata.name.clone().unwrap_or_default()),
+            age(metadata, now),
+        ]
     }
 }
 
@@ -212,3 +223,6 @@ pub fn age(metadata: &ObjectMeta, now: Timestamp) -> Value {
 pub(crate) fn differs<T: PartialEq>(new: &T, old: &T) -> Option<bool> {
     Some(new != old)
 }
+
+#[cfg(test)]
+mod tests;

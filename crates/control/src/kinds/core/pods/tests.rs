@@ -118,7 +118,8 @@ fn defaults() {
               "name": "c"
             }
           ]
-        }"#]].assert_eq(&serde_json::to_string_pretty(&pod.spec).unwrap());
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&pod.spec).unwrap());
     let mut again = pod.clone();
     Kind::default(&Pods, &mut again);
     assert_eq!(again, pod);
@@ -368,11 +369,17 @@ fn updates() {
         },
         &expect![""],
     );
-    check(&|spec| spec["containers"][0]["args"] = json!(["x"]), &expect![[r#"
+    check(
+        &|spec| spec["containers"][0]["args"] = json!(["x"]),
+        &expect![[r#"
         spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
           spec.containers[0].args: null -> ["x"]
-    "#]]);
-    check(&|spec| spec["containers"] = json!([]), &expect!["spec.containers: Forbidden: pod updates may not add or remove containers"]);
+    "#]],
+    );
+    check(
+        &|spec| spec["containers"] = json!([]),
+        &expect!["spec.containers: Forbidden: pod updates may not add or remove containers"],
+    );
     check(
         &|spec| {
             spec["tolerations"] = json!([]);
@@ -399,6 +406,7 @@ fn warnings_name_what_does_not_work_yet() {
         spec.hostNetwork: not supported by Catamaran yet; containers that need it will not start
         spec.containers[0].readinessProbe: not supported by Catamaran yet; containers that need it will not start
         spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply
-        spec.containers[0].resources.requests[memory]: fractional byte value "100m" is invalid, must be an integer"#]].assert_eq(&Pods.warnings(&pod, None).join("\n"));
+        spec.containers[0].resources.requests[memory]: fractional byte value "100m" is invalid, must be an integer"#]]
+    .assert_eq(&Pods.warnings(&pod, None).join("\n"));
     assert!(Pods.warnings(&pod, Some(&pod)).is_empty());
 }
