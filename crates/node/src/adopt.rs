@@ -222,9 +222,15 @@ fn remember(slot: &mut Slot, status: &ContainerStatus, policy: RestartPolicy, re
 /// Fills in, for an adopted pod, attempts that only the API server remembers (those that never ran have no state).
 pub(crate) fn introduce(world: &mut World, pod: &Pod) {
     let status = pod.status.clone().unwrap_or_default();
-    let known = status.container_statuses.iter().chain(status.init_container_statuses.iter()).flatten();
+    let known = status
+        .container_statuses
+        .iter()
+        .chain(status.init_container_statuses.iter())
+        .flatten();
     for status in known {
-        let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == status.name) else { continue };
+        let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == status.name) else {
+            continue;
+        };
         let count = u32::try_from(status.restart_count).unwrap_or(0);
         if slot.current.is_none() && !slot.starting {
             remember(slot, status, world.restart_policy, false, world.now);

@@ -8,7 +8,7 @@ use crate::machine::{Machine, Reports, Severity};
 use crate::objects::{ObjectSource, Subscription};
 use crate::reports::ApiReports;
 use crate::volume;
-use crate::worker::{Clock, Message, Start, Worker};
+use crate::worker::{Message, Start, SystemClock, Worker};
 use catamaran_shim::StateDir;
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -250,7 +250,7 @@ impl Pods {
             .lock()
             .entry(key.uid.clone())
             .or_insert_with(|| start.pod.clone());
-        let clock: Clock = Arc::new(Timestamp::now);
+        let clock = Arc::new(SystemClock);
         let worker = Worker::new(
             key.clone(),
             start,

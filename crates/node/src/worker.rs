@@ -19,6 +19,7 @@ use crate::machine::{
 };
 use crate::status::{self, Facts, crash_message};
 use crate::world::{Attempt, Ended, Hold, Intent, Sandbox, Stage, StopReason, World};
+use async_trait::async_trait;
 use catamaran_shim::client::{Event as ShimEvent, Events};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -37,6 +38,8 @@ const REPORT_RETRY: SignedDuration = SignedDuration::from_secs(2);
 const CONFIG_RETRY: SignedDuration = SignedDuration::from_secs(10);
 /// Grace of a pod whose object is gone already (`kubectl delete --force`).
 const ORPHAN_GRACE: SignedDuration = SignedDuration::from_secs(2);
+/// Pause before a sandbox that could not be removed is tried again.
+const REMOVE_RETRY: SignedDuration = SignedDuration::from_secs(1);
 /// Longest pause between attempts to make a sandbox.
 const SANDBOX_RETRY_MAX_SECS: i64 = 120;
 
@@ -53,8 +56,31 @@ pub enum Message {
     ObjectsChanged,
 }
 
-/// The clock workers read; tests bring their own.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+/// The clock workers read and wait by; tests bring their own.
+#[async_trait]
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> Timestamp;
+
+    /// Returns at `at`, at once if that is past.
+    async fn until(&self, at: Timestamp);
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    async fn until(&self, at: Timestamp) {
+        // The wall clock may be a hair behind the timer: a millisecond more keeps a worker from turning twice.
+        let wait = Duration::try_from(at.duration_since(self.now())).unwrap_or_default();
+        tokio::time::sleep(wait + Duration::from_millis(1)).await;
+    }
+}
 
 enum Done {
     Sandbox(Result<SandboxUp, Failure>),
@@ -85,7 +111,7 @@ pub struct Start {
 pub struct Worker<M, R> {
     machine: Arc<M>,
     reports: Arc<R>,
-    clock: Clock,
+    clock: Arc<dyn Clock>,
     node_ip: IpAddr,
     key: PodKey,
     pod: Arc<Pod>,
@@ -110,7 +136,14 @@ pub struct Worker<M, R> {
 }
 
 impl<M: Machine, R: Reports> Worker<M, R> {
-    pub fn new(key: PodKey, start: Start, machine: Arc<M>, reports: Arc<R>, clock: Clock, node_ip: IpAddr) -> Self {
+    pub fn new(
+        key: PodKey,
+        start: Start,
+        machine: Arc<M>,
+        reports: Arc<R>,
+        clock: Arc<dyn Clock>,
+        node_ip: IpAddr,
+    ) -> Self {
         let acknowledged = start.pod.status.clone();
         let mut worker = Self {
             machine,
@@ -144,6 +177,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     /// Runs until nothing of the pod is left on this node and in the API. Cancel-safe: dropping the future leaves the
     /// containers running.
     pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        let clock = self.clock.clone();
         loop {
             self.observe();
             let plan = decide(&self.world);
@@ -156,16 +190,6 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                 .into_iter()
                 .flatten()
                 .min();
-            let sleep = wake_at.map(|at| {
-                at.duration_since((self.clock)())
-                    .unsigned_abs()
-                    .max(Duration::from_millis(1))
-            });
-            let sleep = if wake_at.is_some_and(|at| at <= (self.clock)()) {
-                Some(Duration::from_millis(1))
-            } else {
-                sleep
-            };
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => self.hear(message),
@@ -180,13 +204,13 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                     }
                     Err(error) => tracing::error!(pod = self.key.uid, %error, "an operation of the pod's worker failed"),
                 },
-                () = sleep_or_forever(sleep) => {}
+                () = wait(&*clock, wake_at) => {}
             }
         }
     }
 
     fn observe(&mut self) {
-        self.world.now = (self.clock)();
+        self.world.now = self.clock.now();
         self.observe_intent();
         if !self.world.finished {
             self.compute_status();
@@ -234,7 +258,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     }
 
     fn hear(&mut self, message: Message) {
-        let now = (self.clock)();
+        let now = self.clock.now();
         match message {
             Message::Pod(pod) => self.pod_changed(pod),
             Message::Gone => self.stop_by(now + ORPHAN_GRACE, StopReason::Orphaned),
@@ -418,10 +442,11 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             Step::RemoveSandbox => {
                 self.world.sandbox = Sandbox::Removing;
                 self.shim_events = None;
+                let clock = self.clock.clone();
                 self.spawn(async move {
                     let result = machine.remove_sandbox(&key).await;
                     if result.is_err() {
-                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        clock.until(clock.now() + REMOVE_RETRY).await;
                     }
                     Done::SandboxRemoved(result)
                 });
@@ -481,7 +506,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
 
     /// Takes in the result of an operation. True when the worker's life is over.
     fn done(&mut self, done: Done) -> bool {
-        self.world.now = (self.clock)();
+        self.world.now = self.clock.now();
         match done {
             Done::Sandbox(Ok(up)) => self.sandbox_up(up),
             Done::Sandbox(Err(failure)) => self.sandbox_failed(failure),
@@ -774,12 +799,13 @@ impl<M: Machine, R: Reports> Worker<M, R> {
 
     /// Something is under way that is expected to change the status again at once.
     fn in_motion(&self) -> bool {
+        let initializing = !self.world.initialized();
         self.world.sandbox == Sandbox::Creating
-            || self
-                .world
-                .slots
-                .iter()
-                .any(|slot| slot.starting || (slot.image == Stage::Working && slot.hold.is_none()))
+            || self.world.slots.iter().any(|slot| {
+                slot.starting
+                    || (slot.image == Stage::Working && slot.hold.is_none())
+                    || (initializing && slot.running())
+            })
     }
 
     fn published(&mut self, status: PodStatus, reported: Reported) {
@@ -809,9 +835,9 @@ async fn next_event(events: &mut Option<Events>) -> Option<ShimEvent> {
     }
 }
 
-async fn sleep_or_forever(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
+async fn wait(clock: &dyn Clock, until: Option<Timestamp>) {
+    match until {
+        Some(at) => clock.until(at).await,
         None => std::future::pending().await,
     }
 }
