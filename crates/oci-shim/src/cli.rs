@@ -107,9 +107,10 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
         print!("{USAGE}");
         return Ok(0);
     };
-    let root = global
-        .get("root")
-        .map_or_else(|| PathBuf::from("/run/catamaran-oci"), PathBuf::from);
+    let root = global.get("root").map_or_else(
+        || catamaran_shim::state_dir::run_base().join("catamaran-oci"),
+        PathBuf::from,
+    );
     let root = std::path::absolute(root).map_err(|error| error.to_string())?;
     let context = Context { root };
     match verb.as_str() {

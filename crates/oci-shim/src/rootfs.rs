@@ -397,9 +397,9 @@ fn mask(root: &Root, path: &Path) -> io::Result<()> {
 /// Makes the new root `/` and lets go of the host's files.
 pub(crate) fn enter(root: &Root, plan: &Plan) -> Result<()> {
     if plan.no_pivot {
-        move_over_root(root, plan)?
+        move_over_root(root, plan)?;
     } else {
-        pivot(root)?
+        pivot(root)?;
     }
     if matches!(plan.root_propagation.0, libc::MS_SHARED | libc::MS_UNBINDABLE) {
         let flags = propagation_flags(plan.root_propagation.0);

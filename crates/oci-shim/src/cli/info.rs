@@ -32,7 +32,7 @@ pub(super) fn list(context: &Context, args: &[String]) -> Outcome {
                 println!(
                     "{:<24} {:<8} {:<10} {:<40} {}",
                     cells[0], cells[1], cells[2], cells[3], cells[4]
-                )
+                );
             };
             row(["ID", "PID", "STATUS", "BUNDLE", "CREATED"]);
             for state in &found {
