@@ -136,6 +136,7 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) pod_cidr: Ipv4Net,
     instance: String,
+    data_dir: PathBuf,
 }
 
 impl Node {
@@ -180,7 +181,7 @@ impl Node {
         config.labels = parse_labels(&args.node_labels)?;
         let pod_cidr = network.cidr();
         let agent = Agent::start(config).await.context("cannot start the node agent")?;
-        Ok(Self { agent, network, images, name, pod_cidr, instance: instance.to_owned() })
+        Ok(Self { agent, network, images, name, pod_cidr, instance: instance.to_owned(), data_dir: data_dir.path.clone() })
     }
 
     /// Ends the agent; containers go on running, and a later agent finds them.
@@ -192,8 +193,8 @@ impl Node {
     pub(crate) async fn tear_down(self, max_grace: Duration) -> Result<()> {
         self.agent.stop(Stop::TerminatePods { max_grace }).await;
         drop(self.network);
-        let instance = self.instance;
-        tokio::task::spawn_blocking(move || remove_leftovers(&instance)).await?
+        let (instance, data_dir) = (self.instance, self.data_dir);
+        tokio::task::spawn_blocking(move || remove_leftovers(&instance, &data_dir)).await?
     }
 }
 
@@ -212,9 +213,16 @@ fn run_dir(instance: &str) -> PathBuf {
 }
 
 /// Kills and removes everything of an instance: pod shims, containers, cgroups, links, rules, the run directory.
-pub(crate) fn remove_leftovers(instance: &str) -> Result<()> {
+pub(crate) fn remove_leftovers(instance: &str, data_dir: &Path) -> Result<()> {
     let report = catamaran_shim::leftovers::remove_instance(&run_dir(instance), instance);
+    catamaran_node::remove_mounts(data_dir);
     let network = catamaran_net::cleanup(instance).context("cannot remove what the pod network left");
+    match std::fs::remove_dir_all(run_dir(instance)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", run_dir(instance).display()));
+        }
+        _ => {}
+    }
     if !report.failures.is_empty() {
         bail!("something stayed behind: {}", report.failures.join("; "));
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, http_get, leftovers, stdout};
+use common::{Cluster, http_get, stdout};
 
 #[test]
 fn the_demo_runs_is_cleaned_up_and_runs_again() {
@@ -43,7 +43,7 @@ fn the_demo_runs_is_cleaned_up_and_runs_again() {
     cluster.boot(&[]);
     cluster.wait_for("pod/hello", "condition=Ready");
     assert!(
-        !leftovers(&cluster.instance()).is_empty(),
+        !cluster.leftovers().is_empty(),
         "the pod of the first life runs again"
     );
     cluster.stop();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, leftovers, stdout, until};
+use common::{Cluster, stdout, until};
 use std::collections::BTreeSet;
 
 fn manifest(name: &str, image: &str, command: &str) -> String {
@@ -13,7 +13,7 @@ fn manifest(name: &str, image: &str, command: &str) -> String {
 
 /// Pids of everything in the instance's cgroups.
 fn pids(cluster: &Cluster) -> BTreeSet<String> {
-    leftovers(&cluster.instance())
+    cluster.leftovers()
         .into_iter()
         .filter(|entry| entry.starts_with("process"))
         .collect()
@@ -23,7 +23,7 @@ fn pids(cluster: &Cluster) -> BTreeSet<String> {
 fn pods_outlive_the_agent_with_their_pids_and_logs() {
     let Some(mut cluster) = Cluster::start(&[]) else { return };
     cluster.pack_images();
-    let count = "command: [bash, -c, 'n=0; while true; do echo $((n++)); read -rt 0.05 <> <(:); done']";
+    let count = "command: [bash, -c, 'n=0; exec 9<> <(:); while true; do echo $((n++)); read -rt 0.05 -u 9; done']";
     cluster
         .apply(&(manifest("counter", "host/tools:v1", &format!(", {count}")) + &manifest("web", "host/hello:v1", "")));
     cluster.wait_for("pod/counter", "condition=Ready");
@@ -96,11 +96,10 @@ fn nothing_acknowledged_is_lost_and_nothing_leaks_while_pods_come_and_go() {
         cluster.wait_for(&format!("pod/{name}"), "condition=Ready");
     }
     stdout(&mut cluster.cata(&["delete", "pods", "--all"]));
-    let instance = cluster.instance();
     until("every process of every pod to be gone", || {
         pids(&cluster).is_empty().then_some(())
     });
-    let pods: Vec<String> = leftovers(&instance)
+    let pods: Vec<String> = cluster.leftovers()
         .into_iter()
         .filter(|entry| entry.contains("/pod"))
         .collect();
@@ -116,8 +115,7 @@ fn cleanup_removes_what_a_killed_agent_left() {
     cluster.wait_for("pod/left", "condition=Ready");
     cluster.dev().signal(rustix::process::Signal::KILL);
     cluster.dev().wait();
-    let instance = cluster.instance();
-    assert!(!leftovers(&instance).is_empty());
+    assert!(!cluster.leftovers().is_empty());
     stdout(&mut cluster.cata(&["cleanup"]));
-    assert_eq!(leftovers(&instance), BTreeSet::new());
+    assert_eq!(cluster.leftovers(), BTreeSet::new());
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, have, refusal, stdout, text};
+use common::{Cluster, have, refusal, stdout, text, until};
 
 fn cluster() -> Option<Cluster> {
     if !have("kubectl") {
@@ -68,16 +68,12 @@ fn apply_get_describe_logs_exec_label_delete() {
             .is_some_and(|row| row.contains("2/2") && row.contains("Running") && row.contains("node-1"))
     );
 
-    let page = k(&["describe", "pod", "mixed"]);
-    for words in [
-        "Successfully assigned default/mixed to node-1",
-        "Started",
-        "Pulled",
-        "QoS Class",
-        "BestEffort",
-    ] {
-        assert!(page.contains(words), "{words} in {page}");
-    }
+    // Events are written aside, after the status.
+    until("the events of the pod", || {
+        let page = k(&["describe", "pod", "mixed"]);
+        let words = ["Successfully assigned default/mixed to node-1", "Started", "Pulled", "QoS Class", "BestEffort"];
+        words.iter().all(|words| page.contains(words)).then_some(())
+    });
     assert!(k(&["describe", "node", "node-1"]).contains("Ready"));
     assert_eq!(k(&["logs", "mixed", "-c", "sh"]), "started\n");
     assert_eq!(k(&["exec", "mixed", "-c", "sh", "--", "bash", "-c", "echo hi"]), "hi\n");

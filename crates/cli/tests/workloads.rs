@@ -126,9 +126,9 @@ fn restarts_back_off_and_exit_codes_and_previous_logs_are_kept() {
         r#"
 {apiVersion: v1, kind: Pod, metadata: {name: crashing}, spec: {containers: [{name: c, image: host/tools:v1, command: [bash, -c, 'echo life; exit 7']}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: failing}, spec: {restartPolicy: Never, containers: [{name: c, image: host/tools:v1, command: [bash, -c, 'kill -9 $$']}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: failing}, spec: {restartPolicy: Never, containers: [{name: c, image: host/tools:v1, command: [bash, -c, 'exit 3']}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: hungry}, spec: {restartPolicy: Never, containers: [{name: c, image: host/tools:v1, resources: {limits: {memory: 20Mi}}, command: [bash, -c, 'head -c 100000000 /dev/zero | { read -r -N 100000000 x; echo $? ; }']}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: hungry}, spec: {restartPolicy: Never, containers: [{name: c, image: host/tools:v1, resources: {limits: {memory: 20Mi}}, command: [bash, -c, 'x=aaaa; while true; do x=$x$x; done']}]}}
 "#,
     );
     let state = "{.status.containerStatuses[0].state.waiting.reason}";
@@ -150,7 +150,7 @@ fn restarts_back_off_and_exit_codes_and_previous_logs_are_kept() {
             "pod/failing",
             "{.status.containerStatuses[0].state.terminated.exitCode}"
         ),
-        "137"
+        "3"
     );
 
     let reason = "jsonpath={.status.containerStatuses[0].state.terminated.reason}=OOMKilled";
@@ -265,7 +265,7 @@ fn what_cannot_run_says_so_on_the_pod() {
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: missing}, spec: {containers: [{name: c, image: host/tools:v1, envFrom: [{configMapRef: {name: none}}]}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: probing}, spec: {containers: [{name: c, image: host/tools:v1, livenessProbe: {exec: {command: [true]}}}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: probing}, spec: {containers: [{name: c, image: host/tools:v1, livenessProbe: {exec: {command: ['true']}}}]}}
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: typo}, spec: {containers: [{name: c, image: host/tools:v1, command: [bahs]}]}}
 "#,

@@ -15,7 +15,7 @@ pub(super) fn run(_args: &Args, data_dir: &DataDir) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let _lock = data_dir.lock(Part::Agent)?;
-    assembly::remove_leftovers(&instance)?;
+    assembly::remove_leftovers(&instance, &data_dir.path)?;
     println!("cleaned up instance {instance}; the API's state in {} was kept", data_dir.path.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -107,7 +107,7 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
                 outcome
             }
             () = signals.next() => {
-                assembly::remove_leftovers(&instance)?;
+                assembly::remove_leftovers(&instance, &data_dir.path)?;
                 Ok(ExitCode::from(130))
             }
         }

@@ -214,24 +214,24 @@ impl Cluster {
             .to_owned()
     }
 
+    pub fn leftovers(&self) -> BTreeSet<String> {
+        leftovers(&self.instance(), &self.data_dir())
+    }
+
     /// `cata VERB` as a client of this cluster.
     pub fn cata(&self, arguments: &[&str]) -> Command {
         let mut command = cata();
-        command
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(self.data_dir())
-            .env_remove("KUBECONFIG");
+        command.arg("--data-dir").arg(self.data_dir()).args(arguments).env_remove("KUBECONFIG");
         command
     }
 
-    /// `cata VERB … -- …`: options go before the command's own words.
+    /// Real kubectl, with a cache of its own.
     pub fn kubectl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command
             .env("KUBECONFIG", self.data_dir().join("kubeconfig"))
-            .env("KUBECACHEDIR", self.directory.path().join("cache"));
-        command.args(arguments);
+            .env("KUBECACHEDIR", self.directory.path().join("cache"))
+            .args(arguments);
         command
     }
 
@@ -291,7 +291,7 @@ impl Cluster {
         dev.signal(rustix::process::Signal::INT);
         let (status, output) = dev.wait();
         assert!(status.success(), "dev ended with {status}:\n{output}");
-        assert_eq!(leftovers(&self.instance()), BTreeSet::new());
+        assert_eq!(self.leftovers(), BTreeSet::new());
     }
 }
 
@@ -315,8 +315,9 @@ impl Drop for Cluster {
 }
 
 /// Everything on the machine that carries an instance's name: processes in its cgroups, cgroups, links, mounts,
-/// directories on tmpfs, nf_tables tables.
-pub fn leftovers(instance: &str) -> BTreeSet<String> {
+/// directories on tmpfs, nf_tables tables; and mounts below its data directory.
+pub fn leftovers(instance: &str, data_dir: &Path) -> BTreeSet<String> {
+    let data_dir = data_dir.display().to_string();
     let mut found = BTreeSet::new();
     let name = format!("catamaran-{instance}");
     for link in entries("/sys/class/net") {
@@ -343,7 +344,9 @@ pub fn leftovers(instance: &str) -> BTreeSet<String> {
         .filter(|entry| entry.bytes().all(|byte| byte.is_ascii_digit()))
     {
         let cgroups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
-        if cgroups.contains(&name) {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        // A zombie is nothing but an entry that init has not read yet.
+        if cgroups.contains(&name) && !status.contains("State:\tZ") {
             let command = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
             found.insert(format!("process {process} {}", command.trim()));
         }
@@ -352,7 +355,7 @@ pub fn leftovers(instance: &str) -> BTreeSet<String> {
     found.extend(
         mounts
             .lines()
-            .filter(|line| line.contains(&name))
+            .filter(|line| line.contains(&name) || line.contains(&data_dir))
             .map(|line| format!("mount {line}")),
     );
     if let Ok(output) = Command::new("nft").args(["list", "tables"]).output() {
