@@ -20,7 +20,6 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use wasmtime::component::InstancePre;
 
@@ -98,13 +97,6 @@ pub(crate) struct Inheritance {
     /// Slave side of the terminal, in place of `stdio`.
     pub terminal: Option<OwnedFd>,
     pub report: OwnedFd,
-}
-
-/// Runs a function that is the rest of a forked child's life, and ends the process with the code it returns.
-pub(crate) fn live(life: impl FnOnce() -> i32) -> ! {
-    let code = std::panic::catch_unwind(AssertUnwindSafe(life)).unwrap_or(TRAPPED);
-    stdio::flush();
-    sys::exit(code)
 }
 
 /// A container's first process.
@@ -224,25 +216,10 @@ pub(crate) fn map(engines: &Engines, shape: Shape, native: &OwnedFd, proc_dir: &
     dumpable(DumpableBehavior::Dumpable)?;
     rustix::process::fchdir(proc_dir).map_err(|errno| failed(errno.into()))?;
     let path = PathBuf::from(format!("self/fd/{}", native.as_raw_fd()));
-    let code = map_file(engines, shape, &path);
+    let code = sys::map_native(engines.of(shape), shape, &path);
     rustix::process::chdir("/").map_err(|errno| failed(errno.into()))?;
     dumpable(DumpableBehavior::NotDumpable)?;
     code.map_err(|error| start_error("cannot use the native code", error.as_ref(), NOT_STARTED))
-}
-
-#[allow(
-    unsafe_code,
-    reason = "the engine cannot check native code; that it is ours is this crate's invariant"
-)]
-fn map_file(engines: &Engines, shape: Shape, path: &Path) -> wasmtime::Result<Code> {
-    // SAFETY: the file comes from the node-owned cache, or from a compiler this process has just run: in both cases from
-    // `compile_main`. Neither is writable by anyone else, and cache files are replaced, never modified.
-    unsafe {
-        match shape {
-            Shape::Command => sys::map_module(engines.of(shape), path),
-            Shape::ComponentCommand | Shape::HttpProxy => sys::map_component(engines.of(shape), path),
-        }
-    }
 }
 
 fn unknown_native(path: &Path) -> StartError {

@@ -10,7 +10,7 @@ use crate::engine::Engines;
 use crate::guest::{World, split_env};
 use crate::limits::Budget;
 use crate::shape::Shape;
-use crate::sys::{self, Fork};
+use crate::sys;
 use crate::{command, tree};
 use catamaran_shim::cgroup::Cgroup;
 use catamaran_shim::privilege::Identity;
@@ -162,19 +162,16 @@ fn compiled(engines: &Engines, path: &Path, module: File) -> Result<(Shape, Owne
     let native = rustix::fs::memfd_create("native", MemfdFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
     let (answer, theirs) = std::io::pipe().map_err(failed)?;
     let (native_file, theirs) = (File::from(native.try_clone().map_err(failed)?), OwnedFd::from(theirs));
-    #[allow(
-        unsafe_code,
-        reason = "this process has one thread, and the child ends inside `live`"
-    )]
-    // SAFETY: as the reason says.
-    let fork = unsafe { sys::fork() }.map_err(failed)?;
-    let pid = match fork {
-        Fork::Child => child::live(|| {
-            let code = compile::compile_in_child(engines, module, native_file, theirs.into());
-            i32::from(code)
-        }),
-        Fork::Parent { pid } => pid,
-    };
+    let pid = sys::fork(|| {
+        let copies = || Ok::<_, std::io::Error>((module.try_clone()?, native_file.try_clone()?, theirs.try_clone()?));
+        match copies() {
+            Ok((module, native, answer)) => {
+                i32::from(compile::compile_in_child(engines, module, native, answer.into()))
+            }
+            Err(_) => NOT_EXECUTABLE,
+        }
+    })
+    .map_err(failed)?;
     drop((theirs, native_file, module));
     let mut line = Vec::new();
     let read = File::from(OwnedFd::from(answer)).read_to_end(&mut line);

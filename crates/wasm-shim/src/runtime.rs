@@ -3,7 +3,7 @@
 use crate::child::{self, Inheritance, STARTED};
 use crate::engine::Engines;
 use crate::exec;
-use crate::sys::{self, Fork};
+use crate::sys;
 use catamaran_shim::cgroup::Cgroup;
 use catamaran_shim::runtime::{ExecRequest, Runtime, StartError, StartRequest, Started, Stdio};
 use catamaran_shim::spec::WasmSpec;
@@ -118,13 +118,8 @@ fn start_process(terminal: bool, stdio: Stdio, life: impl FnOnce(Inheritance) ->
         terminal: slave,
         report: report.into(),
     };
-    #[allow(unsafe_code, reason = "a pod shim has one thread, and the child ends inside `live`")]
-    // SAFETY: as the reason says.
-    let fork = unsafe { sys::fork() }.map_err(failed)?;
-    let pid = match fork {
-        Fork::Child => child::live(|| life(own)),
-        Fork::Parent { pid } => pid,
-    };
+    let mut own = Some(own);
+    let pid = sys::fork(|| own.take().map_or(0, life)).map_err(failed)?;
     drop(own);
     let pid = Pid::from_raw(pid).ok_or_else(|| failure("the kernel gave a process the number 0"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());

@@ -1,7 +1,8 @@
 //! What has no safe interface: fork, signal dispositions, wholesale closing of descriptors, mapping native code.
 
+use crate::shape::Shape;
 use std::ffi::{CStr, c_char, c_int};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -13,32 +14,34 @@ pub(crate) const FIRST_FREE_FD: RawFd = 3;
 /// CPU time between two epochs of a service, microseconds: how long one request may keep the thread to itself.
 const EPOCH_CPU_MICROS: libc::suseconds_t = 10_000;
 
-/// Where a process finds itself after [`fork`].
-pub(crate) enum Fork {
-    Child,
-    Parent { pid: i32 },
-}
+/// Exit code of a child that panicked: as if it had aborted.
+const PANICKED: i32 = 134;
 
-/// `fork(2)` through the C library, which keeps its own idea of the calling thread right in the child (a raw `clone3`
-/// does not, and the child starts threads). The pid cannot be reused before the caller has reaped it, so opening a
-/// pidfd afterwards is without a race.
-///
-/// # Safety
-/// The calling process must have one thread; the child must never return into the parent's code, but end itself.
+/// Forks through the C library, which keeps its own idea of the calling thread right in the child (a raw `clone3` does
+/// not, and the child starts threads), and ends the child with the code that `life` returns. The pid cannot be reused
+/// before the caller has reaped it, so opening a pidfd afterwards is without a race.
 ///
 /// # Errors
-/// `EAGAIN`, `ENOMEM`.
-pub(crate) unsafe fn fork() -> io::Result<Fork> {
-    // SAFETY: the caller promises a single thread, so no lock is held by another one.
+/// `EAGAIN`, `ENOMEM`; `EBUSY` for a process with more than one thread, whose locks a child might wait for for ever.
+pub(crate) fn fork(life: impl FnOnce() -> i32) -> io::Result<i32> {
+    // Not visible inside a container's tree; who forks there has counted before.
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: there is one thread, so no lock is held by another one, and the child never returns from here.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent { pid }),
+        0 => {
+            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life));
+            let _ = io::stdout().flush();
+            exit(code.unwrap_or(PANICKED))
+        }
+        pid => Ok(pid),
     }
 }
 
 /// Ends the process without running exit handlers, which belong to the process it was forked from.
-pub(crate) fn exit(code: i32) -> ! {
+fn exit(code: i32) -> ! {
     // SAFETY: ends the process; nothing is run.
     unsafe { libc::_exit(code) }
 }
@@ -234,28 +237,21 @@ pub(crate) enum Code {
     Component(Component),
 }
 
-/// Maps native code.
-///
-/// # Safety
-/// The file must be the unchanged output of [`crate::compile_main`], and must not be modified while it is mapped.
+/// Maps native code. The engine cannot check it; that it is ours is this crate's invariant: a path handed in here leads
+/// to the node-owned cache or to the output of a compiler this process has just run, in both cases unchanged output of
+/// [`crate::compile_main`] that nobody else can write to and that is replaced, never modified.
 ///
 /// # Errors
 /// A file made by another version of wasmtime or with other options.
-pub(crate) unsafe fn map_module(engine: &Engine, path: &Path) -> wasmtime::Result<Code> {
-    // SAFETY: passed on to the caller.
-    Ok(Code::Module(unsafe { Module::deserialize_file(engine, path) }?))
-}
-
-/// As [`map_module`], for a component.
-///
-/// # Safety
-/// As for [`map_module`].
-///
-/// # Errors
-/// As for [`map_module`].
-pub(crate) unsafe fn map_component(engine: &Engine, path: &Path) -> wasmtime::Result<Code> {
-    // SAFETY: passed on to the caller.
-    Ok(Code::Component(unsafe { Component::deserialize_file(engine, path) }?))
+pub(crate) fn map_native(engine: &Engine, shape: Shape, path: &Path) -> wasmtime::Result<Code> {
+    match shape {
+        // SAFETY: see above.
+        Shape::Command => Ok(Code::Module(unsafe { Module::deserialize_file(engine, path) }?)),
+        Shape::ComponentCommand | Shape::HttpProxy => {
+            // SAFETY: see above.
+            Ok(Code::Component(unsafe { Component::deserialize_file(engine, path) }?))
+        }
+    }
 }
 
 /// Advances the engine's epoch with every [`EPOCH_CPU_MICROS`] of CPU time the process uses. A timer on CPU time wakes

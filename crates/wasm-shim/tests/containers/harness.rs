@@ -30,7 +30,7 @@ pub(crate) fn run(groups: &[&[Test]]) -> ExitCode {
             summary(0, &[])
         };
     }
-    crate::world::own_network();
+    crate::sys::own_network();
     println!("\nrunning {} tests", tests.len());
     let mut failed = Vec::new();
     for (name, body) in &tests {

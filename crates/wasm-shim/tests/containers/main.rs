@@ -9,6 +9,11 @@ mod commands;
 mod exec;
 mod harness;
 mod services;
+#[allow(
+    unsafe_code,
+    reason = "network namespaces and interface requests have no safe interface"
+)]
+mod sys;
 mod world;
 
 use std::process::ExitCode;
