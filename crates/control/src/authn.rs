@@ -26,12 +26,18 @@ impl Identity {
         if !groups.iter().any(|group| group == AUTHENTICATED) {
             groups.push(AUTHENTICATED.to_owned());
         }
-        Identity { user: user.to_owned(), groups }
+        Identity {
+            user: user.to_owned(),
+            groups,
+        }
     }
 
     /// Somebody who did not.
     pub fn anonymous() -> Self {
-        Identity { user: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()] }
+        Identity {
+            user: ANONYMOUS.to_owned(),
+            groups: vec![UNAUTHENTICATED.to_owned()],
+        }
     }
 
     /// The server itself.
@@ -48,7 +54,10 @@ impl Identity {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
         let user = subject.iter_common_name().next()?.as_str().ok()?;
-        let groups: Vec<&str> = subject.iter_organization().filter_map(|group| group.as_str().ok()).collect();
+        let groups: Vec<&str> = subject
+            .iter_organization()
+            .filter_map(|group| group.as_str().ok())
+            .collect();
         (!user.is_empty()).then(|| Identity::authenticated(user, &groups))
     }
 }

@@ -30,7 +30,9 @@ pub enum Verdict {
     Allowed,
     /// The request has to say who it is from.
     Unauthenticated,
-    Denied { reason: String },
+    Denied {
+        reason: String,
+    },
 }
 
 /// Decides attempts. Called for every request, so it must be quick and may not block.
@@ -47,8 +49,15 @@ const OPEN: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
 impl Authorizer for AuthenticatedMay {
     fn decide(&self, attempt: &Attempt<'_>) -> Verdict {
         let open = OPEN.iter().any(|open| {
-            attempt.path.strip_prefix(open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            attempt
+                .path
+                .strip_prefix(open)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
-        if attempt.identity.is_authenticated() || open { Verdict::Allowed } else { Verdict::Unauthenticated }
+        if attempt.identity.is_authenticated() || open {
+            Verdict::Allowed
+        } else {
+            Verdict::Unauthenticated
+        }
     }
 }

@@ -24,10 +24,21 @@ const RUNTIME_CLASSES: &[(&str, &str)] = &[("oci", "oci"), ("wasm", "wasm"), ("w
 /// Creates what is missing.
 pub(crate) async fn ensure(client: &Client) -> kube::Result<()> {
     for name in NAMESPACES {
-        create(client, &Namespace { metadata: named(name), ..Default::default() }).await?;
+        create(
+            client,
+            &Namespace {
+                metadata: named(name),
+                ..Default::default()
+            },
+        )
+        .await?;
     }
     for (name, handler) in RUNTIME_CLASSES {
-        let class = RuntimeClass { metadata: named(name), handler: (*handler).to_owned(), ..Default::default() };
+        let class = RuntimeClass {
+            metadata: named(name),
+            handler: (*handler).to_owned(),
+            ..Default::default()
+        };
         create(client, &class).await?;
     }
     Ok(())
@@ -43,14 +54,20 @@ async fn create<K>(client: &Client, object: &K) -> kube::Result<()>
 where
     K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {
-    match Api::<K>::all(client.clone()).create(&PostParams::default(), object).await {
+    match Api::<K>::all(client.clone())
+        .create(&PostParams::default(), object)
+        .await
+    {
         Err(error) if !is_conflict(&error) => Err(error),
         _ => Ok(()),
     }
 }
 
 fn named(name: &str) -> ObjectMeta {
-    ObjectMeta { name: Some(name.to_owned()), ..Default::default() }
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        ..Default::default()
+    }
 }
 
 /// Is it there already, or did somebody else write it first?

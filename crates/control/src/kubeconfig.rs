@@ -9,11 +9,18 @@ use std::net::SocketAddr;
 pub(crate) fn render(address: SocketAddr, ca_pem: &str, admin: &Pair) -> String {
     let mut address = address;
     if address.ip().is_unspecified() {
-        let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        let loopback = if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        };
         address.set_ip(loopback);
     }
-    let (ca, cert, key) =
-        (STANDARD.encode(ca_pem), STANDARD.encode(&admin.cert_pem), STANDARD.encode(&admin.key_pem));
+    let (ca, cert, key) = (
+        STANDARD.encode(ca_pem),
+        STANDARD.encode(&admin.cert_pem),
+        STANDARD.encode(&admin.key_pem),
+    );
     format!(
         "apiVersion: v1\n\
          kind: Config\n\

@@ -57,7 +57,12 @@ impl Config {
     /// On loopback, port 6443.
     pub fn new(data_dir: PathBuf) -> Self {
         let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
-        Config { data_dir, store_url: None, listen, advertise: Vec::new() }
+        Config {
+            data_dir,
+            store_url: None,
+            listen,
+            advertise: Vec::new(),
+        }
     }
 }
 
@@ -107,11 +112,15 @@ impl ControlPlane {
     /// If the data directory, the store, the certificates or the socket cannot be had. Nothing keeps running then.
     pub async fn start(config: Config, shutdown: CancellationToken) -> Result<ControlPlane, Error> {
         let data_dir = &config.data_dir;
-        files::create_private_dir(data_dir).map_err(|source| Error::DataDir { path: data_dir.clone(), source })?;
+        files::create_private_dir(data_dir).map_err(|source| Error::DataDir {
+            path: data_dir.clone(),
+            source,
+        })?;
         let listener = http::serve::listen(config.listen).await?;
-        let addr = listener
-            .local_addr()
-            .map_err(|source| http::serve::Error::Listen { address: config.listen, source })?;
+        let addr = listener.local_addr().map_err(|source| http::serve::Error::Listen {
+            address: config.listen,
+            source,
+        })?;
 
         let pki = pki::Pki::open(data_dir)?;
         let mut advertise = config.advertise.clone();
@@ -121,24 +130,42 @@ impl ControlPlane {
         let tls = http::serve::tls(&pki.server(&advertise)?, pki.ca_pem())?;
         let nodes = http::NodeDialer::new(&pki.kubelet_client()?, pki.ca_pem())?;
 
-        let url = config.store_url.clone().unwrap_or_else(|| format!("sqlite:{}", data_dir.join("state.db").display()));
+        let url = config
+            .store_url
+            .clone()
+            .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("state.db").display()));
         let store = catamaran_store::open(&url)?;
-        let stop = Stop { token: shutdown.child_token(), armed: true };
+        let stop = Stop {
+            token: shutdown.child_token(),
+            armed: true,
+        };
         let assembled = Assembled::new(store, nodes, &stop.token).await?;
         let client = assembled.client(&Identity::system());
-        bootstrap::ensure(&client).await.map_err(|error| Error::Bootstrap(Box::new(error)))?;
+        bootstrap::ensure(&client)
+            .await
+            .map_err(|error| Error::Bootstrap(Box::new(error)))?;
         bootstrap::spawn(&client, &assembled.tasks, &stop.token);
         assembled.app.set_bootstrapped();
 
         let kubeconfig = data_dir.join("kubeconfig");
         let text = kubeconfig::render(addr, pki.ca_pem(), &pki.admin()?);
-        files::write_private(&kubeconfig, text.as_bytes())
-            .map_err(|source| Error::Kubeconfig { path: kubeconfig.clone(), source })?;
+        files::write_private(&kubeconfig, text.as_bytes()).map_err(|source| Error::Kubeconfig {
+            path: kubeconfig.clone(),
+            source,
+        })?;
         let Assembled { router, tasks, .. } = assembled;
         let serve = http::serve::serve(listener, tls, router.clone(), tasks.clone(), stop.token.clone());
         tasks.spawn(serve);
         let shutdown = stop.disarm();
-        Ok(ControlPlane { addr, kubeconfig, ca_pem: pki.ca_pem().to_owned(), pki, router, tasks, shutdown })
+        Ok(ControlPlane {
+            addr,
+            kubeconfig,
+            ca_pem: pki.ca_pem().to_owned(),
+            pki,
+            router,
+            tasks,
+            shutdown,
+        })
     }
 
     /// A client inside this process: no socket, the same layers. Streams that upgrade (exec, attach) do not work on it.
@@ -166,7 +193,9 @@ impl ControlPlane {
 
 impl std::fmt::Debug for ControlPlane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ControlPlane").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("ControlPlane")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
     }
 }
 

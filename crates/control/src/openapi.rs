@@ -34,7 +34,11 @@ struct Made {
 impl Documents {
     /// `version` is what the documents say of the server.
     pub(crate) fn new(kinds: &[&'static dyn ErasedKind], version: &'static str) -> Self {
-        Documents { kinds: kinds.to_vec(), version, made: OnceLock::new() }
+        Documents {
+            kinds: kinds.to_vec(),
+            version,
+            made: OnceLock::new(),
+        }
     }
 
     /// Answers `GET /openapi/v3`.
@@ -65,12 +69,19 @@ fn make(kinds: &[&'static dyn ErasedKind], version: &str) -> Made {
         index.insert(path.clone(), json!({ "serverRelativeURL": url }));
         documents.insert(path, document);
     }
-    Made { index: Bytes::from(json!({ "paths": index }).to_string()), documents }
+    Made {
+        index: Bytes::from(json!({ "paths": index }).to_string()),
+        documents,
+    }
 }
 
 /// Where a kind's group and version live: `api/v1`, `apis/apps/v1`.
 fn root(info: &Info) -> String {
-    if info.group.is_empty() { format!("api/{}", info.version) } else { format!("apis/{}/{}", info.group, info.version) }
+    if info.group.is_empty() {
+        format!("api/{}", info.version)
+    } else {
+        format!("apis/{}/{}", info.group, info.version)
+    }
 }
 
 fn document(path: &str, kinds: &[&dyn ErasedKind], version: &str) -> Value {

@@ -106,7 +106,10 @@ impl Pki {
     /// Opens the CA below a data directory, or makes one.
     pub(crate) fn open(data_dir: &Path) -> Result<Pki, Error> {
         let dir = data_dir.join("pki");
-        files::create_private_dir(&dir).map_err(|source| Error::Write { path: dir.clone(), source })?;
+        files::create_private_dir(&dir).map_err(|source| Error::Write {
+            path: dir.clone(),
+            source,
+        })?;
         let ca = match read_pair(&dir, "ca")? {
             Some(ca) => ca,
             None => {
@@ -115,8 +118,12 @@ impl Pki {
                 ca
             }
         };
-        let damaged = || Error::Damaged { path: dir.join("ca.crt") };
-        let key = KeyPair::from_pem(&ca.key_pem).map_err(|_| Error::Damaged { path: dir.join("ca.key") })?;
+        let damaged = || Error::Damaged {
+            path: dir.join("ca.crt"),
+        };
+        let key = KeyPair::from_pem(&ca.key_pem).map_err(|_| Error::Damaged {
+            path: dir.join("ca.key"),
+        })?;
         let issuer = Issuer::from_ca_cert_pem(&ca.cert_pem, key).map_err(|_| damaged())?;
         Ok(Pki { dir, ca, issuer })
     }
@@ -127,10 +134,15 @@ impl Pki {
 
     /// The API server's own certificate: for this machine's names, and for those given (names or addresses).
     pub(crate) fn server(&self, advertise: &[String]) -> Result<Pair, Error> {
-        let mut names: Vec<String> =
-            ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-                .map(ToOwned::to_owned)
-                .to_vec();
+        let mut names: Vec<String> = [
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ]
+        .map(ToOwned::to_owned)
+        .to_vec();
         let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
         if is_dns_name(&host) {
             names.push(host);
@@ -205,21 +217,34 @@ impl Pki {
         {
             return Ok(pair);
         }
-        let pair = self.sign(wanted).map_err(|source| Error::Make { subject: wanted.common_name.clone(), source })?;
+        let pair = self.sign(wanted).map_err(|source| Error::Make {
+            subject: wanted.common_name.clone(),
+            source,
+        })?;
         write_pair(&self.dir, &wanted.file, &pair)?;
         Ok(pair)
     }
 
     /// A damaged pair, one of another CA or one about to end will not do.
     fn will_do(&self, pair: &Pair, wanted: &Wanted<'_>) -> bool {
-        let (Ok(ca), Ok(own)) = (der(&self.ca.cert_pem), der(&pair.cert_pem)) else { return false };
+        let (Ok(ca), Ok(own)) = (der(&self.ca.cert_pem), der(&pair.cert_pem)) else {
+            return false;
+        };
         let (Ok((_, ca)), Ok((_, own))) = (X509Certificate::from_der(&ca), X509Certificate::from_der(&own)) else {
             return false;
         };
         let signed = own.verify_signature(Some(ca.public_key())).is_ok();
-        let left = own.validity().time_to_expiration().map(|left| left.whole_seconds()).unwrap_or(0);
+        let left = own
+            .validity()
+            .time_to_expiration()
+            .map(|left| left.whole_seconds())
+            .unwrap_or(0);
         let fresh = left > RENEW_BEFORE.as_secs().cast_signed();
-        let common_name = own.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+        let common_name = own
+            .subject()
+            .iter_common_name()
+            .next()
+            .and_then(|name| name.as_str().ok());
         let same_key = KeyPair::from_pem(&pair.key_pem)
             .is_ok_and(|key| own.public_key().subject_public_key.data.as_ref() == key.public_key_raw());
         signed && fresh && same_key && common_name == Some(&wanted.common_name) && has_names(&own, wanted)
@@ -233,14 +258,24 @@ impl Pki {
         params.not_after = (SystemTime::now() + LIFE).into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.use_authority_key_identifier_extension = true;
-        params.extended_key_usages =
-            vec![if wanted.server { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth }];
+        params.extended_key_usages = vec![if wanted.server {
+            ExtendedKeyUsagePurpose::ServerAuth
+        } else {
+            ExtendedKeyUsagePurpose::ClientAuth
+        }];
         for name in &wanted.names {
-            params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+            params
+                .subject_alt_names
+                .push(SanType::DnsName(name.as_str().try_into()?));
         }
-        params.subject_alt_names.extend(wanted.addresses.iter().copied().map(SanType::IpAddress));
+        params
+            .subject_alt_names
+            .extend(wanted.addresses.iter().copied().map(SanType::IpAddress));
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Pair { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
+        Ok(Pair {
+            cert_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
     }
 }
 
@@ -250,14 +285,23 @@ fn make_ca() -> Result<Pair, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = subject("catamaran-ca", None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+        ];
         params.not_before = (SystemTime::now() - DAY).into();
         params.not_after = (SystemTime::now() + CA_LIFE).into();
         let certificate = params.self_signed(&key)?;
-        Ok(Pair { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
+        Ok(Pair {
+            cert_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
     };
-    make().map_err(|source| Error::Make { subject: "the cluster's CA".to_owned(), source })
+    make().map_err(|source| Error::Make {
+        subject: "the cluster's CA".to_owned(),
+        source,
+    })
 }
 
 fn subject(common_name: &str, organization: Option<&str>) -> DistinguishedName {
@@ -274,13 +318,19 @@ fn has_names(certificate: &X509Certificate<'_>, wanted: &Wanted<'_>) -> bool {
         Ok(Some(extension)) => extension.value.general_names.as_slice(),
         _ => &[],
     };
-    let has_name = |name: &String| names.iter().any(|own| matches!(own, GeneralName::DNSName(own) if own == name));
+    let has_name = |name: &String| {
+        names
+            .iter()
+            .any(|own| matches!(own, GeneralName::DNSName(own) if own == name))
+    };
     let has_address = |address: &IpAddr| {
         let octets = match address {
             IpAddr::V4(address) => address.octets().to_vec(),
             IpAddr::V6(address) => address.octets().to_vec(),
         };
-        names.iter().any(|own| matches!(own, GeneralName::IPAddress(own) if *own == octets))
+        names
+            .iter()
+            .any(|own| matches!(own, GeneralName::IPAddress(own) if *own == octets))
     };
     wanted.names.iter().all(has_name) && wanted.addresses.iter().all(has_address)
 }
@@ -298,7 +348,9 @@ fn read_pair(dir: &Path, file: &str) -> Result<Option<Pair>, Error> {
             Err(source) => Err(Error::Read { path, source }),
         }
     };
-    Ok(read("crt")?.zip(read("key")?).map(|(cert_pem, key_pem)| Pair { cert_pem, key_pem }))
+    Ok(read("crt")?
+        .zip(read("key")?)
+        .map(|(cert_pem, key_pem)| Pair { cert_pem, key_pem }))
 }
 
 /// The key first: a certificate without its key would be useless, a key without its certificate is only made anew.
@@ -331,8 +383,15 @@ mod tests {
         let server = first.server(&["10.1.2.3".to_owned()]).unwrap();
         let again = Pki::open(dir.path()).unwrap();
         assert_eq!(again.ca_pem(), first.ca_pem());
-        assert_eq!(again.server(&["10.1.2.3".to_owned()]).unwrap().cert_pem, server.cert_pem);
-        assert_ne!(again.server(&["example.org".to_owned()]).unwrap().cert_pem, server.cert_pem, "a name is new");
+        assert_eq!(
+            again.server(&["10.1.2.3".to_owned()]).unwrap().cert_pem,
+            server.cert_pem
+        );
+        assert_ne!(
+            again.server(&["example.org".to_owned()]).unwrap().cert_pem,
+            server.cert_pem,
+            "a name is new"
+        );
         std::fs::write(dir.path().join("pki/admin.crt"), "damaged").unwrap();
         std::fs::write(dir.path().join("pki/admin.key"), "damaged").unwrap();
         assert!(again.admin().unwrap().cert_pem.contains("BEGIN CERTIFICATE"));
@@ -342,7 +401,10 @@ mod tests {
     fn keys_are_nobody_elses_business() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
-        Pki::open(dir.path()).unwrap().node("n1", &[IpAddr::V4(Ipv4Addr::LOCALHOST)]).unwrap();
+        Pki::open(dir.path())
+            .unwrap()
+            .node("n1", &[IpAddr::V4(Ipv4Addr::LOCALHOST)])
+            .unwrap();
         for entry in std::fs::read_dir(dir.path().join("pki")).unwrap() {
             let entry = entry.unwrap();
             let mode = entry.metadata().unwrap().permissions().mode();

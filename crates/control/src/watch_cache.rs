@@ -94,18 +94,33 @@ struct State {
 
 impl State {
     fn new(objects: BTreeMap<Arc<str>, Arc<Record>>, revision: Revision) -> Self {
-        State { objects, last: revision, tail: VecDeque::new(), tail_bytes: 0, floor: revision }
+        State {
+            objects,
+            last: revision,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            floor: revision,
+        }
     }
 }
 
 impl KindCache {
     fn new(resource: Arc<Resource>, applied: watch::Receiver<Revision>) -> Self {
         let state = RwLock::new(State::new(BTreeMap::new(), 0));
-        KindCache { resource, state, changed: watch::Sender::new(0), applied }
+        KindCache {
+            resource,
+            state,
+            changed: watch::Sender::new(0),
+            applied,
+        }
     }
 
     pub(crate) fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<Record>> {
-        self.state.read().objects.get(self.resource.key(namespace, name).as_str()).cloned()
+        self.state
+            .read()
+            .objects
+            .get(self.resource.key(namespace, name).as_str())
+            .cloned()
     }
 
     /// Objects below `prefix` that sort after `after`, at most `limit` of those that `wanted` accepts (0: all).
@@ -134,7 +149,12 @@ impl KindCache {
             }
         }
         let remaining = if limit == 0 { 0 } else { rest.count() as u64 };
-        Selection { records, revision, more: remaining > 0, remaining }
+        Selection {
+            records,
+            revision,
+            more: remaining > 0,
+            remaining,
+        }
     }
 
     /// Did nothing below this kind change after `revision`, so that the present state is that of `revision`?
@@ -211,9 +231,17 @@ impl Caches {
             .iter()
             .map(|resource| Arc::new(KindCache::new(Arc::clone(resource), receiver.clone())))
             .collect();
-        let by_segment =
-            resources.iter().enumerate().map(|(index, resource)| (resource.segment().to_owned(), index)).collect();
-        Caches { kinds, by_segment, applied, store }
+        let by_segment = resources
+            .iter()
+            .enumerate()
+            .map(|(index, resource)| (resource.segment().to_owned(), index))
+            .collect();
+        Caches {
+            kinds,
+            by_segment,
+            applied,
+            store,
+        }
     }
 
     /// The cache of a resource that was given to [`new`](Self::new).

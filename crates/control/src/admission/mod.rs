@@ -33,8 +33,6 @@ pub(crate) enum Operation {
 pub(crate) struct Request<'a> {
     pub(crate) target: &'a Target,
     pub(crate) operation: Operation,
-    /// The object before an update.
-    pub(crate) old: Option<&'a dyn Object>,
 }
 
 impl Request<'_> {
@@ -62,6 +60,11 @@ trait Plugin: Sync {
 /// Runs all plugins.
 pub(crate) fn admit(world: &World<'_>, request: &Request<'_>, object: &mut dyn Object) -> Result<(), Status> {
     ALL.iter().try_for_each(|plugin| plugin.admit(world, request, object))
+}
+
+/// Runs what there is to say about deletions.
+pub(crate) fn admit_delete(target: &Target) -> Result<(), Status> {
+    namespace_lifecycle::may_delete(target)
 }
 
 fn as_pod(object: &mut dyn Object) -> Option<&mut Pod> {

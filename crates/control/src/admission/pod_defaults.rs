@@ -16,14 +16,21 @@ impl Plugin for PodDefaults {
         if !request.is_create_of("v1", "pods") {
             return Ok(());
         }
-        let Some(spec) = as_pod(object).and_then(|pod| pod.spec.as_mut()) else { return Ok(()) };
+        let Some(spec) = as_pod(object).and_then(|pod| pod.spec.as_mut()) else {
+            return Ok(());
+        };
         let account = spec.service_account_name.get_or_insert_default();
         if account.is_empty() {
-            *account = spec.service_account.clone().filter(|name| !name.is_empty()).unwrap_or("default".to_owned());
+            *account = spec
+                .service_account
+                .clone()
+                .filter(|name| !name.is_empty())
+                .unwrap_or("default".to_owned());
         }
         spec.service_account = Some(account.clone());
         spec.priority.get_or_insert(0);
-        spec.preemption_policy.get_or_insert_with(|| "PreemptLowerPriority".to_owned());
+        spec.preemption_policy
+            .get_or_insert_with(|| "PreemptLowerPriority".to_owned());
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
             tolerate(spec, key);
         }

@@ -23,15 +23,25 @@ impl Plugin for RuntimeClasses {
             return Err(forbidden(request, object, &why));
         };
         let class: RuntimeClass = serde_json::from_slice(&record.json()).map_err(Status::internal)?;
-        let Some(spec) = as_pod(object).and_then(|pod| pod.spec.as_mut()) else { return Ok(()) };
+        let Some(spec) = as_pod(object).and_then(|pod| pod.spec.as_mut()) else {
+            return Ok(());
+        };
         if let Some(overhead) = class.overhead.and_then(|overhead| overhead.pod_fixed) {
             spec.overhead = Some(overhead);
         }
-        let Some(scheduling) = class.scheduling else { return Ok(()) };
+        let Some(scheduling) = class.scheduling else {
+            return Ok(());
+        };
         for (key, value) in scheduling.node_selector.unwrap_or_default() {
-            let own = spec.node_selector.get_or_insert_default().entry(key.clone()).or_insert_with(|| value.clone());
+            let own = spec
+                .node_selector
+                .get_or_insert_default()
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
             if *own != value {
-                let why = format!("pod rejected: conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {own}");
+                let why = format!(
+                    "pod rejected: conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {own}"
+                );
                 return Err(forbidden(request, object, &why));
             }
         }

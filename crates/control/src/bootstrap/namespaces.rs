@@ -62,7 +62,11 @@ async fn remove(client: Client, name: String) -> String {
         match result.await {
             Ok(()) => return name,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, namespace = name, "not emptied yet");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    namespace = name,
+                    "not emptied yet"
+                );
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -86,7 +90,9 @@ async fn empty(client: &Client, namespace: &str) -> kube::Result<()> {
         })
         .collect();
     for collection in &collections {
-        collection.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        collection
+            .delete_collection(&DeleteParams::default(), &ListParams::default())
+            .await?;
     }
     for collection in &collections {
         until_empty(collection).await?;

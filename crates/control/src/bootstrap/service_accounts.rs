@@ -4,8 +4,8 @@ use super::{is_conflict, is_gone, named};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::PostParams;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -43,7 +43,11 @@ pub(super) async fn run(client: Client, shutdown: CancellationToken) {
         }
         for namespace in std::mem::take(&mut dirty) {
             if let Err(error) = ensure(&client, &namespace).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, namespace, "no default service account yet");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    namespace,
+                    "no default service account yet"
+                );
                 dirty.insert(namespace);
             }
         }
@@ -51,8 +55,14 @@ pub(super) async fn run(client: Client, shutdown: CancellationToken) {
 }
 
 async fn ensure(client: &Client, namespace: &str) -> kube::Result<()> {
-    let account = ServiceAccount { metadata: named(NAME), ..Default::default() };
-    match Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &account).await {
+    let account = ServiceAccount {
+        metadata: named(NAME),
+        ..Default::default()
+    };
+    match Api::namespaced(client.clone(), namespace)
+        .create(&PostParams::default(), &account)
+        .await
+    {
         Err(error) if is_conflict(&error) || is_gone(&error) => Ok(()),
         Err(error) => Err(error),
         Ok(_) => Ok(()),

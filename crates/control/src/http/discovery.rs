@@ -18,7 +18,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Verbs of every collection, sorted.
-const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 
 /// A document and the tag by which a client may ask whether it changed.
 struct Document {
@@ -93,21 +102,38 @@ pub(super) async fn core(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
 }
 
 pub(super) async fn groups(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    std::future::ready(either(&app.discovery.groups, &app.discovery.groups_aggregated, &headers)).await
+    std::future::ready(either(
+        &app.discovery.groups,
+        &app.discovery.groups_aggregated,
+        &headers,
+    ))
+    .await
 }
 
 fn either(plain: &Document, aggregated: &Document, headers: &HeaderMap) -> Response {
     match negotiate::accepted(headers, &[Shape::Discovery]) {
-        Ok(Form { shape: Shape::Discovery, .. }) => serve(aggregated, Shape::Discovery, headers),
+        Ok(Form {
+            shape: Shape::Discovery,
+            ..
+        }) => serve(aggregated, Shape::Discovery, headers),
         Ok(_) => serve(plain, Shape::Whole, headers),
         Err(status) => Failure(status).into_response(),
     }
 }
 
 fn serve(document: &Document, shape: Shape, headers: &HeaderMap) -> Response {
-    let form = Form { language: negotiate::Language::Json, shape };
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag == document.etag);
-    let mut response = Response::new(if known { axum::body::Body::empty() } else { document.json.clone().into() });
+    let form = Form {
+        language: negotiate::Language::Json,
+        shape,
+    };
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|tag| tag == document.etag);
+    let mut response = Response::new(if known {
+        axum::body::Body::empty()
+    } else {
+        document.json.clone().into()
+    });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
@@ -128,11 +154,18 @@ fn document(value: &Value) -> Document {
         let _ = write!(tag, "{byte:02X}");
     }
     tag.push('"');
-    Document { json, etag: HeaderValue::from_str(&tag).expect("hexadecimal digits are a header value") }
+    Document {
+        json,
+        etag: HeaderValue::from_str(&tag).expect("hexadecimal digits are a header value"),
+    }
 }
 
 fn group_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 fn api_group(group: &str, versions: &BTreeMap<&str, Vec<&Resource>>) -> Value {
@@ -181,7 +214,8 @@ fn aggregated<'a>(groups: impl Iterator<Item = (&'a &'a str, &'a BTreeMap<&'a st
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|(version, resources)| {
-                    let resources: Vec<Value> = resources.iter().map(|resource| aggregated_resource(resource)).collect();
+                    let resources: Vec<Value> =
+                        resources.iter().map(|resource| aggregated_resource(resource)).collect();
                     json!({ "version": version, "resources": resources, "freshness": "Current" })
                 })
                 .collect();
@@ -198,8 +232,7 @@ fn aggregated<'a>(groups: impl Iterator<Item = (&'a &'a str, &'a BTreeMap<&'a st
 
 fn aggregated_resource(resource: &Resource) -> Value {
     let info = &resource.info;
-    let response_kind =
-        |kind: &str| json!({ "group": info.group, "version": info.version, "kind": kind });
+    let response_kind = |kind: &str| json!({ "group": info.group, "version": info.version, "kind": kind });
     let mut entry = json!({
         "resource": info.plural,
         "responseKind": response_kind(&info.kind),
@@ -232,15 +265,26 @@ fn aggregated_resource(resource: &Resource) -> Value {
 /// A namespace is emptied before it goes, one by one: there is no deleting them all.
 fn verbs(resource: &Resource) -> Vec<&'static str> {
     let is_namespace = resource.info.group.is_empty() && resource.info.kind == "Namespace";
-    VERBS.iter().copied().filter(|verb| !(is_namespace && *verb == "deletecollection")).collect()
+    VERBS
+        .iter()
+        .copied()
+        .filter(|verb| !(is_namespace && *verb == "deletecollection"))
+        .collect()
 }
 
 fn kind_of<'a>(resource: &'a Resource, subresource: &'a Subresource) -> &'a str {
-    if subresource.kind.is_empty() { &resource.info.kind } else { subresource.kind }
+    if subresource.kind.is_empty() {
+        &resource.info.kind
+    } else {
+        subresource.kind
+    }
 }
 
 fn hash(resource: &Resource) -> String {
     use base64::Engine as _;
-    let digest = Sha256::digest(format!("{}/{}/{}", resource.info.group, resource.info.version, resource.info.kind));
+    let digest = Sha256::digest(format!(
+        "{}/{}/{}",
+        resource.info.group, resource.info.version, resource.info.kind
+    ));
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
 }

@@ -31,7 +31,14 @@ pub(super) async fn livez(app: State<Arc<App>>, path: Option<Path<String>>, requ
 }
 
 pub(super) async fn readyz(app: State<Arc<App>>, path: Option<Path<String>>, request: Request) -> Response {
-    std::future::ready(answer("readyz", &app, &[PING, STORE, WATCH_CACHE, BOOTSTRAP, SHUTDOWN], path, &request)).await
+    std::future::ready(answer(
+        "readyz",
+        &app,
+        &[PING, STORE, WATCH_CACHE, BOOTSTRAP, SHUTDOWN],
+        path,
+        &request,
+    ))
+    .await
 }
 
 fn answer(what: &str, app: &App, checks: &[Check], path: Option<Path<String>>, request: &Request) -> Response {
@@ -42,7 +49,10 @@ fn answer(what: &str, app: &App, checks: &[Check], path: Option<Path<String>>, r
     if let Some(Path(name)) = path {
         return match checks.iter().find(|(own, _)| *own == name) {
             Some((_, check)) if check(app) => text(StatusCode::OK, "ok".to_owned()),
-            Some(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "internal server error: not ok\n".to_owned()),
+            Some(_) => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal server error: not ok\n".to_owned(),
+            ),
             None => Failure(Status::unknown_path()).into_response(),
         };
     }
@@ -61,7 +71,10 @@ fn answer(what: &str, app: &App, checks: &[Check], path: Option<Path<String>>, r
     match (well, query.flag("verbose").unwrap_or(false)) {
         (true, false) => text(StatusCode::OK, "ok".to_owned()),
         (true, true) => text(StatusCode::OK, format!("{lines}{what} check passed\n")),
-        (false, _) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{what} check failed\n")),
+        (false, _) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("{lines}{what} check failed\n"),
+        ),
     }
 }
 
@@ -69,7 +82,10 @@ fn text(status: StatusCode, body: String) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response

@@ -39,13 +39,19 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("unknown");
     tracing::error!(panic = text, "a request handler panicked");
-    response(&Status::internal("this request caused a panic in the server; its log has the details"))
+    response(&Status::internal(
+        "this request caused a panic in the server; its log has the details",
+    ))
 }
 
 /// Finds out who asks for what, parses the path once, and asks the authoriser.
 pub(super) async fn authorize(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let info = RequestInfo::parse(request.uri().path());
-    let identity = request.extensions().get::<Identity>().cloned().unwrap_or_else(Identity::anonymous);
+    let identity = request
+        .extensions()
+        .get::<Identity>()
+        .cloned()
+        .unwrap_or_else(Identity::anonymous);
     let verdict = {
         let method = request.method().as_str().to_ascii_lowercase();
         let verb = match &info {
@@ -60,7 +66,12 @@ pub(super) async fn authorize(State(app): State<Arc<App>>, mut request: Request,
             name: &info.name,
         });
         let path = request.uri().path();
-        app.authorizer.decide(&Attempt { identity: &identity, verb, resource, path })
+        app.authorizer.decide(&Attempt {
+            identity: &identity,
+            verb,
+            resource,
+            path,
+        })
     };
     match verdict {
         Verdict::Allowed => {
@@ -75,8 +86,18 @@ pub(super) async fn authorize(State(app): State<Arc<App>>, mut request: Request,
         Verdict::Denied { reason } => {
             let (resource, name) = match info {
                 Some(info) => {
-                    let group = info.api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
-                    (GroupResource { group: group.into(), resource: info.plural.into() }, info.name)
+                    let group = info
+                        .api_version
+                        .split_once('/')
+                        .map_or("", |(group, _)| group)
+                        .to_owned();
+                    (
+                        GroupResource {
+                            group: group.into(),
+                            resource: info.plural.into(),
+                        },
+                        info.name,
+                    )
                 }
                 None => (GroupResource::from_static("", ""), String::new()),
             };

@@ -47,7 +47,14 @@ impl App {
     pub(crate) fn new(registry: Arc<Registry>, authorizer: Arc<dyn Authorizer>, nodes: NodeDialer) -> Self {
         let discovery = discovery::Documents::new(registry.resources());
         let openapi = crate::openapi::Documents::new(crate::kinds::ALL, health::GIT_VERSION);
-        App { registry, authorizer, discovery, openapi, nodes, bootstrapped: AtomicBool::new(false) }
+        App {
+            registry,
+            authorizer,
+            discovery,
+            openapi,
+            nodes,
+            bootstrapped: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn set_bootstrapped(&self) {

@@ -25,14 +25,19 @@ pub(crate) struct Form {
     pub(crate) shape: Shape,
 }
 
-const PLAIN: Form = Form { language: Language::Json, shape: Shape::Whole };
+const PLAIN: Form = Form {
+    language: Language::Json,
+    shape: Shape::Whole,
+};
 const ACCEPTED: &[&str] = &["application/json", "application/yaml"];
 
 impl Form {
     pub(crate) fn content_type(self) -> &'static str {
         match (self.language, self.shape) {
             (Language::Yaml, _) => "application/yaml",
-            (Language::Json, Shape::Discovery) => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            (Language::Json, Shape::Discovery) => {
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            }
             (Language::Json, _) => "application/json",
         }
     }
@@ -51,7 +56,11 @@ pub(crate) fn accepted(headers: &HeaderMap, offered: &[Shape]) -> Result<Form, S
             }
         }
     }
-    if any { Err(Status::not_acceptable(ACCEPTED)) } else { Ok(PLAIN) }
+    if any {
+        Err(Status::not_acceptable(ACCEPTED))
+    } else {
+        Ok(PLAIN)
+    }
 }
 
 fn form(range: &str, offered: &[Shape]) -> Option<Form> {
@@ -95,14 +104,23 @@ mod tests {
 
     #[test]
     fn the_first_that_can_be_had() {
-        check("application/vnd.kubernetes.protobuf, application/json", Some((Language::Json, Shape::Whole)));
+        check(
+            "application/vnd.kubernetes.protobuf, application/json",
+            Some((Language::Json, Shape::Whole)),
+        );
         check("application/vnd.kubernetes.protobuf", None);
         check(
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
             Some((Language::Json, Shape::Table)),
         );
-        check("application/json;as=Table;v=v1beta1;g=meta.k8s.io,*/*;q=0.8", Some((Language::Json, Shape::Whole)));
+        check(
+            "application/json;as=Table;v=v1beta1;g=meta.k8s.io,*/*;q=0.8",
+            Some((Language::Json, Shape::Whole)),
+        );
         check("application/yaml", Some((Language::Yaml, Shape::Whole)));
-        check("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json", Some((Language::Json, Shape::Whole)));
+        check(
+            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+            Some((Language::Json, Shape::Whole)),
+        );
     }
 }

@@ -62,7 +62,9 @@ impl NodeDialer {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)
             .map_err(bad)?;
-        Ok(NodeDialer { tls: TlsConnector::from(Arc::new(config)) })
+        Ok(NodeDialer {
+            tls: TlsConnector::from(Arc::new(config)),
+        })
     }
 
     /// GET `pods/log`.
@@ -73,7 +75,16 @@ impl NodeDialer {
         let place = place(registry, &pod, &target.name).await?;
         let mut path = format!("/containerLogs/{}/{container}", below(target));
         let mut separator = '?';
-        for name in ["follow", "previous", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "timestamps", "stream"] {
+        for name in [
+            "follow",
+            "previous",
+            "sinceSeconds",
+            "sinceTime",
+            "tailLines",
+            "limitBytes",
+            "timestamps",
+            "stream",
+        ] {
             let value = query.get(name);
             if !value.is_empty() {
                 let _ = write!(path, "{separator}{name}={}", encode(value));
@@ -86,7 +97,9 @@ impl NodeDialer {
             return Err(node_refused(response).await);
         }
         let mut answer = Response::new(Body::new(response.into_body()));
-        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Ok(answer)
     }
 
@@ -103,7 +116,11 @@ impl NodeDialer {
         let pod = pod(registry, target).await?;
         let container = container(&pod, query.get("container"))?;
         check_stream_options(running.verb, query)?;
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref())
+            .unwrap_or_default();
         if matches!(phase, "Succeeded" | "Failed") {
             return Err(Status::bad_request(format!(
                 "cannot {} into a container in a completed pod; current phase is {phase}",
@@ -146,14 +163,20 @@ impl NodeDialer {
     async fn send(&self, place: &Place, request: Request<Body>) -> Result<Response<hyper::body::Incoming>, Status> {
         let connected = tokio::time::timeout(CONNECT_PATIENCE, self.connect(place)).await;
         let unreachable = |why: &str| {
-            Status::internal(format!("error dialing backend: node {} at {}:{}: {why}", place.node, place.address, place.port))
+            Status::internal(format!(
+                "error dialing backend: node {} at {}:{}: {why}",
+                place.node, place.address, place.port
+            ))
         };
         let mut sender = match connected {
             Ok(Ok(sender)) => sender,
             Ok(Err(error)) => return Err(unreachable(&error.to_string())),
             Err(_) => return Err(unreachable("it does not answer")),
         };
-        sender.send_request(request).await.map_err(|error| unreachable(&error.to_string()))
+        sender
+            .send_request(request)
+            .await
+            .map_err(|error| unreachable(&error.to_string()))
     }
 
     async fn connect(
@@ -168,7 +191,10 @@ impl NodeDialer {
         // Lives as long as the exchange that uses it: it ends when the sender and the body are dropped.
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a connection to a node ended badly");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection to a node ended badly"
+                );
             }
         });
         Ok(sender)
@@ -192,16 +218,31 @@ fn container(pod: &Pod, wanted: &str) -> Result<String, Status> {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let containers: Vec<&str> = spec.containers.iter().map(|container| container.name.as_str()).collect();
-    let init: Vec<&str> = spec.init_containers.iter().flatten().map(|container| container.name.as_str()).collect();
-    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| container.name.as_str());
+    let containers: Vec<&str> = spec
+        .containers
+        .iter()
+        .map(|container| container.name.as_str())
+        .collect();
+    let init: Vec<&str> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|container| container.name.as_str())
+        .collect();
+    let ephemeral = spec
+        .ephemeral_containers
+        .iter()
+        .flatten()
+        .map(|container| container.name.as_str());
     if wanted.is_empty() {
         return match (containers.as_slice(), init.as_slice()) {
             ([only], []) => Ok((*only).to_owned()),
             ([], _) => Err(Status::bad_request(format!("no containers in pod {name}"))),
             (_, init) => {
-                let mut why =
-                    format!("a container name must be specified for pod {name}, choose one of: [{}]", containers.join(" "));
+                let mut why = format!(
+                    "a container name must be specified for pod {name}, choose one of: [{}]",
+                    containers.join(" ")
+                );
                 if !init.is_empty() {
                     let _ = write!(why, " or one of the init containers: [{}]", init.join(" "));
                 }
@@ -209,18 +250,32 @@ fn container(pod: &Pod, wanted: &str) -> Result<String, Status> {
             }
         };
     }
-    if containers.iter().chain(&init).copied().chain(ephemeral).any(|own| own == wanted) {
+    if containers
+        .iter()
+        .chain(&init)
+        .copied()
+        .chain(ephemeral)
+        .any(|own| own == wanted)
+    {
         Ok(wanted.to_owned())
     } else {
-        Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}")))
+        Err(Status::bad_request(format!(
+            "container {wanted} is not valid for pod {name}"
+        )))
     }
 }
 
 /// The address and port of the node a pod is on.
 async fn place(registry: &Registry, pod: &Pod, pod_name: &str) -> Result<Place, Status> {
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    let node = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.as_deref())
+        .unwrap_or_default();
     if node.is_empty() {
-        return Err(Status::bad_request(format!("pod {pod_name} does not have a host assigned")));
+        return Err(Status::bad_request(format!(
+            "pod {pod_name} does not have a host assigned"
+        )));
     }
     let record = registry
         .peek("v1", "nodes", None, node)
@@ -232,10 +287,19 @@ async fn place(registry: &Registry, pod: &Pod, pod_name: &str) -> Result<Place, 
         .iter()
         .find_map(|kind| addresses.iter().find(|address| address.type_ == *kind))
         .map(|address| address.address.clone());
-    let port = status.daemon_endpoints.and_then(|endpoints| endpoints.kubelet_endpoint).map_or(0, |endpoint| endpoint.port);
+    let port = status
+        .daemon_endpoints
+        .and_then(|endpoints| endpoints.kubelet_endpoint)
+        .map_or(0, |endpoint| endpoint.port);
     match (address, u16::try_from(port)) {
-        (Some(address), Ok(port)) if port > 0 => Ok(Place { node: node.to_owned(), address, port }),
-        _ => Err(Status::internal(format!("node {node:?} has not told its address and port yet"))),
+        (Some(address), Ok(port)) if port > 0 => Ok(Place {
+            node: node.to_owned(),
+            address,
+            port,
+        }),
+        _ => Err(Status::internal(format!(
+            "node {node:?} has not told its address and port yet"
+        ))),
     }
 }
 
@@ -255,13 +319,23 @@ fn request(place: &Place, method: Method, path: &str, body: Body) -> Result<Requ
 /// The query of a stream as nodes spell it.
 fn stream_query(query: &Query) -> String {
     let mut text = String::new();
-    for (own, node) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+    for (own, node) in [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ] {
         if query.flag(own) == Some(true) {
             let _ = write!(text, "{}{node}=1", if text.is_empty() { '?' } else { '&' });
         }
     }
     for word in query.all("command") {
-        let _ = write!(text, "{}command={}", if text.is_empty() { '?' } else { '&' }, encode(word));
+        let _ = write!(
+            text,
+            "{}command={}",
+            if text.is_empty() { '?' } else { '&' },
+            encode(word)
+        );
     }
     text
 }
@@ -269,10 +343,14 @@ fn stream_query(query: &Query) -> String {
 fn check_stream_options(verb: &str, query: &Query) -> Result<(), Status> {
     let on = |name: &str| query.flag(name) == Some(true);
     if !on("stdin") && !on("stdout") && !on("stderr") {
-        return Err(Status::bad_request("you must specify at least one of stdin, stdout, stderr"));
+        return Err(Status::bad_request(
+            "you must specify at least one of stdin, stdout, stderr",
+        ));
     }
     if verb == "exec" && query.all("command").next().is_none() {
-        return Err(Status::bad_request("you must specify at least one command for the container"));
+        return Err(Status::bad_request(
+            "you must specify at least one command for the container",
+        ));
     }
     Ok(())
 }
@@ -284,13 +362,21 @@ fn check_log_options(query: &Query) -> Result<(), Status> {
         if let Some(number) = query.number(name)?
             && number < least
         {
-            let bound = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
+            let bound = if least == 0 {
+                "must be greater than or equal to 0"
+            } else {
+                "must be greater than 0"
+            };
             errors.invalid(&catamaran_api::Path::new(name), number, bound);
         }
     }
     let since = query.get("sinceTime");
     if !since.is_empty() && since.parse::<k8s_openapi::jiff::Timestamp>().is_err() {
-        errors.invalid(&catamaran_api::Path::new("sinceTime"), since, "must be a time as RFC 3339 defines it");
+        errors.invalid(
+            &catamaran_api::Path::new("sinceTime"),
+            since,
+            "must be a time as RFC 3339 defines it",
+        );
     }
     if !since.is_empty() && !query.get("sinceSeconds").is_empty() {
         let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
@@ -299,7 +385,11 @@ fn check_log_options(query: &Query) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid(&catamaran_api::GroupKind::from_static("", "PodLogOptions"), "", &errors))
+    Err(Status::invalid(
+        &catamaran_api::GroupKind::from_static("", "PodLogOptions"),
+        "",
+        &errors,
+    ))
 }
 
 /// Headers by which two ends agree on what they upgrade to.
@@ -312,8 +402,10 @@ fn copy_upgrade_headers(from: &HeaderMap, to: &mut HeaderMap) {
 }
 
 fn is_upgrade_header(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "connection" | "upgrade" | "x-stream-protocol-version" | "x-accept-stream-protocol-version")
-        || name.as_str().starts_with("sec-websocket-")
+    matches!(
+        name.as_str(),
+        "connection" | "upgrade" | "x-stream-protocol-version" | "x-accept-stream-protocol-version"
+    ) || name.as_str().starts_with("sec-websocket-")
 }
 
 /// What a node answered instead of what it was asked for.

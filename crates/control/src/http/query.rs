@@ -18,16 +18,26 @@ impl Query {
 
     /// The first value of a parameter; empty if it is not there.
     pub(crate) fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+        self.0
+            .iter()
+            .find(|(own, _)| own == name)
+            .map_or("", |(_, value)| value)
     }
 
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(own, _)| own == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A boolean; anything but `false` and `0` counts as true once the parameter is there.
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
-        let value = self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())?;
+        let value = self
+            .0
+            .iter()
+            .find(|(own, _)| own == name)
+            .map(|(_, value)| value.as_str())?;
         Some(!matches!(value, "false" | "0" | "False" | "FALSE"))
     }
 
@@ -35,9 +45,10 @@ impl Query {
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
         match self.get(name) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("invalid {name} {text:?}: it must be an integer"))
-            }),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Status::bad_request(format!("invalid {name} {text:?}: it must be an integer"))),
         }
     }
 
@@ -49,7 +60,11 @@ impl Query {
         if errors.is_empty() {
             Ok(WriteOptions { dry_run, validation })
         } else {
-            Err(Status::invalid(&GroupKind::from_static("meta.k8s.io", kind), "", &errors))
+            Err(Status::invalid(
+                &GroupKind::from_static("meta.k8s.io", kind),
+                "",
+                &errors,
+            ))
         }
     }
 

@@ -38,7 +38,11 @@ pub(crate) fn object(resource: &Resource, style: Style, status: StatusCode, json
             let value = parse(&json)?;
             let version = value.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
             let row = row(resource, &json, &value, style.include, Timestamp::now())?;
-            to_bytes(&Table::new(json!({ "resourceVersion": version }), resource.kind.columns(), vec![row]))?
+            to_bytes(&Table::new(
+                json!({ "resourceVersion": version }),
+                resource.kind.columns(),
+                vec![row],
+            ))?
         }
     };
     respond(style.form, status, json)
@@ -46,7 +50,11 @@ pub(crate) fn object(resource: &Resource, style: Style, status: StatusCode, json
 
 /// The result of a write.
 pub(crate) fn written(resource: &Resource, style: Style, written: Written) -> Result<Response, Status> {
-    let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if written.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let mut response = object(resource, style, status, written.json)?;
     warn(&mut response, &written.warnings);
     Ok(response)
@@ -58,7 +66,10 @@ pub(crate) fn list(resource: &Resource, style: Style, list: &List) -> Result<Res
     match (style.form.shape, style.form.language) {
         (Shape::Whole | Shape::Discovery, Language::Json) => {
             let kind = format!("{}List", resource.info.kind);
-            let head = format!(r#"{{"kind":"{kind}","apiVersion":"{}","metadata":{metadata},"items":["#, resource.api_version);
+            let head = format!(
+                r#"{{"kind":"{kind}","apiVersion":"{}","metadata":{metadata},"items":["#,
+                resource.api_version
+            );
             let items = list.records.iter().map(|record| record.json()).collect();
             let mut response = Response::new(Body::new(Joined::new(head.into_bytes(), items)));
             set_type(&mut response, style.form);
@@ -67,7 +78,8 @@ pub(crate) fn list(resource: &Resource, style: Style, list: &List) -> Result<Res
         (Shape::Whole | Shape::Discovery, Language::Yaml) => {
             let items = trees(&list.records)?;
             let kind = format!("{}List", resource.info.kind);
-            let value = json!({ "kind": kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items });
+            let value =
+                json!({ "kind": kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items });
             respond(style.form, StatusCode::OK, to_bytes(&value)?)
         }
         (Shape::PartialMetadata, _) => {
@@ -143,7 +155,9 @@ pub(crate) fn respond(form: Form, status: StatusCode, json: Bytes) -> Result<Res
 }
 
 fn set_type(response: &mut Response, form: Form) {
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
 }
 
 fn list_metadata(list: &List) -> Value {
@@ -184,7 +198,13 @@ impl Joined {
     fn new(head: Vec<u8>, items: VecDeque<Bytes>) -> Self {
         let bytes: usize = items.iter().map(Bytes::len).sum();
         let left = (head.len() + bytes + items.len().saturating_sub(1) + END.len()) as u64;
-        Joined { head, items, started: false, done: false, left }
+        Joined {
+            head,
+            items,
+            started: false,
+            done: false,
+            left,
+        }
     }
 }
 

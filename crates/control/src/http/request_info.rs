@@ -41,7 +41,10 @@ impl RequestInfo {
             }
             _ => return None,
         };
-        let mut info = RequestInfo { api_version, ..RequestInfo::default() };
+        let mut info = RequestInfo {
+            api_version,
+            ..RequestInfo::default()
+        };
         let rest: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match rest.as_slice() {
             [] => {}
@@ -122,10 +125,19 @@ mod tests {
         check("/apis/apps/v1", Some(("apps/v1", None, "", "", "")));
         check("/api/v1/pods", Some(("v1", None, "pods", "", "")));
         check("/api/v1/namespaces/a", Some(("v1", None, "namespaces", "a", "")));
-        check("/api/v1/namespaces/a/status", Some(("v1", None, "namespaces", "a", "status")));
+        check(
+            "/api/v1/namespaces/a/status",
+            Some(("v1", None, "namespaces", "a", "status")),
+        );
         check("/api/v1/namespaces/a/pods/b", Some(("v1", Some("a"), "pods", "b", "")));
-        check("/api/v1/namespaces/a/pods/b/log", Some(("v1", Some("a"), "pods", "b", "log")));
-        check("/apis/apps/v1/namespaces/a/deployments/", Some(("apps/v1", Some("a"), "deployments", "", "")));
+        check(
+            "/api/v1/namespaces/a/pods/b/log",
+            Some(("v1", Some("a"), "pods", "b", "log")),
+        );
+        check(
+            "/apis/apps/v1/namespaces/a/deployments/",
+            Some(("apps/v1", Some("a"), "deployments", "", "")),
+        );
         check("/api/v1/nodes/n1/status", Some(("v1", None, "nodes", "n1", "status")));
         check("/api/v1/nodes/a%20b", Some(("v1", None, "nodes", "a b", "")));
         check("/api/v1/nodes/a%2fb", None);

@@ -29,7 +29,9 @@ const LONGEST_BODY: usize = 3 << 20;
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
-    dispatch(&app, request).await.unwrap_or_else(|status| Failure(status).into_response())
+    dispatch(&app, request)
+        .await
+        .unwrap_or_else(|status| Failure(status).into_response())
 }
 
 /// A request for a resource, taken apart.
@@ -42,18 +44,34 @@ struct Call<'a> {
 
 async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> {
     let (head, body) = request.into_parts();
-    let info = head.extensions.get::<Arc<RequestInfo>>().cloned().ok_or_else(Status::unknown_path)?;
+    let info = head
+        .extensions
+        .get::<Arc<RequestInfo>>()
+        .cloned()
+        .ok_or_else(Status::unknown_path)?;
     if info.plural.is_empty() {
         return match head.method {
             Method::GET | Method::HEAD => Ok(app.discovery.below(&info.api_version, &head.headers)),
             _ => Err(Status::method_not_allowed()),
         };
     }
-    let resource = app.registry.resource(&info.api_version, &info.plural).ok_or_else(Status::unknown_path)?;
-    let identity = head.extensions.get::<Identity>().cloned().unwrap_or_else(Identity::anonymous);
+    let resource = app
+        .registry
+        .resource(&info.api_version, &info.plural)
+        .ok_or_else(Status::unknown_path)?;
+    let identity = head
+        .extensions
+        .get::<Identity>()
+        .cloned()
+        .unwrap_or_else(Identity::anonymous);
     let query = Query::parse(&head.uri)?;
     let target = target(resource, &info, identity)?;
-    let call = Call { app, query, target, head };
+    let call = Call {
+        app,
+        query,
+        target,
+        head,
+    };
     if !info.subresource.is_empty() {
         return call.subresource(&info.subresource, body).await;
     }
@@ -88,7 +106,12 @@ fn target(resource: &Arc<Resource>, info: &RequestInfo, identity: Identity) -> R
             resource.group_resource
         )));
     }
-    Ok(Target { resource: Arc::clone(resource), namespace, name: info.name.clone(), identity })
+    Ok(Target {
+        resource: Arc::clone(resource),
+        namespace,
+        name: info.name.clone(),
+        identity,
+    })
 }
 
 impl Call<'_> {
@@ -101,7 +124,11 @@ impl Call<'_> {
     }
 
     fn filter(&self) -> Result<Filter, Status> {
-        Filter::parse(&self.target.resource, self.query.get("labelSelector"), self.query.get("fieldSelector"))
+        Filter::parse(
+            &self.target.resource,
+            self.query.get("labelSelector"),
+            self.query.get("fieldSelector"),
+        )
     }
 
     async fn get(&self) -> Result<Response, Status> {
@@ -112,7 +139,11 @@ impl Call<'_> {
                 let revision = version.parse().map_err(|_| {
                     Status::bad_request(format!("invalid resourceVersion {version:?}: it must be a number"))
                 })?;
-                self.app.registry.caches.wait_for(revision, Duration::from_secs(3)).await?;
+                self.app
+                    .registry
+                    .caches
+                    .wait_for(revision, Duration::from_secs(3))
+                    .await?;
             }
         }
         let record = self.app.registry.get(&self.target).await?;
@@ -142,7 +173,10 @@ impl Call<'_> {
             version_match: VersionMatch::parse(self.query.get("resourceVersionMatch"))?,
             bookmarks: self.query.flag("allowWatchBookmarks").unwrap_or(false),
             send_initial_events: self.query.flag("sendInitialEvents"),
-            timeout: seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            timeout: seconds
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
         };
         let watching = self.app.registry.watch(&self.target, options).await?;
         watch_stream::response(watching, style)
@@ -175,7 +209,11 @@ impl Call<'_> {
             Some(patch_type) => patch_type,
         };
         let bytes = read(&self.head.headers, body).await?;
-        let written = self.app.registry.patch(&self.target, part, patch_type, &bytes, &options).await?;
+        let written = self
+            .app
+            .registry
+            .patch(&self.target, part, patch_type, &bytes, &options)
+            .await?;
         render::written(&self.target.resource, style, written)
     }
 
@@ -186,12 +224,13 @@ impl Call<'_> {
         match self.app.registry.delete(&self.target, &options).await? {
             Deleted::Begun(json) => render::object(resource, style, StatusCode::OK, json),
             // Pods answer with the pod, as clients of pods expect; everything else with a success.
-            Deleted::Gone(record) if is_pod(resource) => {
-                render::object(resource, style, StatusCode::OK, record.json())
-            }
+            Deleted::Gone(record) if is_pod(resource) => render::object(resource, style, StatusCode::OK, record.json()),
             Deleted::Gone(record) => {
                 let value = render::parse(&record.json())?;
-                let uid = value.pointer("/metadata/uid").and_then(|uid| uid.as_str()).unwrap_or_default();
+                let uid = value
+                    .pointer("/metadata/uid")
+                    .and_then(|uid| uid.as_str())
+                    .unwrap_or_default();
                 let status = Status::deleted(&resource.group_resource, record.name(), uid);
                 render::respond(style.form, StatusCode::OK, Bytes::from(status.to_vec()))
             }
@@ -201,14 +240,30 @@ impl Call<'_> {
     async fn delete_collection(&self, body: axum::body::Body) -> Result<Response, Status> {
         let resource = &self.target.resource;
         if resource.info.kind == "Namespace" && resource.info.group.is_empty() {
-            return Err(Status::method_not_supported(&resource.group_resource, "deletecollection"));
+            return Err(Status::method_not_supported(
+                &resource.group_resource,
+                "deletecollection",
+            ));
         }
         let style = self.style()?;
         let filter = self.filter()?;
         let options = self.delete_options(body).await?;
-        let records = self.app.registry.delete_collection(&self.target, &filter, &options).await?;
+        let records = self
+            .app
+            .registry
+            .delete_collection(&self.target, &filter, &options)
+            .await?;
         let revision = self.app.registry.caches.applied();
-        render::list(resource, style, &List { records, revision, continue_token: String::new(), remaining: None })
+        render::list(
+            resource,
+            style,
+            &List {
+                records,
+                revision,
+                continue_token: String::new(),
+                remaining: None,
+            },
+        )
     }
 
     async fn subresource(&self, name: &str, body: axum::body::Body) -> Result<Response, Status> {
@@ -229,11 +284,20 @@ impl Call<'_> {
             "binding" if *method == Method::POST => self.bind(body).await,
             "log" if readable(method) => self.app.nodes.logs(&self.app.registry, &self.target, &self.query).await,
             "exec" | "attach" if *method == Method::GET || *method == Method::POST => {
-                let pod = super::node_proxy::Running { target: &self.target, verb: known.name };
-                self.app.nodes.stream(&self.app.registry, &pod, &self.query, &self.head, body).await
+                let pod = super::node_proxy::Running {
+                    target: &self.target,
+                    verb: known.name,
+                };
+                self.app
+                    .nodes
+                    .stream(&self.app.registry, &pod, &self.query, &self.head, body)
+                    .await
             }
             _ => Err(Status::method_not_supported(
-                &GroupResource { group: resource.info.group.clone(), resource: format!("{}/{name}", resource.info.plural).into() },
+                &GroupResource {
+                    group: resource.info.group.clone(),
+                    resource: format!("{}/{name}", resource.info.plural).into(),
+                },
                 &method.as_str().to_ascii_lowercase(),
             )),
         }
@@ -243,8 +307,11 @@ impl Call<'_> {
         let style = self.style()?;
         let options = self.query.write_options("CreateOptions")?;
         let object = self.object(body).await?;
-        let binding: Binding = serde_json::from_value(object.value)
-            .map_err(|error| Status::bad_request(format!("Binding in version \"v1\" cannot be handled as a Binding: {error}")))?;
+        let binding: Binding = serde_json::from_value(object.value).map_err(|error| {
+            Status::bad_request(format!(
+                "Binding in version \"v1\" cannot be handled as a Binding: {error}"
+            ))
+        })?;
         let written = self.app.registry.bind(&self.target, &binding, &options).await?;
         let mut response = render::respond(style.form, StatusCode::CREATED, Bytes::from(Status::success().to_vec()))?;
         render::warn(&mut response, &written.warnings);
@@ -285,7 +352,10 @@ fn is_pod(resource: &Resource) -> bool {
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
-    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 fn format(headers: &HeaderMap) -> Result<Format, Status> {
@@ -297,8 +367,9 @@ fn unsupported_patch(headers: &HeaderMap) -> Status {
     let mut status = Status::unsupported_media_type(PatchType::MEDIA_TYPES).into_inner();
     if content_type(headers).starts_with("application/apply-patch") {
         let list = PatchType::MEDIA_TYPES.join(", ");
-        status.message =
-            Some(format!("server-side apply is not supported by this server yet - accepted media types include: {list}"));
+        status.message = Some(format!(
+            "server-side apply is not supported by this server yet - accepted media types include: {list}"
+        ));
     }
     status.into()
 }
@@ -306,7 +377,9 @@ fn unsupported_patch(headers: &HeaderMap) -> Status {
 /// The whole body, bounded in length and time.
 async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Status> {
     let too_large = || Status::request_too_large(format!("limit is {LONGEST_BODY}"));
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > LONGEST_BODY) {
         return Err(too_large());
     }

@@ -70,7 +70,9 @@ pub(crate) fn tls(server: &Pair, ca_pem: &str) -> Result<ServerConfig, Error> {
 
 /// Opens the socket.
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Listen { address, source })
 }
 
 /// Accepts until `shutdown`; then every connection finishes the requests it has. Connections are counted by `tasks`.
@@ -141,7 +143,10 @@ async fn connection(
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_PATIENCE);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE_PATIENCE);
     builder
         .http2()
         .timer(TokioTimer::new())

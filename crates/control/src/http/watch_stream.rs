@@ -23,15 +23,24 @@ pub(super) fn response(watching: Watching, style: Style) -> Result<Response, Sta
     if style.form.language == Language::Yaml {
         return Err(Status::not_acceptable(&["application/json"]));
     }
-    let writer = Writer { style, resource: Arc::clone(&watching.cache().resource), first_table: true };
+    let writer = Writer {
+        style,
+        resource: Arc::clone(&watching.cache().resource),
+        first_table: true,
+    };
     let lines = stream::unfold((watching, writer), |(mut watching, mut writer)| async move {
         let ticks = watching.next().await?;
         let bytes = writer.write(&ticks);
         Some((Ok::<Bytes, Infallible>(bytes), (watching, writer)))
     });
     let mut response = Response::new(Body::from_stream(lines));
-    let form = Form { shape: Shape::Whole, ..style.form };
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    let form = Form {
+        shape: Shape::Whole,
+        ..style.form
+    };
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     Ok(response)
 }
 
@@ -64,7 +73,10 @@ impl Writer {
             }
             Tick::Object(change, record) => self.shaped(lines, *change, record, None),
             Tick::Left(record, revision) => self.shaped(lines, Change::Deleted, record, Some(*revision)),
-            Tick::Bookmark { revision, initial_events_end } => {
+            Tick::Bookmark {
+                revision,
+                initial_events_end,
+            } => {
                 put(lines, "BOOKMARK", &self.bookmark(*revision, *initial_events_end));
             }
             Tick::Error(status) => put(lines, "ERROR", &status.to_value()),
@@ -97,7 +109,11 @@ impl Writer {
     }
 
     fn table(&mut self, version: Value, rows: Vec<catamaran_api::table::Row>) -> Result<Value, Status> {
-        let columns = if std::mem::take(&mut self.first_table) { self.resource.kind.columns() } else { &[] };
+        let columns = if std::mem::take(&mut self.first_table) {
+            self.resource.kind.columns()
+        } else {
+            &[]
+        };
         serde_json::to_value(Table::new(json!({ "resourceVersion": version }), columns, rows)).map_err(Status::internal)
     }
 

@@ -66,7 +66,9 @@ fn list(info: &Info) -> Value {
 /// Says of each list how a strategic merge patch merges it.
 fn add_merge_keys(name: &str, schema: &mut Value) {
     let node = Schemas::builtin().node(name);
-    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+        return;
+    };
     for (field, property) in properties {
         let how = strategy(node, field);
         let mut words = Vec::new();

@@ -14,7 +14,11 @@ const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions
 /// Adds all paths of a kind; `root` is `/api/v1`.
 pub(super) fn add(info: &Info, root: &str, paths: &mut Map<String, Value>) {
     let names = Names::of(info);
-    let base = if info.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.to_owned() };
+    let base = if info.namespaced {
+        format!("{root}/namespaces/{{namespace}}")
+    } else {
+        root.to_owned()
+    };
     let collection = format!("{base}/{}", info.plural);
     let item = format!("{collection}/{{name}}");
     let mut shared = vec![query("pretty", "string", "If 'true', the answer is indented.")];
@@ -41,7 +45,12 @@ struct Names {
 
 impl Names {
     fn of(info: &Info) -> Self {
-        let group = info.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
+        let group = info
+            .group
+            .split('.')
+            .next()
+            .filter(|group| !group.is_empty())
+            .unwrap_or("core");
         let scope = if info.namespaced { "Namespaced" } else { "" };
         Names {
             group_version: capitalized(group) + &capitalized(&info.version),
@@ -58,23 +67,32 @@ impl Names {
 
 fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 fn everywhere(info: &Info, names: &Names, shared: &[Value]) -> Value {
     let id = format!("list{}{}ForAllNamespaces", names.group_version, names.kind);
-    let mut path = json!({ "get": list(info, names, id) });
+    let mut path = json!({ "get": list(info, names, &id) });
     with_parameters(&mut path, shared);
     path
 }
 
 fn collection_path(info: &Info, names: &Names, shared: &[Value]) -> Value {
     let delete_id = format!("delete{}Collection{}{}", names.group_version, names.scope, names.kind);
-    let mut delete = operation(info, names, delete_id, "deletecollection", "delete all objects that match", STATUS);
+    let mut delete = operation(
+        info,
+        names,
+        delete_id,
+        "deletecollection",
+        "delete all objects that match",
+        STATUS,
+    );
     delete["parameters"] = [delete_parameters(), list_parameters()].concat().into();
     delete["requestBody"] = body(DELETE_OPTIONS, false);
     let mut path = json!({
-        "get": list(info, names, names.id("list", "")),
+        "get": list(info, names, &names.id("list", "")),
         "post": write(info, names, "create", "post", &info.schema),
         "delete": delete,
     });
@@ -83,11 +101,11 @@ fn collection_path(info: &Info, names: &Names, shared: &[Value]) -> Value {
 }
 
 fn item_path(info: &Info, names: &Names, shared: &[Value]) -> Value {
-    let mut delete = operation(info, names, names.id("delete", ""), "delete", "delete", STATUS);
+    let mut delete = operation(info, names, &names.id("delete", ""), "delete", "delete", STATUS);
     delete["parameters"] = delete_parameters().into();
     delete["requestBody"] = body(DELETE_OPTIONS, false);
     let mut path = json!({
-        "get": operation(info, names, names.id("read", ""), "get", "read", &info.schema),
+        "get": operation(info, names, &names.id("read", ""), "get", "read", &info.schema),
         "put": write(info, names, "replace", "put", &info.schema),
         "patch": patch(info, names, ""),
         "delete": delete,
@@ -99,13 +117,20 @@ fn item_path(info: &Info, names: &Names, shared: &[Value]) -> Value {
 fn subresource_path(info: &Info, subresource: &Subresource, names: &Names, shared: &[Value]) -> Value {
     let suffix = capitalized(subresource.name);
     // What is no object is a stream of bytes.
-    let schema = if subresource.kind.is_empty() && subresource.name != "log" { info.schema.as_ref() } else { "" };
+    let schema = if subresource.kind.is_empty() && subresource.name != "log" {
+        info.schema.as_ref()
+    } else {
+        ""
+    };
     let mut path = json!({});
     for verb in subresource.verbs {
         let (method, value) = match *verb {
-            "get" => ("get", operation(info, names, names.id("read", &suffix), "get", "read", schema)),
+            "get" => (
+                "get",
+                operation(info, names, &names.id("read", &suffix), "get", "read", schema),
+            ),
             "create" => {
-                let mut value = operation(info, names, names.id("create", &suffix), "post", "create", schema);
+                let mut value = operation(info, names, &names.id("create", &suffix), "post", "create", schema);
                 value["parameters"] = write_parameters().into();
                 ("post", value)
             }
@@ -128,7 +153,7 @@ fn with_parameters(path: &mut Value, shared: &[Value]) {
 }
 
 /// `schema` is the name of the answer's type; empty for text.
-fn operation(info: &Info, names: &Names, id: String, action: &str, verb: &str, schema: &str) -> Value {
+fn operation(info: &Info, names: &Names, id: &str, action: &str, verb: &str, schema: &str) -> Value {
     let content = if schema.is_empty() {
         json!({ "text/plain": { "schema": { "type": "string" } } })
     } else {
@@ -144,23 +169,38 @@ fn operation(info: &Info, names: &Names, id: String, action: &str, verb: &str, s
     })
 }
 
-fn list(info: &Info, names: &Names, id: String) -> Value {
-    let mut list = operation(info, names, id, "list", "list or watch objects of kind", &list_name(info));
+fn list(info: &Info, names: &Names, id: &str) -> Value {
+    let mut list = operation(
+        info,
+        names,
+        id,
+        "list",
+        "list or watch objects of kind",
+        &list_name(info),
+    );
     list["description"] = format!("list or watch objects of kind {}", info.kind).into();
     list["parameters"] = list_parameters().into();
     list
 }
 
 fn write(info: &Info, names: &Names, verb: &str, action: &str, schema: &str) -> Value {
-    let mut write = operation(info, names, names.id(verb, ""), action, verb, schema);
+    let mut write = operation(info, names, &names.id(verb, ""), action, verb, schema);
     write["parameters"] = write_parameters().into();
     write["requestBody"] = body(schema, true);
-    write["responses"]["201"] = json!({ "description": "Created", "content": { JSON: { "schema": reference(schema) } } });
+    write["responses"]["201"] =
+        json!({ "description": "Created", "content": { JSON: { "schema": reference(schema) } } });
     write
 }
 
 fn patch(info: &Info, names: &Names, suffix: &str) -> Value {
-    let mut patch = operation(info, names, names.id("patch", suffix), "patch", "partially update", &info.schema);
+    let mut patch = operation(
+        info,
+        names,
+        &names.id("patch", suffix),
+        "patch",
+        "partially update",
+        &info.schema,
+    );
     patch["parameters"] = write_parameters().into();
     let content: Map<String, Value> = catamaran_api::patch::PatchType::MEDIA_TYPES
         .iter()
@@ -194,13 +234,21 @@ fn segment(name: &str, description: &str) -> Value {
 }
 
 fn dry_run() -> Value {
-    query("dryRun", "string", "With All, everything is done but writing. Nothing else is allowed.")
+    query(
+        "dryRun",
+        "string",
+        "With All, everything is done but writing. Nothing else is allowed.",
+    )
 }
 
 fn write_parameters() -> Vec<Value> {
     vec![
         dry_run(),
-        query("fieldManager", "string", "Who makes the change, in fewer than 128 characters."),
+        query(
+            "fieldManager",
+            "string",
+            "Who makes the change, in fewer than 128 characters.",
+        ),
         query(
             "fieldValidation",
             "string",
@@ -213,7 +261,11 @@ fn write_parameters() -> Vec<Value> {
 fn delete_parameters() -> Vec<Value> {
     vec![
         dry_run(),
-        query("gracePeriodSeconds", "integer", "Seconds before the object is removed. 0 removes it at once."),
+        query(
+            "gracePeriodSeconds",
+            "integer",
+            "Seconds before the object is removed. 0 removes it at once.",
+        ),
         query(
             "propagationPolicy",
             "string",
@@ -225,14 +277,34 @@ fn delete_parameters() -> Vec<Value> {
 
 fn list_parameters() -> Vec<Value> {
     vec![
-        query("allowWatchBookmarks", "boolean", "Whether a watch may send events that only tell how far it is."),
+        query(
+            "allowWatchBookmarks",
+            "boolean",
+            "Whether a watch may send events that only tell how far it is.",
+        ),
         query("continue", "string", "Where a list goes on, from the answer before."),
         query("fieldSelector", "string", "Selects objects by their fields."),
         query("labelSelector", "string", "Selects objects by their labels."),
-        query("limit", "integer", "How many objects to answer at most; the rest follows with continue."),
-        query("resourceVersion", "string", "How fresh a list has to be, or where a watch begins."),
-        query("resourceVersionMatch", "string", "How resourceVersion applies to a list: Exact or NotOlderThan."),
-        query("sendInitialEvents", "boolean", "Whether a watch begins with what is there."),
+        query(
+            "limit",
+            "integer",
+            "How many objects to answer at most; the rest follows with continue.",
+        ),
+        query(
+            "resourceVersion",
+            "string",
+            "How fresh a list has to be, or where a watch begins.",
+        ),
+        query(
+            "resourceVersionMatch",
+            "string",
+            "How resourceVersion applies to a list: Exact or NotOlderThan.",
+        ),
+        query(
+            "sendInitialEvents",
+            "boolean",
+            "Whether a watch begins with what is there.",
+        ),
         query("timeoutSeconds", "integer", "How long a list or watch may take."),
         query("watch", "boolean", "Watch for changes instead of answering a list."),
     ]

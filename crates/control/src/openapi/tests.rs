@@ -57,7 +57,8 @@ fn paths_and_their_operations() {
         delete /apis/node.k8s.io/v1/runtimeclasses/{name} deleteNodeV1RuntimeClass
         get /apis/node.k8s.io/v1/runtimeclasses/{name} readNodeV1RuntimeClass
         patch /apis/node.k8s.io/v1/runtimeclasses/{name} patchNodeV1RuntimeClass
-        put /apis/node.k8s.io/v1/runtimeclasses/{name} replaceNodeV1RuntimeClass"#]].assert_eq(&lines.join("\n"));
+        put /apis/node.k8s.io/v1/runtimeclasses/{name} replaceNodeV1RuntimeClass"#]]
+    .assert_eq(&lines.join("\n"));
 }
 
 /// What `kubectl` looks for before it asks for strict validation or a dry run.
@@ -67,8 +68,12 @@ fn every_patch_has_the_parameters_kubectl_looks_for() {
         for (path, operations) in read(path)["paths"].as_object().unwrap() {
             let Some(patch) = operations.get("patch") else { continue };
             assert!(patch["x-kubernetes-group-version-kind"]["kind"].is_string(), "{path}");
-            let names: BTreeSet<&str> =
-                patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+            let names: BTreeSet<&str> = patch["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|p| p["name"].as_str().unwrap())
+                .collect();
             assert!(names.contains("fieldValidation") && names.contains("dryRun"), "{path}");
         }
     }
@@ -108,7 +113,10 @@ fn schemas_say_how_lists_merge() {
     assert_eq!(volumes["x-kubernetes-patch-strategy"], "merge,retainKeys");
     let pod = &schemas["io.k8s.api.core.v1.Pod"];
     assert_eq!(pod["x-kubernetes-group-version-kind"][0]["kind"], "Pod");
-    assert!(pod["properties"]["spec"]["allOf"][0]["$ref"].is_string() && pod["properties"]["spec"]["description"].is_string());
+    assert!(
+        pod["properties"]["spec"]["allOf"][0]["$ref"].is_string()
+            && pod["properties"]["spec"]["description"].is_string()
+    );
 }
 
 /// The compiled schema, by which bodies are checked, is found under the name that each kind gives.
@@ -117,6 +125,11 @@ fn every_kind_has_a_schema() {
     for kind in ALL {
         let info = kind.info();
         let node = catamaran_api::schema::Schemas::builtin().node(&info.schema);
-        assert_eq!(node.and_then(|node| node.definition()), Some(info.schema.as_ref()), "{}", info.kind);
+        assert_eq!(
+            node.and_then(|node| node.definition()),
+            Some(info.schema.as_ref()),
+            "{}",
+            info.kind
+        );
     }
 }

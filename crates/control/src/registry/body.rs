@@ -20,16 +20,24 @@ pub(super) fn decode(
     let Body { mut value, duplicates } = body;
     check_type(resource, &value)?;
     let unknown = match resource.schema {
-        Some(schema) => schema.normalise(&mut value).map_err(|error| error.into_status(&resource.gvk))?,
+        Some(schema) => schema
+            .normalise(&mut value)
+            .map_err(|error| error.into_status(&resource.gvk))?,
         None => Vec::new(),
     };
     warnings.extend(validation.judge(&unknown, &duplicates, &resource.gvk)?);
-    resource.kind.decode(value).map_err(|error| cannot_handle(resource, &error.to_string()))
+    resource
+        .kind
+        .decode(value)
+        .map_err(|error| cannot_handle(resource, &error.to_string()))
 }
 
 /// A tree that did not come from text, so that no field can be there twice.
 pub(super) fn tree_body(value: Value) -> Body {
-    Body { value, duplicates: Vec::new() }
+    Body {
+        value,
+        duplicates: Vec::new(),
+    }
 }
 
 /// The type in the body must be that of the URL. Leaving it out is allowed.
@@ -56,5 +64,8 @@ fn check_type(resource: &Resource, body: &Value) -> Result<(), Status> {
 
 fn cannot_handle(resource: &Resource, why: &str) -> Status {
     let kind = &resource.info.kind;
-    Status::bad_request(format!("{kind} in version \"{}\" cannot be handled as a {kind}: {why}", resource.info.version))
+    Status::bad_request(format!(
+        "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
+        resource.info.version
+    ))
 }

@@ -9,18 +9,20 @@ use catamaran_store::Error as StoreError;
 
 impl Registry {
     /// Creates the object in `body`. The target names the namespace; its name, if any, must be that of the body.
-    pub(crate) async fn create(
-        &self,
-        target: &Target,
-        body: Body,
-        options: &WriteOptions,
-    ) -> Result<Written, Status> {
+    pub(crate) async fn create(&self, target: &Target, body: Body, options: &WriteOptions) -> Result<Written, Status> {
         let resource = &target.resource;
         let mut warnings = Vec::new();
         let mut object = body::decode(resource, body, options.validation, &mut warnings)?;
         let object = object.as_mut();
-        if object.meta().resource_version.as_deref().is_some_and(|version| !version.is_empty()) {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        if object
+            .meta()
+            .resource_version
+            .as_deref()
+            .is_some_and(|version| !version.is_empty())
+        {
+            return Err(Status::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         metadata::settle_namespace(object.meta_mut(), target.namespace.as_deref())?;
         let has_generation = resource.kind.spec_changed(object, object).is_some();
@@ -36,7 +38,13 @@ impl Registry {
                 Err(Insert::Exists(_)) if template.is_some() && attempt < ATTEMPTS => {}
                 Err(Insert::Exists(name)) => return Err(Status::already_exists(&resource.group_resource, &name)),
                 Err(Insert::Failed(status)) => return Err(status),
-                Ok(json) => return Ok(Written { json, created: true, warnings }),
+                Ok(json) => {
+                    return Ok(Written {
+                        json,
+                        created: true,
+                        warnings,
+                    });
+                }
             }
         }
         unreachable!("the last attempt returns")
@@ -56,7 +64,10 @@ impl Registry {
             object.meta_mut().name = Some(name);
         }
         resource.kind.default(object);
-        let request = admission::Request { target, operation: Operation::Create, old: None };
+        let request = admission::Request {
+            target,
+            operation: Operation::Create,
+        };
         admission::admit(&self.world(), &request, object)?;
         resource.kind.prepare_create(object);
         let mut errors = metadata::validate(resource, object);
@@ -79,7 +90,9 @@ impl Registry {
     ) -> Result<bytes::Bytes, Insert> {
         let resource = &target.resource;
         let name = object.meta().name.clone().unwrap_or_default();
-        let stored = resource.encode(object).map_err(|error| Insert::Failed(codec_failed(&error)))?;
+        let stored = resource
+            .encode(object)
+            .map_err(|error| Insert::Failed(codec_failed(&error)))?;
         let key = resource.key(target.namespace.as_deref(), &name);
         if options.dry_run {
             return match self.cache(resource).get(target.namespace.as_deref(), &name) {
@@ -88,9 +101,9 @@ impl Registry {
             };
         }
         match self.store.create(&key, stored.clone()).await {
-            Ok(entry) => {
-                resource.served(&stored, entry.modified).map_err(|error| Insert::Failed(codec_failed(&error)))
-            }
+            Ok(entry) => resource
+                .served(&stored, entry.modified)
+                .map_err(|error| Insert::Failed(codec_failed(&error))),
             Err(StoreError::Exists { .. }) => Err(Insert::Exists(name)),
             Err(error) => Err(Insert::Failed(store_failed(&error))),
         }

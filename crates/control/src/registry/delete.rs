@@ -2,6 +2,7 @@
 
 use super::filter::Filter;
 use super::{ATTEMPTS, Registry, Target, WriteOptions, codec_failed, metadata, store_failed};
+use crate::admission;
 use crate::kinds::Object;
 use crate::watch_cache::Record;
 use bytes::Bytes;
@@ -45,7 +46,9 @@ impl DeleteOptions {
                 None | Some([]) => false,
                 Some([only]) if only == "All" => true,
                 Some(other) => {
-                    return Err(Status::bad_request(format!("invalid dryRun {other:?}: the only value is All")));
+                    return Err(Status::bad_request(format!(
+                        "invalid dryRun {other:?}: the only value is All"
+                    )));
                 }
             },
             grace_period_seconds: options.grace_period_seconds,
@@ -69,9 +72,14 @@ enum Plan {
 impl Registry {
     /// Deletes an object, or begins to.
     pub(crate) async fn delete(&self, target: &Target, options: &DeleteOptions) -> Result<Deleted, Status> {
+        admission::admit_delete(target)?;
         for _ in 0..ATTEMPTS {
             let current = self.get(target).await?;
-            let old = target.resource.kind.decode_slice(&current.json()).map_err(|error| codec_failed(&error))?;
+            let old = target
+                .resource
+                .kind
+                .decode_slice(&current.json())
+                .map_err(|error| codec_failed(&error))?;
             check_preconditions(target, old.as_ref(), &current, options)?;
             match plan(target, old.as_ref(), options) {
                 Plan::Nothing => return Ok(Deleted::Begun(current.json())),
@@ -87,9 +95,13 @@ impl Registry {
                     }
                 }
                 Plan::Mark(mut marked) => {
-                    let write = WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() };
-                    if let Some(json) =
-                        self.replace(target, marked.as_mut(), old.as_ref(), &current, &write).await?
+                    let write = WriteOptions {
+                        dry_run: options.dry_run,
+                        ..WriteOptions::default()
+                    };
+                    if let Some(json) = self
+                        .replace(target, marked.as_mut(), old.as_ref(), &current, &write)
+                        .await?
                     {
                         return Ok(Deleted::Begun(json));
                     }
@@ -108,7 +120,10 @@ impl Registry {
     ) -> Result<Vec<Arc<Record>>, Status> {
         self.caches.fresh().await?;
         let prefix = target.resource.prefix(target.namespace.as_deref());
-        let chosen = self.cache(&target.resource).select(&prefix, None, 0, |record| filter.matches(record)).records;
+        let chosen = self
+            .cache(&target.resource)
+            .select(&prefix, None, 0, |record| filter.matches(record))
+            .records;
         let targets: Vec<Target> = chosen
             .iter()
             .map(|record| Target {
@@ -117,12 +132,10 @@ impl Registry {
                 ..target.clone()
             })
             .collect();
-        let deletions = targets.into_iter().map(|one| {
-            async move {
-                match self.delete(&one, options).await {
-                    Err(status) if status.code() != 404 => Err(status),
-                    _ => Ok(()),
-                }
+        let deletions = targets.into_iter().map(|one| async move {
+            match self.delete(&one, options).await {
+                Err(status) if status.code() != 404 => Err(status),
+                _ => Ok(()),
             }
         });
         // Together, so that the store commits them together.
@@ -138,7 +151,11 @@ impl Registry {
 /// Pure: what deleting means for this object, now.
 fn plan(target: &Target, old: &dyn Object, options: &DeleteOptions) -> Plan {
     let kind = target.resource.kind;
-    let held = old.meta().finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
+    let held = old
+        .meta()
+        .finalizers
+        .as_ref()
+        .is_some_and(|finalizers| !finalizers.is_empty())
         || kind.holds_deletion(old);
     let grace = kind.deletion_grace(old, options.grace_period_seconds);
     let seconds = grace.unwrap_or(0);
@@ -178,7 +195,9 @@ fn check_preconditions(
     let conflict = |why: String| Err(Status::conflict(&target.resource.group_resource, &target.name, why));
     let own = old.meta().uid.as_deref().unwrap_or_default();
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != own) {
-        return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"));
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
+        ));
     }
     let own = current.revision.to_string();
     if let Some(version) = options.resource_version.as_deref().filter(|version| *version != own) {

@@ -19,12 +19,23 @@ pub(crate) struct Facts {
 impl Facts {
     /// Reads them from the JSON of an object.
     pub(crate) fn read(json: &[u8], paths: &[&str]) -> Result<Facts, serde_json::Error> {
-        let mut reader = Reader { labels: Vec::new(), fields: vec![Box::default(); paths.len()] };
+        let mut reader = Reader {
+            labels: Vec::new(),
+            fields: vec![Box::default(); paths.len()],
+        };
         let wanted: Vec<(usize, &str)> = paths.iter().copied().enumerate().collect();
         let mut deserializer = serde_json::Deserializer::from_slice(json);
-        Level { reader: &mut reader, wanted, depth: Depth::Object }.deserialize(&mut deserializer)?;
+        Level {
+            reader: &mut reader,
+            wanted,
+            depth: Depth::Object,
+        }
+        .deserialize(&mut deserializer)?;
         reader.labels.sort_unstable();
-        Ok(Facts { labels: reader.labels.into_boxed_slice(), fields: reader.fields.into_boxed_slice() })
+        Ok(Facts {
+            labels: reader.labels.into_boxed_slice(),
+            fields: reader.fields.into_boxed_slice(),
+        })
     }
 
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
@@ -92,12 +103,19 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
                 }
                 _ => Depth::Elsewhere,
             };
-            let wanted: Vec<(usize, &str)> =
-                self.wanted.iter().filter_map(|(index, path)| Some((*index, below(path, key)?))).collect();
+            let wanted: Vec<(usize, &str)> = self
+                .wanted
+                .iter()
+                .filter_map(|(index, path)| Some((*index, below(path, key)?)))
+                .collect();
             if wanted.is_empty() && depth == Depth::Elsewhere {
                 map.next_value::<IgnoredAny>()?;
             } else {
-                map.next_value_seed(Level { reader: &mut *self.reader, wanted, depth })?;
+                map.next_value_seed(Level {
+                    reader: &mut *self.reader,
+                    wanted,
+                    depth,
+                })?;
             }
         }
         Ok(())
@@ -140,7 +158,11 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
 /// The rest of a dotted path below its first segment, if that is `key`.
 fn below<'p>(path: &'p str, key: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(key)?;
-    if rest.is_empty() { Some("") } else { rest.strip_prefix('.') }
+    if rest.is_empty() {
+        Some("")
+    } else {
+        rest.strip_prefix('.')
+    }
 }
 
 #[derive(Deserialize)]
@@ -155,10 +177,21 @@ mod tests {
         let json = br#"{"metadata":{"name":"x","labels":{"b":"2","a":"1\n"},"annotations":{"labels":"no"}},
             "spec":{"nodeName":"n1","hostNetwork":true,"containers":[{"nodeName":"wrong"}],"deep":{"nodeName":"wrong"}},
             "status":{"phase":"Running","count":3,"none":null}}"#;
-        let facts =
-            Facts::read(json, &["spec.nodeName", "spec.hostNetwork", "status.phase", "status.count", "status.gone"])
-                .unwrap();
-        assert_eq!(facts.fields.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["n1", "true", "Running", "3", ""]);
+        let facts = Facts::read(
+            json,
+            &[
+                "spec.nodeName",
+                "spec.hostNetwork",
+                "status.phase",
+                "status.count",
+                "status.gone",
+            ],
+        )
+        .unwrap();
+        assert_eq!(
+            facts.fields.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
+            ["n1", "true", "Running", "3", ""]
+        );
         assert_eq!(facts.label("a"), Some("1\n"));
         assert_eq!(facts.label("b"), Some("2"));
         assert_eq!(facts.label("c"), None);

@@ -40,15 +40,28 @@ impl Filter {
                 "metadata.name" => Field::Name,
                 "metadata.namespace" if resource.info.namespaced => Field::Namespace,
                 other => {
-                    let known = resource.info.field_selectors.iter().position(|field| field.label == other);
-                    let index = known.ok_or_else(|| unknown_field(resource, &selector, &field_selector, other))?;
+                    let known = resource
+                        .info
+                        .field_selectors
+                        .iter()
+                        .position(|field| field.label == other);
+                    let index =
+                        known.ok_or_else(|| Status::bad_request(format!("field label not supported: {other}")))?;
                     Field::Other(index, resource.info.field_selectors[index].absent)
                 }
             };
-            terms.push(Term { field, equal: requirement.equal, value: requirement.value.clone() });
+            terms.push(Term {
+                field,
+                equal: requirement.equal,
+                value: requirement.value.clone(),
+            });
         }
         let name = field_selector.pinned("metadata.name").map(ToOwned::to_owned);
-        Ok(Filter { labels: selector, fields: terms, name })
+        Ok(Filter {
+            labels: selector,
+            fields: terms,
+            name,
+        })
     }
 
     pub(crate) fn is_everything(&self) -> bool {
@@ -80,12 +93,4 @@ impl LabelSource for Labels<'_> {
     fn label(&self, key: &str) -> Option<&str> {
         self.0.facts.label(key)
     }
-}
-
-fn unknown_field(resource: &Resource, labels: &Selector, fields: &FieldSelector, field: &str) -> Status {
-    Status::bad_request(format!(
-        "Unable to find \"{}, Resource={}\" that match label selector \"{labels}\", field selector \"{fields}\": field \
-         label not supported: {field}",
-        resource.api_version, resource.info.plural
-    ))
 }

@@ -32,7 +32,11 @@ impl VersionMatch {
             "NotOlderThan" => Ok(Some(VersionMatch::NotOlderThan)),
             other => {
                 let mut errors = Errors::new();
-                errors.not_supported(&Path::new("resourceVersionMatch"), other, &["Exact", "NotOlderThan", ""]);
+                errors.not_supported(
+                    &Path::new("resourceVersionMatch"),
+                    other,
+                    &["Exact", "NotOlderThan", ""],
+                );
                 Err(invalid_options(&errors))
             }
         }
@@ -107,7 +111,9 @@ impl Registry {
                 selection.records.retain(|record| filter.matches(record));
                 selection
             }
-            _ => cache.select(prefix, after, options.limit, |record| everything || filter.matches(record)),
+            _ => cache.select(prefix, after, options.limit, |record| {
+                everything || filter.matches(record)
+            }),
         };
         let token = match selection.records.last() {
             Some(last) if selection.more => token(selection.revision, prefix, &last.key),
@@ -169,7 +175,11 @@ impl Registry {
         let mut records: Vec<Arc<Record>> = Vec::new();
         let mut after = after.map(ToOwned::to_owned);
         loop {
-            let wanted = if options.limit == 0 { 0 } else { options.limit - records.len() };
+            let wanted = if options.limit == 0 {
+                0
+            } else {
+                options.limit - records.len()
+            };
             let chunk = if everything || wanted == 0 { wanted } else { PAST_CHUNK };
             let page = match self.store.range(prefix, after.as_deref(), chunk, Some(revision)).await {
                 Ok(page) => page,
@@ -179,19 +189,35 @@ impl Registry {
             let count = page.entries.len();
             for (index, entry) in page.entries.iter().enumerate() {
                 after = Some(entry.key.to_string());
-                let Ok(record) = Record::of_entry(&target.resource, entry) else { continue };
+                let Ok(record) = Record::of_entry(&target.resource, entry) else {
+                    continue;
+                };
                 if everything || options.filter.matches(&record) {
                     records.push(Arc::new(record));
                 }
                 if options.limit > 0 && records.len() == options.limit {
                     let remaining = page.remaining + (count - index - 1) as u64;
-                    let next = if remaining > 0 { token(revision, prefix, &entry.key) } else { String::new() };
+                    let next = if remaining > 0 {
+                        token(revision, prefix, &entry.key)
+                    } else {
+                        String::new()
+                    };
                     let remaining = (remaining > 0 && everything).then_some(remaining);
-                    return Ok(List { records, revision, continue_token: next, remaining });
+                    return Ok(List {
+                        records,
+                        revision,
+                        continue_token: next,
+                        remaining,
+                    });
                 }
             }
             if !page.more {
-                return Ok(List { records, revision, continue_token: String::new(), remaining: None });
+                return Ok(List {
+                    records,
+                    revision,
+                    continue_token: String::new(),
+                    remaining: None,
+                });
             }
         }
     }
@@ -215,20 +241,28 @@ fn check(options: &ListOptions) -> Result<(), Status> {
     if options.version_match.is_some() {
         let path = Path::new("resourceVersionMatch");
         if options.resource_version.is_empty() {
-            errors.forbidden(&path, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+            errors.forbidden(
+                &path,
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            );
         }
         if !options.continue_token.is_empty() {
             errors.forbidden(&path, "resourceVersionMatch is forbidden when continue is provided");
         }
         if options.version_match == Some(VersionMatch::Exact) && options.resource_version == "0" {
-            errors.forbidden(&path, "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"");
+            errors.forbidden(
+                &path,
+                "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+            );
         }
     }
     if !errors.is_empty() {
         return Err(invalid_options(&errors));
     }
     if !options.continue_token.is_empty() && !matches!(options.resource_version.as_str(), "" | "0") {
-        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        return Err(Status::bad_request(
+            "specifying resource version is not allowed when using continue",
+        ));
     }
     Ok(())
 }
@@ -242,24 +276,37 @@ pub(super) fn invalid_options(errors: &Errors) -> Status {
 pub(super) fn parse_version(text: &str) -> Result<Revision, Status> {
     text.parse().map_err(|_| {
         let mut errors = Errors::new();
-        errors.invalid(&Path::new("resourceVersion"), text, "strconv.ParseUint: parsing: invalid syntax");
+        errors.invalid(
+            &Path::new("resourceVersion"),
+            text,
+            "strconv.ParseUint: parsing: invalid syntax",
+        );
         invalid_options(&errors)
     })
 }
 
 fn token(revision: Revision, prefix: &str, last: &str) -> String {
-    encode_token(i64::try_from(revision).unwrap_or(i64::MAX), last.strip_prefix(prefix).unwrap_or(last))
+    encode_token(
+        i64::try_from(revision).unwrap_or(i64::MAX),
+        last.strip_prefix(prefix).unwrap_or(last),
+    )
 }
 
 fn encode_token(revision: i64, start: &str) -> String {
-    let token = Continue { v: CONTINUE_VERSION.to_owned(), rv: revision, start: start.to_owned() };
+    let token = Continue {
+        v: CONTINUE_VERSION.to_owned(),
+        rv: revision,
+        start: start.to_owned(),
+    };
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
 /// The revision (`None`: inconsistent, whatever is there) and the last key, without the prefix.
 fn parse_token(text: &str) -> Result<(Option<Revision>, String), Status> {
     let invalid = || Status::bad_request("continue key is not valid: it must be a token that a list returned");
-    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| invalid())?;
+    let bytes = URL_SAFE_NO_PAD
+        .decode(text.trim_end_matches('='))
+        .map_err(|_| invalid())?;
     let token: Continue = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
     if token.v != CONTINUE_VERSION || token.start.is_empty() || token.start.split('/').any(|part| part == "..") {
         return Err(invalid());

@@ -25,7 +25,9 @@ impl Registry {
     }
 
     pub(crate) async fn sweep_events_once(&self, now: Timestamp) {
-        let Some(events) = self.resource("v1", "events") else { return };
+        let Some(events) = self.resource("v1", "events") else {
+            return;
+        };
         let cache = self.cache(events);
         if cache.len() == 0 {
             return;
@@ -36,7 +38,11 @@ impl Registry {
         let removals = expired.into_iter().map(|record| async move {
             // At the revision that was judged: an event that happened again in between stays.
             if let Err(error) = self.store.delete(&record.key, Some(record.revision)).await {
-                tracing::debug!(error = &error as &dyn std::error::Error, event = record.name(), "kept an event");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    event = record.name(),
+                    "kept an event"
+                );
             }
         });
         let running = futures::StreamExt::buffer_unordered(futures::stream::iter(removals), SWEEP_TOGETHER);
@@ -53,7 +59,9 @@ async fn pause(time: Duration, shutdown: &CancellationToken) -> bool {
 }
 
 fn is_expired(record: &Record, now: Timestamp) -> bool {
-    let Ok(event) = serde_json::from_slice::<Times>(&record.json()) else { return false };
+    let Ok(event) = serde_json::from_slice::<Times>(&record.json()) else {
+        return false;
+    };
     let times = [
         event.metadata.creation_timestamp,
         event.last_timestamp,

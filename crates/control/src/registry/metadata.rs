@@ -21,7 +21,11 @@ pub(super) fn generate_name(prefix: &str) -> String {
     let mut name = String::with_capacity(base.len() + SUFFIX);
     name.push_str(base);
     let random = uuid::Uuid::new_v4();
-    name.extend(random.as_bytes()[..SUFFIX].iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])));
+    name.extend(
+        random.as_bytes()[..SUFFIX]
+            .iter()
+            .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])),
+    );
     name
 }
 

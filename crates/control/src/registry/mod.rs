@@ -97,7 +97,13 @@ impl Registry {
             .collect();
         let caches = Arc::new(Caches::new(Arc::clone(&store), &resources));
         caches.load().await?;
-        Ok(Registry { store, caches, resources, by_path, shutdown })
+        Ok(Registry {
+            store,
+            caches,
+            resources,
+            by_path,
+            shutdown,
+        })
     }
 
     pub(crate) fn resources(&self) -> &[Arc<Resource>] {
@@ -106,7 +112,9 @@ impl Registry {
 
     /// The resource at `/api/v1/pods` (`v1`, `pods`) or `/apis/apps/v1/deployments` (`apps/v1`, `deployments`).
     pub(crate) fn resource(&self, api_version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.by_path.get(&format!("{api_version}/{plural}")).map(|index| &self.resources[*index])
+        self.by_path
+            .get(&format!("{api_version}/{plural}"))
+            .map(|index| &self.resources[*index])
     }
 
     fn cache(&self, resource: &Resource) -> &Arc<KindCache> {
@@ -130,7 +138,13 @@ impl Registry {
     }
 
     /// For admission: an object as it is in the cache.
-    pub(crate) fn peek(&self, api_version: &str, plural: &str, namespace: Option<&str>, name: &str) -> Option<Arc<Record>> {
+    pub(crate) fn peek(
+        &self,
+        api_version: &str,
+        plural: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Option<Arc<Record>> {
         let resource = self.resource(api_version, plural)?;
         self.cache(resource).get(namespace, name)
     }

@@ -120,8 +120,9 @@ impl Resource {
         revision: Revision,
         change: Change,
     ) -> Result<(Bytes, Range<usize>), Malformed> {
-        let rest =
-            stored.strip_prefix(self.head.as_slice()).ok_or_else(|| Malformed { kind: self.info.kind.to_string() })?;
+        let rest = stored.strip_prefix(self.head.as_slice()).ok_or_else(|| Malformed {
+            kind: self.info.kind.to_string(),
+        })?;
         let opening = change.opening();
         let mut line = BytesMut::with_capacity(opening.len() + stored.len() + 44 + CLOSING.len());
         line.put_slice(opening);
@@ -147,7 +148,9 @@ impl Resource {
         if json.starts_with(&self.head) {
             return Ok(json.into());
         }
-        Ok(self.metadata_first(&json).map_or_else(|| Bytes::from(json), Bytes::from))
+        Ok(self
+            .metadata_first(&json)
+            .map_or_else(|| Bytes::from(json), Bytes::from))
     }
 
     /// Typed objects have their fields in alphabetical order after the type: moves `metadata` before `data`, `handler`…
@@ -230,7 +233,10 @@ mod tests {
     use crate::kinds;
 
     fn resource(plural: &str) -> Resource {
-        let kind = kinds::ALL.iter().find(|kind| kind.info().plural == plural).expect("a kind");
+        let kind = kinds::ALL
+            .iter()
+            .find(|kind| kind.info().plural == plural)
+            .expect("a kind");
         Resource::new(*kind)
     }
 

@@ -25,22 +25,36 @@ impl Registry {
             let Some(pod) = any.downcast_mut::<Pod>() else {
                 return Err(Status::internal("a binding is for a pod"));
             };
-            if let Some(uid) = binding.metadata.uid.as_deref().filter(|uid| Some(*uid) != pod.metadata.uid.as_deref()) {
+            if let Some(uid) = binding
+                .metadata
+                .uid
+                .as_deref()
+                .filter(|uid| Some(*uid) != pod.metadata.uid.as_deref())
+            {
                 let own = pod.metadata.uid.as_deref().unwrap_or_default();
                 return Err(conflict(format!(
                     "Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
                 )));
             }
             if pod.metadata.deletion_timestamp.is_some() {
-                return Err(conflict(format!("pod {} is being deleted, cannot be assigned to a host", target.name)));
+                return Err(conflict(format!(
+                    "pod {} is being deleted, cannot be assigned to a host",
+                    target.name
+                )));
             }
             let spec = pod.spec.get_or_insert_default();
             if let Some(own) = spec.node_name.as_deref().filter(|own| !own.is_empty()) {
-                return Err(conflict(format!("pod {} is already assigned to node \"{own}\"", target.name)));
+                return Err(conflict(format!(
+                    "pod {} is already assigned to node \"{own}\"",
+                    target.name
+                )));
             }
             spec.node_name = Some(node.to_owned());
             if let Some(annotations) = &binding.metadata.annotations {
-                pod.metadata.annotations.get_or_insert_default().extend(annotations.clone());
+                pod.metadata
+                    .annotations
+                    .get_or_insert_default()
+                    .extend(annotations.clone());
             }
             let condition = PodCondition {
                 type_: "PodScheduled".to_owned(),
@@ -75,7 +89,10 @@ impl Registry {
             if let Some(namespace) = any.downcast_mut::<Namespace>() {
                 let finalizers = wanted.spec.as_ref().and_then(|spec| spec.finalizers.clone());
                 namespace.spec.get_or_insert_default().finalizers = finalizers;
-                namespace.metadata.resource_version.clone_from(&wanted.metadata.resource_version);
+                namespace
+                    .metadata
+                    .resource_version
+                    .clone_from(&wanted.metadata.resource_version);
                 namespace.metadata.uid.clone_from(&wanted.metadata.uid);
             }
             Ok(new)
@@ -104,5 +121,9 @@ fn check_binding(target: &Target, binding: &Binding, node: &str) -> Result<(), S
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid(&catamaran_api::GroupKind::from_static("", "Binding"), &target.name, &errors))
+    Err(Status::invalid(
+        &catamaran_api::GroupKind::from_static("", "Binding"),
+        &target.name,
+        &errors,
+    ))
 }

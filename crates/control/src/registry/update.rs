@@ -37,8 +37,9 @@ impl Registry {
     ) -> Result<Written, Status> {
         let mut warnings = Vec::new();
         let new = body::decode(&target.resource, body, options.validation, &mut warnings)?;
-        let mut written =
-            self.change(target, part, options, &mut |_, _, _| Ok(new.boxed_clone())).await?;
+        let mut written = self
+            .change(target, part, options, &mut |_, _, _| Ok(new.boxed_clone()))
+            .await?;
         written.warnings.splice(0..0, warnings);
         Ok(written)
     }
@@ -54,13 +55,26 @@ impl Registry {
     ) -> Result<Written, Status> {
         for _ in 0..ATTEMPTS {
             let current = self.get(target).await?;
-            let old = target.resource.kind.decode_slice(&current.json()).map_err(|error| codec_failed(&error))?;
+            let old = target
+                .resource
+                .kind
+                .decode_slice(&current.json())
+                .map_err(|error| codec_failed(&error))?;
             let mut warnings = Vec::new();
             let mut new = remake(&current, old.as_ref(), &mut warnings)?;
             let bound = check_identity(target, new.as_ref(), old.as_ref(), &current)?;
             self.prepare_change(target, part, new.as_mut(), old.as_ref(), &mut warnings)?;
-            match self.replace(target, new.as_mut(), old.as_ref(), &current, options).await? {
-                Some(json) => return Ok(Written { json, created: false, warnings }),
+            match self
+                .replace(target, new.as_mut(), old.as_ref(), &current, options)
+                .await?
+            {
+                Some(json) => {
+                    return Ok(Written {
+                        json,
+                        created: false,
+                        warnings,
+                    });
+                }
                 None if bound => return Err(target.modified()),
                 None => {}
             }
@@ -85,7 +99,10 @@ impl Registry {
         match part {
             Part::Whole => {
                 metadata::inherit(new.meta_mut(), old.meta());
-                let request = admission::Request { target, operation: Operation::Update, old: Some(old) };
+                let request = admission::Request {
+                    target,
+                    operation: Operation::Update,
+                };
                 admission::admit(&self.world(), &request, new)?;
                 kind.prepare_update(new, old);
             }
@@ -155,7 +172,11 @@ impl Registry {
     fn is_over(&self, target: &Target, new: &dyn Object, old: &dyn Object) -> bool {
         let meta = new.meta();
         let held = |object: &dyn Object| {
-            object.meta().finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
+            object
+                .meta()
+                .finalizers
+                .as_ref()
+                .is_some_and(|finalizers| !finalizers.is_empty())
                 || target.resource.kind.holds_deletion(object)
         };
         meta.deletion_timestamp.is_some()
@@ -191,9 +212,9 @@ fn check_identity(target: &Target, new: &dyn Object, old: &dyn Object, current: 
     match new.resource_version.as_deref().unwrap_or_default() {
         "" | "0" => Ok(false),
         version if version == current.revision.to_string() => Ok(true),
-        version if version.parse::<u64>().is_err() => {
-            Err(Status::bad_request(format!("invalid resource version {version:?}: it must be a number")))
-        }
+        version if version.parse::<u64>().is_err() => Err(Status::bad_request(format!(
+            "invalid resource version {version:?}: it must be a number"
+        ))),
         _ => Err(target.modified()),
     }
 }

@@ -42,7 +42,10 @@ pub(crate) enum Tick {
     /// An object left the selection: as it was, to be shown with the version of the change.
     Left(Arc<Record>, Revision),
     /// Everything up to this version was sent. The first after the initial objects is marked as such.
-    Bookmark { revision: Revision, initial_events_end: bool },
+    Bookmark {
+        revision: Revision,
+        initial_events_end: bool,
+    },
     /// The watch cannot go on; the last event.
     Error(Status),
 }
@@ -123,10 +126,18 @@ impl Watching {
         loop {
             if !self.initial.is_empty() {
                 let count = self.initial.len().min(BATCH);
-                return Some(self.initial.drain(..count).map(|record| Tick::Object(Change::Added, record)).collect());
+                return Some(
+                    self.initial
+                        .drain(..count)
+                        .map(|record| Tick::Object(Change::Added, record))
+                        .collect(),
+                );
             }
             if std::mem::take(&mut self.initial_end) {
-                return Some(vec![Tick::Bookmark { revision: self.seen, initial_events_end: true }]);
+                return Some(vec![Tick::Bookmark {
+                    revision: self.seen,
+                    initial_events_end: true,
+                }]);
             }
             self.changed.mark_unchanged();
             let ticks = self.drain();
@@ -212,8 +223,15 @@ fn check(options: &WatchOptions) -> Result<(), Status> {
             errors.forbidden(&version_match, why);
         }
         (None, Some(_)) => {
-            errors.forbidden(&version_match, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            errors.forbidden(
+                &version_match,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(invalid_options(&errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(invalid_options(&errors))
+    }
 }

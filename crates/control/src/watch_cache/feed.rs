@@ -44,7 +44,10 @@ impl Caches {
             if matches!(error, Error::Closed) {
                 return;
             }
-            tracing::warn!(error = &error as &dyn std::error::Error, "the watch of the store ended; reading it anew");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the watch of the store ended; reading it anew"
+            );
             if let Err(error) = self.load().await {
                 tracing::error!(error = &error as &dyn std::error::Error, "the store cannot be read");
                 tokio::select! {
@@ -78,7 +81,9 @@ impl Caches {
                 Event::Delete { previous, revision } => (&previous.key, *revision),
             };
             upto = upto.max(revision);
-            let Some(kind) = self.index(key).map(|index| &self.kinds[index]) else { continue };
+            let Some(kind) = self.index(key).map(|index| &self.kinds[index]) else {
+                continue;
+            };
             if let Some(step) = step(kind, &event) {
                 kind.apply(step);
                 if !touched.iter().any(|other| Arc::ptr_eq(other, kind)) {
@@ -105,7 +110,11 @@ fn step(kind: &KindCache, event: &Event) -> Option<Step> {
         Event::Delete { previous, revision } => {
             let old = kind.state.read().objects.get(&previous.key).cloned()?;
             let new = Arc::new(readable(old.deleted(&kind.resource, &previous.value, *revision))?);
-            Some(Step { change: Change::Deleted, old: Some(old), new })
+            Some(Step {
+                change: Change::Deleted,
+                old: Some(old),
+                new,
+            })
         }
     }
 }
@@ -113,5 +122,7 @@ fn step(kind: &KindCache, event: &Event) -> Option<Step> {
 /// Bytes this program cannot read are left alone in the store and not served: one damaged object must not take the
 /// server down, and whoever wrote it may still need it.
 fn readable<E: std::error::Error + 'static>(record: Result<Record, E>) -> Option<Record> {
-    record.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "skipping an object")).ok()
+    record
+        .inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "skipping an object"))
+        .ok()
 }

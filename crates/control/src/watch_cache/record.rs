@@ -40,7 +40,11 @@ pub(crate) enum BadRecord {
 impl Record {
     /// What a store entry became by its last write.
     pub(crate) fn of_entry(resource: &Resource, entry: &Entry) -> Result<Record, BadRecord> {
-        let change = if entry.created == entry.modified { Change::Added } else { Change::Modified };
+        let change = if entry.created == entry.modified {
+            Change::Added
+        } else {
+            Change::Modified
+        };
         Self::new(resource, Arc::clone(&entry.key), &entry.value, entry.modified, change)
     }
 
@@ -59,14 +63,25 @@ impl Record {
             Ok(facts) => Arc::new(facts),
             Err(source) => return Err(BadRecord::Json { key, source }),
         };
-        Ok(Record { key, revision, facts, namespaced: resource.info.namespaced, change, line, json })
+        Ok(Record {
+            key,
+            revision,
+            facts,
+            namespaced: resource.info.namespaced,
+            change,
+            line,
+            json,
+        })
     }
 
     /// The same object as the victim of a deletion at `revision`.
     pub(crate) fn deleted(&self, resource: &Resource, stored: &[u8], revision: Revision) -> Result<Record, BadRecord> {
         let (line, json) = resource
             .stamp(stored, revision, Change::Deleted)
-            .map_err(|source| BadRecord::Head { key: Arc::clone(&self.key), source })?;
+            .map_err(|source| BadRecord::Head {
+                key: Arc::clone(&self.key),
+                source,
+            })?;
         Ok(Record {
             key: Arc::clone(&self.key),
             revision,

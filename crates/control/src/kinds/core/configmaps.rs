@@ -55,8 +55,8 @@ impl Kind for ConfigMaps {
     }
 
     fn row(&self, object: &ConfigMap, now: Timestamp) -> Vec<Value> {
-        let keys = object.data.as_ref().map_or(0, |data| data.len());
-        let keys = keys + object.binary_data.as_ref().map_or(0, |data| data.len());
+        let keys = object.data.as_ref().map_or(0, std::collections::BTreeMap::len);
+        let keys = keys + object.binary_data.as_ref().map_or(0, std::collections::BTreeMap::len);
         vec![name(&object.metadata), keys.into(), age(&object.metadata, now)]
     }
 }

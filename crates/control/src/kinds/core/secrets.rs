@@ -67,7 +67,7 @@ impl Kind for Secrets {
     }
 
     fn row(&self, object: &Secret, now: Timestamp) -> Vec<Value> {
-        let keys = object.data.as_ref().map_or(0, |data| data.len());
+        let keys = object.data.as_ref().map_or(0, std::collections::BTreeMap::len);
         let kind = object.type_.clone().unwrap_or_default();
         vec![
             name(&object.metadata),

@@ -223,11 +223,13 @@ mod tests {
         expected.assert_eq(&lines.join("\n"));
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "literals read best in place")]
     fn pod(status: Value) -> Value {
         json!({"metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}, {"name": "j"}]}, "status": status})
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "literals read best in place")]
     fn state(name: &str, state: Value) -> Value {
         let ready = state.get("running").is_some();
         json!({"name": name, "state": state, "ready": ready, "restartCount": 0, "image": "", "imageID": ""})

@@ -72,15 +72,12 @@ fn container(container: &mut Container) {
     for variable in container.env.iter_mut().flatten() {
         env(variable);
     }
-    for probe in [
+    let probes = [
         &mut container.liveness_probe,
         &mut container.readiness_probe,
         &mut container.startup_probe,
-    ] {
-        if let Some(probe) = probe {
-            self::probe(probe);
-        }
-    }
+    ];
+    probes.into_iter().flatten().for_each(probe);
     if let Some(lifecycle) = &mut container.lifecycle {
         let hooks = [&mut lifecycle.post_start, &mut lifecycle.pre_stop];
         hooks.into_iter().flatten().for_each(hook);
