@@ -220,6 +220,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "a golden reads best in place")]
     fn check(format: Format, text: &str, expected: Expect) {
         let actual = match parse(format, text.as_bytes()) {
             Ok(body) => format!("{} {:?}", body.value, body.duplicates),

@@ -340,6 +340,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "literals read best in place")]
     fn check(build: impl FnOnce(&mut Errors), expected: Expect) {
         let mut errors = Errors::new();
         build(&mut errors);

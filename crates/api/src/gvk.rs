@@ -52,7 +52,8 @@ impl GroupVersion {
     /// Reads an `apiVersion`. `None` where it has more than one slash or an empty part.
     pub fn parse(api_version: &str) -> Option<Self> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let named = !version.is_empty() && !version.contains('/') && !(group.is_empty() && api_version.contains('/'));
+        let group_is_named = !group.is_empty() || !api_version.contains('/');
+        let named = group_is_named && !version.is_empty() && !version.contains('/');
         named.then(|| Self {
             group: Cow::Owned(group.to_owned()),
             version: Cow::Owned(version.to_owned()),

@@ -317,6 +317,7 @@ mod tests {
     use super::*;
     use expect_test::{Expect, expect};
 
+    #[allow(clippy::needless_pass_by_value, reason = "a golden reads best in place")]
     fn check(errors: &Errors, expected: Expect) {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         expected.assert_eq(&lines.join("\n"));

@@ -204,10 +204,7 @@ impl Walk {
             }
             (ty, wire) => {
                 let value = self.value(ty, wire, depth)?;
-                let zero = value.is_null()
-                    || value == Value::from(0)
-                    || value == Value::from("")
-                    || value == Value::from(false);
+                let zero = value.is_null() || value == 0 || value == "" || value == false;
                 if !zero || (field.optional && !value.is_null()) {
                     object.insert(field.name.to_owned(), value);
                 }

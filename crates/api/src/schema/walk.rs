@@ -274,6 +274,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "a golden reads best in place")]
     fn check(mut pod: Value, expected: Expect) {
         let node = Schemas::builtin().node("io.k8s.api.core.v1.Pod").unwrap();
         let actual = match node.normalise(&mut pod) {

@@ -84,7 +84,7 @@ fn collection_path(info: &Info, names: &Names, shared: &[Value]) -> Value {
     let mut delete = operation(
         info,
         names,
-        delete_id,
+        &delete_id,
         "deletecollection",
         "delete all objects that match",
         STATUS,

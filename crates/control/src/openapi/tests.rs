@@ -126,7 +126,7 @@ fn every_kind_has_a_schema() {
         let info = kind.info();
         let node = catamaran_api::schema::Schemas::builtin().node(&info.schema);
         assert_eq!(
-            node.and_then(|node| node.definition()),
+            node.and_then(catamaran_api::schema::Node::definition),
             Some(info.schema.as_ref()),
             "{}",
             info.kind

@@ -200,7 +200,7 @@ fn take_prefixed(patch: &mut Fields, prefix: &str) -> Vec<(String, Value)> {
 }
 
 /// The part of an item that tells it apart; the item itself in a set.
-fn identity<'v>(item: &'v Value, merge: ListMerge) -> Option<&'v Value> {
+fn identity(item: &Value, merge: ListMerge) -> Option<&Value> {
     match merge {
         ListMerge::ByKey(key) => item.get(key),
         ListMerge::Set | ListMerge::Atomic => Some(item),

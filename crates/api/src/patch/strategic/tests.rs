@@ -9,6 +9,7 @@ fn pod() -> Option<Node<'static>> {
     Schemas::builtin().node("io.k8s.api.core.v1.Pod")
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a golden reads best in place")]
 fn check(object: Value, patch: Value, expected: Expect) {
     let actual = match apply(&object, &patch, pod()) {
         Ok(result) => result.to_string(),
@@ -17,6 +18,7 @@ fn check(object: Value, patch: Value, expected: Expect) {
     expected.assert_eq(&actual);
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "literals read best in place")]
 fn spec(value: Value) -> Value {
     json!({ "spec": value })
 }

@@ -2,6 +2,7 @@ use super::*;
 use expect_test::{Expect, expect};
 use serde_json::json;
 
+#[allow(clippy::needless_pass_by_value, reason = "literals read best in place")]
 fn decode(spec: Value) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
 }
@@ -24,6 +25,7 @@ fn check(spec: Value, expected: &Expect) {
 }
 
 /// Errors of one container.
+#[allow(clippy::needless_pass_by_value, reason = "literals read best in place")]
 fn check_container(fields: Value, expected: &Expect) {
     let mut container = json!({"name": "c", "image": "i"});
     container
