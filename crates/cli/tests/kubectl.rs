@@ -124,7 +124,7 @@ fn configuration_objects_and_namespaces() {
         "pod/web",
         "--timeout=60s",
     ]);
-    assert!(k(&["get", "all", "-A"]).contains("pod/web"));
+    assert!(k(&["get", "all", "-A"]).contains("web"));
     k(&["delete", "namespace", "shop"]);
     assert!(refusal(&mut cluster.kubectl(&["get", "namespace", "shop"])).contains("NotFound"));
     assert_eq!(k(&["get", "pods", "-A", "-o", "name"]), "");

@@ -29,6 +29,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
     assembly::require_root("agent")?;
+    catamaran_oci_shim::shield_binary().context("cannot protect the program's file from containers")?;
     let launcher = catamaran_shim::launcher::fork(assembly::runtimes).context("cannot fork the launcher")?;
     let _lock = data_dir.lock(Part::Agent)?;
     let instance = data_dir.instance()?;

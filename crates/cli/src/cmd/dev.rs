@@ -39,6 +39,7 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
     if args.demo {
         manifests.extend(manifest::parse(demo::MANIFEST, "the demo")?);
     }
+    catamaran_oci_shim::shield_binary().context("cannot protect the program's file from containers")?;
     let launcher = catamaran_shim::launcher::fork(assembly::runtimes).context("cannot fork the launcher")?;
     let _locks = (data_dir.lock(Part::Server)?, data_dir.lock(Part::Agent)?);
     let instance = data_dir.instance()?;
