@@ -253,8 +253,12 @@ impl Machine for LocalMachine {
 
     async fn mark_rerun(&self, pod: &PodKey) {
         let marker = self.layout().rerun_marker(&pod.uid);
-        if let Err(error) = tokio::fs::write(&marker, b"").await {
-            tracing::warn!(path = %marker.display(), %error, "cannot note that a pod has to be run again");
+        match tokio::fs::write(&marker, b"").await {
+            // A pod without files has come to its end or never began: nothing to run again.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %marker.display(), %error, "cannot note that a pod has to be run again");
+            }
+            _ => {}
         }
     }
 
