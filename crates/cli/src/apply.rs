@@ -76,7 +76,8 @@ pub(crate) async fn apply(
     let modified = annotated(manifest)?;
     let named = format!("{}/{name}", resource.qualified_singular());
     let outcome = write(connection, &collection, name, &modified, options).await;
-    let (verb, object) = outcome.map_err(|error| explain(error, &connection.server).context(format!("cannot apply {named}")))?;
+    let (verb, object) =
+        outcome.map_err(|error| explain(error, &connection.server).context(format!("cannot apply {named}")))?;
     Ok(Applied {
         resource: resource.qualified_singular(),
         kind: kind.to_owned(),
@@ -103,7 +104,10 @@ async fn write(
             Ok(current) => current,
             Err(error) if is_not_found(&error) => {
                 let create = format!("{collection}?{query}");
-                match connection.send(Method::POST, &create, "application/json", Some(modified)).await {
+                match connection
+                    .send(Method::POST, &create, "application/json", Some(modified))
+                    .await
+                {
                     Ok(object) => return Ok(("created", object)),
                     Err(error) if is_conflict(&error) && round < CONFLICT_ROUNDS => continue,
                     Err(error) => return Err(error),
@@ -115,10 +119,20 @@ async fn write(
         if patch.as_object().is_some_and(Map::is_empty) {
             return Ok(("unchanged", current));
         }
-        match connection.send(Method::PATCH, &format!("{path}?{query}"), content_type, Some(&patch)).await {
+        match connection
+            .send(Method::PATCH, &format!("{path}?{query}"), content_type, Some(&patch))
+            .await
+        {
             Ok(object) => {
                 let same = object["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"];
-                return Ok((if same && !options.dry_run { "unchanged" } else { "configured" }, object));
+                return Ok((
+                    if same && !options.dry_run {
+                        "unchanged"
+                    } else {
+                        "configured"
+                    },
+                    object,
+                ));
             }
             Err(error) if is_conflict(&error) && round < CONFLICT_ROUNDS => {}
             Err(error) => return Err(error),
@@ -137,7 +151,9 @@ fn annotated(manifest: &Value) -> Result<Value> {
         annotations.remove(LAST_APPLIED);
     }
     let mut modified = bare.clone();
-    let metadata = modified["metadata"].as_object_mut().context("a manifest has no metadata")?;
+    let metadata = modified["metadata"]
+        .as_object_mut()
+        .context("a manifest has no metadata")?;
     let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
     if annotations.is_null() {
         *annotations = json!({});
@@ -148,7 +164,8 @@ fn annotated(manifest: &Value) -> Result<Value> {
 
 fn last_applied(current: &Value) -> Value {
     let text = current["metadata"]["annotations"][LAST_APPLIED].as_str();
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| json!({}))
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_else(|| json!({}))
 }
 
 /// What to send so that `current` becomes what `modified` says, and in which patch language: strategic merge for kinds
@@ -159,9 +176,13 @@ fn patch_for(modified: &Value, current: &Value) -> (&'static str, Value) {
     let [last, wanted, now] = [&last, modified, current].map(|value| value.as_object().unwrap_or(&empty));
     let (version, kind) = (modified["apiVersion"].as_str(), modified["kind"].as_str());
     match Schemas::builtin().node_of_kind(version.unwrap_or_default(), kind.unwrap_or_default()) {
-        Some(node) => {
-            ("application/strategic-merge-patch+json", Value::Object(strategic::three_way(last, wanted, now, Some(node))))
-        }
-        None => ("application/merge-patch+json", Value::Object(merge::three_way(last, wanted, now))),
+        Some(node) => (
+            "application/strategic-merge-patch+json",
+            Value::Object(strategic::three_way(last, wanted, now, Some(node))),
+        ),
+        None => (
+            "application/merge-patch+json",
+            Value::Object(merge::three_way(last, wanted, now)),
+        ),
     }
 }

@@ -86,13 +86,19 @@ impl Server {
         config.listen = listen;
         config.store_url.clone_from(&args.store);
         config.advertise.clone_from(&args.tls_sans);
-        let control = ControlPlane::start(config, shutdown.clone()).await.map_err(|error| explain_listen(error, listen))?;
+        let control = ControlPlane::start(config, shutdown.clone())
+            .await
+            .map_err(|error| explain_listen(error, listen))?;
         let scheduler = catamaran_scheduler::Config {
             client: control.client("system:kube-scheduler", &[]),
             name: "default-scheduler".to_owned(),
         };
         let scheduler = tokio::spawn(catamaran_scheduler::run(scheduler, shutdown.clone()));
-        Ok(Self { control, scheduler, shutdown })
+        Ok(Self {
+            control,
+            scheduler,
+            shutdown,
+        })
     }
 
     /// Resolves when the control plane ends by itself, which it should not.
@@ -117,7 +123,10 @@ fn explain_listen(error: catamaran_control::Error, listen: SocketAddr) -> anyhow
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|cause| cause.kind() == std::io::ErrorKind::AddrInUse);
     if in_use {
-        return anyhow::anyhow!("port {} is in use; choose another with --api-port (0 picks a free one)", listen.port());
+        return anyhow::anyhow!(
+            "port {} is in use; choose another with --api-port (0 picks a free one)",
+            listen.port()
+        );
     }
     error.context("cannot start the API server")
 }
@@ -158,7 +167,11 @@ impl Node {
             pod_cidr: args.pod_cidr,
             pool: NETWORK_POOL,
         };
-        let network = Arc::new(PodNetwork::start(network, in_use).await.context("cannot set up the pod network")?);
+        let network = Arc::new(
+            PodNetwork::start(network, in_use)
+                .await
+                .context("cannot set up the pod network")?,
+        );
         let node_ip = network.node_ip();
         let identity = identity(&name, node_ip).await?;
         let compiler = catamaran_wasm_shim::NativeCache::open(data_dir.join("agent/native"), compile_command())
@@ -181,7 +194,15 @@ impl Node {
         config.labels = parse_labels(&args.node_labels)?;
         let pod_cidr = network.cidr();
         let agent = Agent::start(config).await.context("cannot start the node agent")?;
-        Ok(Self { agent, network, images, name, pod_cidr, instance: instance.to_owned(), data_dir: data_dir.path.clone() })
+        Ok(Self {
+            agent,
+            network,
+            images,
+            name,
+            pod_cidr,
+            instance: instance.to_owned(),
+            data_dir: data_dir.path.clone(),
+        })
     }
 
     /// Ends the agent; containers go on running, and a later agent finds them.
@@ -199,8 +220,10 @@ impl Node {
 }
 
 pub(crate) fn open_images(data_dir: &Path, plain_http_hosts: &[String]) -> Result<catamaran_image::Store> {
-    let options =
-        catamaran_image::Options { plain_http_hosts: plain_http_hosts.to_vec(), ..catamaran_image::Options::default() };
+    let options = catamaran_image::Options {
+        plain_http_hosts: plain_http_hosts.to_vec(),
+        ..catamaran_image::Options::default()
+    };
     catamaran_image::Store::open(data_dir.join("images"), options).context("cannot open the image store")
 }
 
@@ -257,10 +280,14 @@ struct Compiler(catamaran_wasm_shim::NativeCache);
 #[async_trait::async_trait]
 impl catamaran_node::WasmCompiler for Compiler {
     async fn native(&self, digest: &str, module: &Path) -> Result<PathBuf, catamaran_node::CompileError> {
-        let native = self.0.native(digest, module).await.map_err(|error| catamaran_node::CompileError {
-            reason: "CreateContainerError".to_owned(),
-            message: error.to_string(),
-        })?;
+        let native = self
+            .0
+            .native(digest, module)
+            .await
+            .map_err(|error| catamaran_node::CompileError {
+                reason: "CreateContainerError".to_owned(),
+                message: error.to_string(),
+            })?;
         Ok(native.path)
     }
 }

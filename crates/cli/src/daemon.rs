@@ -1,6 +1,7 @@
 //! What `dev`, `server` and `agent` share: a runtime, a log, and signals.
 
 use anyhow::{Context, Result};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -35,8 +36,14 @@ impl Signals {
 pub(crate) fn run(work: impl AsyncFnOnce(Signals) -> Result<ExitCode>) -> Result<ExitCode> {
     crate::sys::ignore_sigpipe();
     crate::cmd::install_tls_provider();
-    let filter = EnvFilter::try_from_env("CATA_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // What the client library warns about, its callers handle and report themselves.
+    let filter = EnvFilter::try_from_env("CATA_LOG").unwrap_or_else(|_| EnvFilter::new("warn,kube_client=off"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .init();
     let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)

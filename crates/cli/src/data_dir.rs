@@ -98,12 +98,19 @@ impl DataDir {
             return Ok(known);
         }
         let mut random = [0_u8; 4];
-        File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).context("no random numbers")?;
+        File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut random))
+            .context("no random numbers")?;
         let instance = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let path = self.join("instance");
         let temporary = self.join("instance.new");
         let write = || {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&temporary)?;
             writeln!(file, "{instance}")?;
             file.sync_all()?;
             std::fs::rename(&temporary, &path)
@@ -135,7 +142,9 @@ mod tests {
 
     fn data_dir() -> (tempfile::TempDir, DataDir) {
         let temporary = tempfile::tempdir().expect("directory");
-        let data_dir = DataDir { path: temporary.path().join("data") };
+        let data_dir = DataDir {
+            path: temporary.path().join("data"),
+        };
         (temporary, data_dir)
     }
 
@@ -144,7 +153,10 @@ mod tests {
         let (_temporary, data_dir) = data_dir();
         let first = data_dir.lock(Part::Server).expect("lock");
         let refused = data_dir.lock(Part::Server).expect_err("locked").to_string();
-        assert!(refused.contains("another cata already runs") && refused.contains("--data-dir"), "{refused}");
+        assert!(
+            refused.contains("another cata already runs") && refused.contains("--data-dir"),
+            "{refused}"
+        );
         data_dir.lock(Part::Agent).expect("the agent's part is free");
         drop(first);
         data_dir.lock(Part::Server).expect("free again");
@@ -159,6 +171,12 @@ mod tests {
         assert_eq!(instance.len(), 8);
         assert_eq!(data_dir.instance().expect("instance"), instance);
         std::fs::write(data_dir.join("instance"), "../../x").expect("damage");
-        assert!(data_dir.instance().expect_err("damaged").to_string().contains("damaged"));
+        assert!(
+            data_dir
+                .instance()
+                .expect_err("damaged")
+                .to_string()
+                .contains("damaged")
+        );
     }
 }

@@ -13,14 +13,27 @@ const LINUX_IMAGE: &str = "catamaran.dev/demo/bash:v1";
 
 /// Packs the demo's two images: the embedded wasm guest, and the host's bash with the libraries it needs.
 pub(crate) async fn pack_images(images: &Store) -> Result<()> {
-    let guest = tempfile::Builder::new().suffix(".wasm").tempfile().context("cannot make a temporary file")?;
+    let guest = tempfile::Builder::new()
+        .suffix(".wasm")
+        .tempfile()
+        .context("cannot make a temporary file")?;
     std::fs::write(guest.path(), HELLO_WASM).context("cannot write the demo's wasm file")?;
-    images.pack(&PackSource::Wasm(guest.path().to_owned()), WASM_IMAGE).await.context("cannot pack the wasm image")?;
+    images
+        .pack(&PackSource::Wasm(guest.path().to_owned()), WASM_IMAGE)
+        .await
+        .context("cannot pack the wasm image")?;
     println!("packed {WASM_IMAGE} ({} kB of wasm)", HELLO_WASM.len().div_ceil(1024));
 
-    let bash = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"].into_iter().map(PathBuf::from).find(|p| p.exists());
-    let bash = bash.context("the demo needs bash on this host (it becomes the Linux image); install it and try again")?;
-    images.pack(&PackSource::FromHost(vec![bash.clone()]), LINUX_IMAGE).await.context("cannot pack the Linux image")?;
+    let bash = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|p| p.exists());
+    let bash =
+        bash.context("the demo needs bash on this host (it becomes the Linux image); install it and try again")?;
+    images
+        .pack(&PackSource::FromHost(vec![bash.clone()]), LINUX_IMAGE)
+        .await
+        .context("cannot pack the Linux image")?;
     println!("packed {LINUX_IMAGE} from {}", bash.display());
     Ok(())
 }

@@ -20,12 +20,16 @@ pub(crate) struct Follow {
 
 impl Follow {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, pods: Vec::new() }
+        Self {
+            client,
+            pods: Vec::new(),
+        }
     }
 
     pub(crate) fn add(&mut self, applied: &Applied) {
         if applied.kind == "Pod" {
-            self.pods.push((applied.namespace.clone().unwrap_or_default(), applied.name.clone()));
+            self.pods
+                .push((applied.namespace.clone().unwrap_or_default(), applied.name.clone()));
         }
     }
 
@@ -61,7 +65,9 @@ async fn show_pod(pods: Api<Pod>, name: String, hints: Option<std::path::PathBuf
                 logs.spawn(show_log(pods.clone(), name.clone(), container));
             }
         }
-        if is_ready(&pod) && let Some(kubeconfig) = hints.take() {
+        if is_ready(&pod)
+            && let Some(kubeconfig) = hints.take()
+        {
             print_hints(&name, &pod, &kubeconfig);
         }
     }
@@ -72,7 +78,10 @@ async fn show_pod(pods: Api<Pod>, name: String, hints: Option<std::path::PathBuf
 fn started_containers(pod: &Pod) -> Vec<(String, i32)> {
     container_statuses(pod)
         .filter(|status| {
-            status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+            status
+                .state
+                .as_ref()
+                .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
         })
         .map(|status| (status.name.clone(), status.restart_count))
         .collect()
@@ -80,25 +89,39 @@ fn started_containers(pod: &Pod) -> Vec<(String, i32)> {
 
 fn container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.iter().flat_map(|status| {
-        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
+        status
+            .init_container_statuses
+            .iter()
+            .flatten()
+            .chain(status.container_statuses.iter().flatten())
     })
 }
 
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// One line about where the pod stands, worded like kubectl's STATUS column.
 fn progress(pod: &Pod) -> String {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Pending");
     let (mut ready, mut total, mut waiting) = (0, 0, None);
     for status in container_statuses(pod) {
         total += 1;
         ready += i32::from(status.ready);
         let reason = status.state.as_ref().and_then(|state| state.waiting.as_ref());
         if let Some(reason) = reason.filter(|waiting| waiting.reason.is_some()) {
-            let detail = reason.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
+            let detail = reason
+                .message
+                .as_deref()
+                .map(|message| format!(": {message}"))
+                .unwrap_or_default();
             waiting = Some(format!("{}{detail}", reason.reason.as_deref().unwrap_or_default()));
         }
     }
@@ -110,7 +133,11 @@ fn progress(pod: &Pod) -> String {
 }
 
 async fn show_log(pods: Api<Pod>, pod: String, container: String) {
-    let params = LogParams { container: Some(container.clone()), follow: true, ..LogParams::default() };
+    let params = LogParams {
+        container: Some(container.clone()),
+        follow: true,
+        ..LogParams::default()
+    };
     let lines = match pods.log_stream(&pod, &params).await {
         Ok(stream) => stream.lines(),
         Err(error) => {
@@ -125,9 +152,17 @@ async fn show_log(pods: Api<Pod>, pod: String, container: String) {
 }
 
 fn print_hints(name: &str, pod: &Pod, kubeconfig: &Path) {
-    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or("?");
+    let ip = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.pod_ip.as_deref())
+        .unwrap_or("?");
     let port = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| {
-        container.ports.as_deref().and_then(|ports| ports.first()).map(|port| port.container_port)
+        container
+            .ports
+            .as_deref()
+            .and_then(|ports| ports.first())
+            .map(|port| port.container_port)
     });
     println!();
     if let Some(port) = port {

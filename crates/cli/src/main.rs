@@ -16,7 +16,10 @@ mod demo;
 mod follow;
 mod manifest;
 mod print;
-#[allow(unsafe_code, reason = "restoring a signal's default disposition has no safe interface")]
+#[allow(
+    unsafe_code,
+    reason = "restoring a signal's default disposition has no safe interface"
+)]
 mod sys;
 mod terminal;
 
@@ -76,7 +79,9 @@ mod tests {
 
     #[test]
     fn errors_are_one_line_and_say_nothing_twice() {
-        let error = anyhow!("no such file").context("cannot read x: no such file").context("cannot apply");
+        let error = anyhow!("no such file")
+            .context("cannot read x: no such file")
+            .context("cannot apply");
         assert_eq!(super::one_line(&error), "cannot apply: cannot read x: no such file");
         assert_eq!(super::one_line(&anyhow!("a\nb")), "a b");
     }

@@ -24,13 +24,14 @@ impl FileArgs {
         for path in &self.files {
             if path.as_os_str() == "-" {
                 let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+                std::io::stdin()
+                    .read_to_string(&mut text)
+                    .context("cannot read standard input")?;
                 objects.extend(parse(&text, "standard input")?);
                 continue;
             }
             for file in self.manifests_at(path)? {
-                let text =
-                    std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
                 objects.extend(parse(&text, &file.display().to_string())?);
             }
         }
@@ -43,7 +44,9 @@ impl FileArgs {
             return Ok(vec![path.to_owned()]);
         }
         let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut entries = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        let mut entries = entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<std::io::Result<Vec<_>>>()?;
         entries.sort();
         let mut files = Vec::new();
         for entry in entries {
@@ -96,8 +99,11 @@ mod tests {
     #[test]
     fn lists_open_and_empty_documents_vanish() {
         let text = "---\n---\napiVersion: v1\nkind: Pod\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret}\n";
-        let kinds: Vec<String> =
-            parse(text, "x").expect("objects").iter().map(|object| object["kind"].as_str().unwrap_or("").to_owned()).collect();
+        let kinds: Vec<String> = parse(text, "x")
+            .expect("objects")
+            .iter()
+            .map(|object| object["kind"].as_str().unwrap_or("").to_owned())
+            .collect();
         assert_eq!(kinds, ["Pod", "Secret"]);
     }
 
@@ -106,6 +112,9 @@ mod tests {
         let error = parse("apiVersion: v1\nkind: Pod\n---\nkind: Pod\n", "pod.yaml").expect_err("no apiVersion");
         assert_eq!(error.to_string(), "pod.yaml, document 2: apiVersion not set");
         let error = parse("a: [", "pod.yaml").expect_err("no YAML");
-        assert!(format!("{error:#}").starts_with("pod.yaml, document 1: not valid YAML"), "{error:#}");
+        assert!(
+            format!("{error:#}").starts_with("pod.yaml, document 1: not valid YAML"),
+            "{error:#}"
+        );
     }
 }

@@ -42,10 +42,7 @@ fn the_demo_runs_is_cleaned_up_and_runs_again() {
     cluster.stop();
     cluster.boot(&[]);
     cluster.wait_for("pod/hello", "condition=Ready");
-    assert!(
-        !cluster.leftovers().is_empty(),
-        "the pod of the first life runs again"
-    );
+    assert!(!cluster.leftovers().is_empty(), "the pod of the first life runs again");
     cluster.stop();
 }
 

@@ -13,7 +13,8 @@ fn manifest(name: &str, image: &str, command: &str) -> String {
 
 /// Pids of everything in the instance's cgroups.
 fn pids(cluster: &Cluster) -> BTreeSet<String> {
-    cluster.leftovers()
+    cluster
+        .leftovers()
         .into_iter()
         .filter(|entry| entry.starts_with("process"))
         .collect()
@@ -99,7 +100,8 @@ fn nothing_acknowledged_is_lost_and_nothing_leaks_while_pods_come_and_go() {
     until("every process of every pod to be gone", || {
         pids(&cluster).is_empty().then_some(())
     });
-    let pods: Vec<String> = cluster.leftovers()
+    let pods: Vec<String> = cluster
+        .leftovers()
         .into_iter()
         .filter(|entry| entry.contains("/pod"))
         .collect();

@@ -71,7 +71,13 @@ fn apply_get_describe_logs_exec_label_delete() {
     // Events are written aside, after the status.
     until("the events of the pod", || {
         let page = k(&["describe", "pod", "mixed"]);
-        let words = ["Successfully assigned default/mixed to node-1", "Started", "Pulled", "QoS Class", "BestEffort"];
+        let words = [
+            "Successfully assigned default/mixed to node-1",
+            "Started",
+            "Pulled",
+            "QoS Class",
+            "BestEffort",
+        ];
         words.iter().all(|words| page.contains(words)).then_some(())
     });
     assert!(k(&["describe", "node", "node-1"]).contains("Ready"));

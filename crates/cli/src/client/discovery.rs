@@ -32,18 +32,32 @@ impl Resource {
     }
 
     fn with_group(&self, name: &str) -> String {
-        if self.group.is_empty() { name.to_owned() } else { format!("{name}.{}", self.group) }
+        if self.group.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name}.{}", self.group)
+        }
     }
 
     pub(crate) fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// The collection's path; `namespace` is ignored for cluster-wide kinds, `None` spans all namespaces.
     pub(crate) fn path(&self, namespace: Option<&str>) -> String {
-        let base = if self.group.is_empty() { "/api/".to_owned() } else { format!("/apis/{}/", self.group) };
+        let base = if self.group.is_empty() {
+            "/api/".to_owned()
+        } else {
+            format!("/apis/{}/", self.group)
+        };
         match namespace {
-            Some(namespace) if self.namespaced => format!("{base}{}/namespaces/{namespace}/{}", self.version, self.plural),
+            Some(namespace) if self.namespaced => {
+                format!("{base}{}/namespaces/{namespace}/{}", self.version, self.plural)
+            }
             _ => format!("{base}{}/{}", self.version, self.plural),
         }
     }
@@ -53,7 +67,10 @@ impl Resource {
             Some((name, rest)) => (name, Some(rest)),
             None => (word, None),
         };
-        let named = [&self.plural, &self.singular].into_iter().chain(&self.short_names).any(|known| known == name)
+        let named = [&self.plural, &self.singular]
+            .into_iter()
+            .chain(&self.short_names)
+            .any(|known| known == name)
             || self.kind.to_lowercase() == name;
         let grouped = group.is_none_or(|group| {
             group == self.group || group == format!("{}.{}", self.version, self.group).trim_end_matches('.')
@@ -71,8 +88,14 @@ impl Catalogue {
     pub(crate) async fn fetch(connection: &Connection) -> Result<Self> {
         let mut resources = Vec::new();
         for path in ["/api", "/apis"] {
-            let request = http::Request::get(path).header(http::header::ACCEPT, ACCEPT).body(Vec::new())?;
-            let text = connection.client.request_text(request).await.map_err(|error| explain(error, &connection.server))?;
+            let request = http::Request::get(path)
+                .header(http::header::ACCEPT, ACCEPT)
+                .body(Vec::new())?;
+            let text = connection
+                .client
+                .request_text(request)
+                .await
+                .map_err(|error| explain(error, &connection.server))?;
             let list: GroupList = serde_json::from_str(&text).context("the server's discovery cannot be read")?;
             resources.extend(list.items.into_iter().flat_map(Group::into_resources));
         }
@@ -90,11 +113,17 @@ impl Catalogue {
 
     /// Kinds of a category (`all`), if there is one of that name.
     pub(crate) fn category(&self, word: &str) -> Vec<&Resource> {
-        self.resources.iter().filter(|resource| resource.categories.iter().any(|category| category == word)).collect()
+        self.resources
+            .iter()
+            .filter(|resource| resource.categories.iter().any(|category| category == word))
+            .collect()
     }
 
     pub(crate) fn by_kind(&self, api_version: &str, kind: &str) -> Result<&Resource> {
-        let found = self.resources.iter().find(|resource| resource.kind == kind && resource.api_version() == api_version);
+        let found = self
+            .resources
+            .iter()
+            .find(|resource| resource.kind == kind && resource.api_version() == api_version);
         match found {
             Some(resource) => Ok(resource),
             None => bail!("no matches for kind {kind:?} in version {api_version:?}; see `cata api-resources`"),
@@ -189,7 +218,9 @@ mod tests {
                  "singularResource": "deployment", "verbs": ["get"], "shortNames": ["deploy"]}]}]},
         ]});
         let list: GroupList = serde_json::from_value(document).expect("a discovery document");
-        Catalogue { resources: list.items.into_iter().flat_map(Group::into_resources).collect() }
+        Catalogue {
+            resources: list.items.into_iter().flat_map(Group::into_resources).collect(),
+        }
     }
 
     #[test]
@@ -207,7 +238,10 @@ mod tests {
             assert_eq!(catalogue.find(word).expect(word).plural, plural);
         }
         let refused = catalogue.find("widgets").expect_err("unknown").to_string();
-        assert!(refused.starts_with("the server doesn't have a resource type \"widgets\""), "{refused}");
+        assert!(
+            refused.starts_with("the server doesn't have a resource type \"widgets\""),
+            "{refused}"
+        );
         assert_eq!(catalogue.category("all").len(), 1);
     }
 

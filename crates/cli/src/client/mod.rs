@@ -59,10 +59,17 @@ pub(crate) struct Connection {
 impl ClientArgs {
     pub(crate) async fn connect(&self, data_dir: Option<&DataDir>) -> Result<Connection> {
         let config = self.config(data_dir).await?;
-        let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = self
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config).context("the kubeconfig cannot be used")?;
-        Ok(Connection { client, namespace, server })
+        Ok(Connection {
+            client,
+            namespace,
+            server,
+        })
     }
 
     async fn config(&self, data_dir: Option<&DataDir>) -> Result<Config> {
@@ -72,10 +79,13 @@ impl ClientArgs {
             cluster: self.cluster.clone(),
             user: self.user.clone(),
         };
-        let mut config =
-            Config::from_custom_kubeconfig(kubeconfig, &options).await.context("the kubeconfig cannot be used")?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .context("the kubeconfig cannot be used")?;
         if let Some(server) = &self.server {
-            config.cluster_url = server.parse().with_context(|| format!("--server {server:?} is not a URL"))?;
+            config.cluster_url = server
+                .parse()
+                .with_context(|| format!("--server {server:?} is not a URL"))?;
         }
         if let Some(token) = &self.token {
             config.auth_info.token = Some(token.clone().into());
@@ -121,7 +131,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
         let number: f64 = rest[..digits].parse().map_err(|_| error())?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let unit_end = rest[digits..]
+            .find(|c: char| c.is_ascii_digit())
+            .map_or(rest.len(), |at| digits + at);
         total += number
             * match &rest[digits..unit_end] {
                 "ms" => 0.001,
@@ -146,7 +158,11 @@ pub(crate) fn query_string(pairs: &[(&str, &str)]) -> String {
             escaped
         })
     };
-    pairs.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect::<Vec<_>>().join("&")
+    pairs
+        .iter()
+        .map(|(key, value)| format!("{key}={}", escape(value)))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 impl Connection {
@@ -155,7 +171,9 @@ impl Connection {
     /// # Errors
     /// A refusal in kubectl's words, or that the server cannot be reached.
     pub(crate) async fn json(&self, method: http::Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        self.send(method, path, "application/json", body).await.map_err(|error| explain(error, &self.server))
+        self.send(method, path, "application/json", body)
+            .await
+            .map_err(|error| explain(error, &self.server))
     }
 
     /// The same with the error as it came, for callers that act on it.
@@ -166,7 +184,11 @@ impl Connection {
         content_type: &str,
         body: Option<&Value>,
     ) -> Result<Value, kube::Error> {
-        let body = body.map(serde_json::to_vec).transpose().map_err(kube::Error::SerdeError)?.unwrap_or_default();
+        let body = body
+            .map(serde_json::to_vec)
+            .transpose()
+            .map_err(kube::Error::SerdeError)?
+            .unwrap_or_default();
         let request = http::Request::builder()
             .method(method)
             .uri(path)
@@ -192,8 +214,9 @@ pub(crate) fn is_not_found(error: &kube::Error) -> bool {
 pub(crate) fn explain(error: kube::Error, server: &str) -> anyhow::Error {
     match error {
         kube::Error::Api(status) => anyhow::anyhow!("from server ({}): {}", status.reason, status.message),
-        kube::Error::HyperError(_) | kube::Error::Service(_) => anyhow::Error::new(error)
-            .context(format!("the API server at {server} cannot be reached; is the cluster running? (`cata dev`)")),
+        kube::Error::HyperError(_) | kube::Error::Service(_) => anyhow::Error::new(error).context(format!(
+            "the API server at {server} cannot be reached; is the cluster running? (`cata dev`)"
+        )),
         other => other.into(),
     }
 }
@@ -204,7 +227,14 @@ mod tests {
 
     #[test]
     fn durations_are_gos() {
-        for (text, millis) in [("0", 0), ("15", 15_000), ("30s", 30_000), ("1h30m", 5_400_000), ("1.5s", 1500), ("20ms", 20)] {
+        for (text, millis) in [
+            ("0", 0),
+            ("15", 15_000),
+            ("30s", 30_000),
+            ("1h30m", 5_400_000),
+            ("1.5s", 1500),
+            ("20ms", 20),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "s", "1x", "-1s", "1h-"] {

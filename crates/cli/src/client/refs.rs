@@ -24,17 +24,25 @@ pub(crate) fn targets<'a>(catalogue: &'a Catalogue, words: &[String]) -> Result<
     let mut targets = Vec::new();
     for word in first.split(',') {
         let category = catalogue.category(word);
-        let resources = if category.is_empty() { vec![catalogue.find(word)?] } else { category };
-        targets.extend(resources.into_iter().map(|resource| Target { resource, names: names.to_vec() }));
+        let resources = if category.is_empty() {
+            vec![catalogue.find(word)?]
+        } else {
+            category
+        };
+        targets.extend(resources.into_iter().map(|resource| Target {
+            resource,
+            names: names.to_vec(),
+        }));
     }
     Ok(targets)
 }
 
 fn slashed<'a>(catalogue: &'a Catalogue, word: &str) -> Result<Target<'a>> {
     match word.split_once('/') {
-        Some((kind, name)) if !kind.is_empty() && !name.is_empty() => {
-            Ok(Target { resource: catalogue.find(kind)?, names: vec![name.to_owned()] })
-        }
+        Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(Target {
+            resource: catalogue.find(kind)?,
+            names: vec![name.to_owned()],
+        }),
         _ => bail!("arguments in resource/name form must have a single resource and name, unlike {word:?}"),
     }
 }

@@ -1,8 +1,8 @@
 //! `cata agent`: the node agent alone, against a control plane anywhere.
 
 use crate::assembly::{self, Node, NodeArgs, NodeIdentity};
-use crate::data_dir::{DataDir, Part};
 use crate::daemon;
+use crate::data_dir::{DataDir, Part};
 use anyhow::{Context, Result, bail};
 use catamaran_node::ServerTls;
 use std::net::Ipv4Addr;
@@ -50,12 +50,16 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
 async fn local_identity(data_dir: &DataDir, name: &str, ip: Ipv4Addr) -> Result<NodeIdentity> {
     let admin = data_dir.kubeconfig();
     if !admin.exists() {
-        bail!("no control plane ever ran on {}; start `cata server` first, or pass --kubeconfig", data_dir.path.display());
+        bail!(
+            "no control plane ever ran on {}; start `cata server` first, or pass --kubeconfig",
+            data_dir.path.display()
+        );
     }
     let credentials = catamaran_control::node_credentials(&data_dir.path, name, &[ip.into()])
         .context("cannot make this node's certificates")?;
     let kubeconfig = kube::config::Kubeconfig::read_from(&admin).context("cannot read the kubeconfig")?;
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
     config.auth_info = kube::config::AuthInfo {
         client_certificate_data: Some(base64(&credentials.client_cert_pem)),
         client_key_data: Some(base64(&credentials.client_key_pem).into()),

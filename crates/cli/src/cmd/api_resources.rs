@@ -27,7 +27,8 @@ pub(crate) struct Args {
 pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     let catalogue = Catalogue::fetch(&args.client.connect(data_dir).await?).await?;
     let wanted = catalogue.resources.iter().filter(|resource| {
-        args.namespaced.is_none_or(|namespaced| namespaced == resource.namespaced)
+        args.namespaced
+            .is_none_or(|namespaced| namespaced == resource.namespaced)
             && args.api_group.as_ref().is_none_or(|group| *group == resource.group)
     });
     if args.output == "name" {
@@ -35,7 +36,9 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
         return Ok(());
     }
     let wide = args.output == "wide";
-    let mut headers: Vec<String> = ["NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND"].map(str::to_owned).into();
+    let mut headers: Vec<String> = ["NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND"]
+        .map(str::to_owned)
+        .into();
     if wide {
         headers.extend(["VERBS", "CATEGORIES"].map(str::to_owned));
     }

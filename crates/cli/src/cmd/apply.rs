@@ -33,7 +33,10 @@ impl Args {
             "ignore" | "false" => "Ignore",
             _ => "Strict",
         };
-        Options { dry_run: self.dry_run == "server", validation: Some(validation) }
+        Options {
+            dry_run: self.dry_run == "server",
+            validation: Some(validation),
+        }
     }
 
     async fn start(&self, data_dir: Option<&DataDir>) -> Result<(Vec<Value>, Connection, Catalogue)> {
@@ -52,7 +55,14 @@ impl Args {
     fn report(&self, named: &str, verb: &str, object: &Value) -> Result<()> {
         match self.output.as_deref().map(Output::parse).transpose()? {
             Some(output) if !output.is_table() => print!("{}", output.render(object, &|_| named.to_owned())?),
-            _ => println!("{named} {verb}{}", if self.dry_run == "server" { " (server dry run)" } else { "" }),
+            _ => println!(
+                "{named} {verb}{}",
+                if self.dry_run == "server" {
+                    " (server dry run)"
+                } else {
+                    ""
+                }
+            ),
         }
         Ok(())
     }
@@ -62,7 +72,11 @@ pub(super) async fn apply(args: Args, data_dir: Option<&DataDir>) -> Result<()> 
     let (objects, connection, catalogue) = args.start(data_dir).await?;
     each(&objects, async |object| {
         let applied = apply::apply(&connection, &catalogue, object, args.options()).await?;
-        args.report(&format!("{}/{}", applied.resource, applied.name), applied.verb, &applied.object)
+        args.report(
+            &format!("{}/{}", applied.resource, applied.name),
+            applied.verb,
+            &applied.object,
+        )
     })
     .await
 }
@@ -73,15 +87,28 @@ pub(super) async fn create(args: Args, data_dir: Option<&DataDir>) -> Result<()>
     each(&objects, async |object| {
         let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
         let resource = catalogue.by_kind(version.unwrap_or_default(), kind.unwrap_or_default())?;
-        let mut pairs = vec![("fieldManager", "cata-create"), ("fieldValidation", options.validation.unwrap_or("Strict"))];
+        let mut pairs = vec![
+            ("fieldManager", "cata-create"),
+            ("fieldValidation", options.validation.unwrap_or("Strict")),
+        ];
         if options.dry_run {
             pairs.push(("dryRun", "All"));
         }
-        let path = format!("{}?{}", resource.path(Some(connection.namespace_of(object))), query_string(&pairs));
-        let created = connection.send(http::Method::POST, &path, "application/json", Some(object)).await;
+        let path = format!(
+            "{}?{}",
+            resource.path(Some(connection.namespace_of(object))),
+            query_string(&pairs)
+        );
+        let created = connection
+            .send(http::Method::POST, &path, "application/json", Some(object))
+            .await;
         let created = created.map_err(|error| explain(error, &connection.server))?;
         let name = created["metadata"]["name"].as_str().unwrap_or_default();
-        args.report(&format!("{}/{name}", resource.qualified_singular()), "created", &created)
+        args.report(
+            &format!("{}/{name}", resource.qualified_singular()),
+            "created",
+            &created,
+        )
     })
     .await
 }

@@ -75,8 +75,13 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     let mut doomed = Vec::new();
     for object in args.files.objects()? {
         let (api_version, kind) = (&object["apiVersion"], &object["kind"]);
-        let resource = catalogue.by_kind(api_version.as_str().unwrap_or_default(), kind.as_str().unwrap_or_default())?;
-        let name = object["metadata"]["name"].as_str().context("a manifest has no metadata.name")?;
+        let resource = catalogue.by_kind(
+            api_version.as_str().unwrap_or_default(),
+            kind.as_str().unwrap_or_default(),
+        )?;
+        let name = object["metadata"]["name"]
+            .as_str()
+            .context("a manifest has no metadata.name")?;
         doomed.push((resource, connection.namespace_of(&object).to_owned(), name.to_owned()));
     }
     if !args.words.is_empty() {
@@ -84,9 +89,15 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
             let names = match (target.names.is_empty(), args.all || args.selector.is_some()) {
                 (false, _) => target.names,
                 (true, true) => names_of(&args, &connection, target.resource).await?,
-                (true, false) => bail!("resource(s) were provided, but no name was specified; name one, or use -l or --all"),
+                (true, false) => {
+                    bail!("resource(s) were provided, but no name was specified; name one, or use -l or --all")
+                }
             };
-            doomed.extend(names.into_iter().map(|name| (target.resource, connection.namespace.clone(), name)));
+            doomed.extend(
+                names
+                    .into_iter()
+                    .map(|name| (target.resource, connection.namespace.clone(), name)),
+            );
         }
     } else if args.files.files.is_empty() {
         bail!("you must provide one or more resources by argument or filename (-f)");
@@ -115,7 +126,9 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
         if args.timeout.is_zero() {
             waiting.await?;
         } else {
-            tokio::time::timeout(args.timeout, waiting).await.context("timed out waiting for the objects to go")??;
+            tokio::time::timeout(args.timeout, waiting)
+                .await
+                .context("timed out waiting for the objects to go")??;
         }
     }
     failure.map_or(Ok(()), Err)
@@ -123,9 +136,17 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
 
 async fn names_of(args: &Args, connection: &Connection, resource: &Resource) -> Result<Vec<String>> {
     let selector = args.selector.as_deref().unwrap_or_default();
-    let path = format!("{}?{}", resource.path(Some(&connection.namespace)), query_string(&[("labelSelector", selector)]));
+    let path = format!(
+        "{}?{}",
+        resource.path(Some(&connection.namespace)),
+        query_string(&[("labelSelector", selector)])
+    );
     let list = connection.json(http::Method::GET, &path, None).await?;
-    let names = list["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str());
+    let names = list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|item| item["metadata"]["name"].as_str());
     Ok(names.map(str::to_owned).collect())
 }
 
@@ -156,7 +177,10 @@ async fn delete(
         options["dryRun"] = json!(["All"]);
     }
     let path = format!("{}/{name}", resource.path(Some(namespace)));
-    let answer = match connection.send(http::Method::DELETE, &path, "application/json", Some(&options)).await {
+    let answer = match connection
+        .send(http::Method::DELETE, &path, "application/json", Some(&options))
+        .await
+    {
         Ok(answer) => answer,
         Err(error) if is_not_found(&error) && (args.ignore_not_found || args.all || args.selector.is_some()) => {
             return Ok(None);
@@ -168,11 +192,21 @@ async fn delete(
         println!("{singular}/{name}");
     } else {
         let how = if args.force { "force deleted" } else { "deleted" };
-        let place = if resource.namespaced { format!(" from {namespace} namespace") } else { String::new() };
-        let dry = if args.dry_run == "server" { " (server dry run)" } else { "" };
+        let place = if resource.namespaced {
+            format!(" from {namespace} namespace")
+        } else {
+            String::new()
+        };
+        let dry = if args.dry_run == "server" {
+            " (server dry run)"
+        } else {
+            ""
+        };
         println!("{singular} \"{name}\" {how}{place}{dry}");
     }
-    let uid = answer["metadata"]["uid"].as_str().or_else(|| answer["details"]["uid"].as_str());
+    let uid = answer["metadata"]["uid"]
+        .as_str()
+        .or_else(|| answer["details"]["uid"].as_str());
     Ok(Some(Doomed {
         resource: resource.clone(),
         namespace: namespace.to_owned(),
@@ -187,16 +221,25 @@ async fn wait_until_gone(connection: &Connection, doomed: &Doomed) -> Result<()>
     let selector = format!("metadata.name={}", doomed.name);
     loop {
         let query = query_string(&[("fieldSelector", &selector)]);
-        let list = connection.json(http::Method::GET, &format!("{collection}?{query}"), None).await?;
+        let list = connection
+            .json(http::Method::GET, &format!("{collection}?{query}"), None)
+            .await?;
         let present = list["items"].as_array().and_then(|items| items.first());
         if present.is_none_or(|object| !same(object, doomed)) {
             return Ok(());
         }
         let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        let query = query_string(&[("fieldSelector", &selector), ("resourceVersion", revision), ("watch", "true")]);
+        let query = query_string(&[
+            ("fieldSelector", &selector),
+            ("resourceVersion", revision),
+            ("watch", "true"),
+        ]);
         let request = http::Request::get(format!("{collection}?{query}")).body(Vec::new())?;
-        let stream =
-            connection.client.request_stream(request).await.map_err(|error| explain(error, &connection.server))?;
+        let stream = connection
+            .client
+            .request_stream(request)
+            .await
+            .map_err(|error| explain(error, &connection.server))?;
         let mut lines = pin!(stream.lines());
         // A watch that breaks off says nothing about the object: look again.
         while let Ok(Some(line)) = lines.try_next().await {

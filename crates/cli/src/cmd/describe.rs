@@ -34,9 +34,22 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     let mut first = true;
     for target in targets(&catalogue, &args.words)? {
         for object in objects(&args, &connection, &target).await? {
-            let events = if args.show_events { events_about(&connection, &object).await? } else { Vec::new() };
-            let pods = if target.resource.plural == "nodes" { pods_on(&connection, &object).await? } else { Vec::new() };
-            let facts = Facts { object: &object, events: &events, pods: &pods, now: Timestamp::now() };
+            let events = if args.show_events {
+                events_about(&connection, &object).await?
+            } else {
+                Vec::new()
+            };
+            let pods = if target.resource.plural == "nodes" {
+                pods_on(&connection, &object).await?
+            } else {
+                Vec::new()
+            };
+            let facts = Facts {
+                object: &object,
+                events: &events,
+                pods: &pods,
+                now: Timestamp::now(),
+            };
             if !std::mem::take(&mut first) {
                 println!("\n");
             }
@@ -72,11 +85,18 @@ async fn objects(args: &Args, connection: &Connection, target: &Target<'_>) -> R
     }
     let mut objects = Vec::new();
     for name in &target.names {
-        match connection.json(Method::GET, &format!("{collection}/{name}"), None).await {
+        match connection
+            .json(Method::GET, &format!("{collection}/{name}"), None)
+            .await
+        {
             Ok(object) => objects.push(object),
             // As kubectl: what is no name may be the beginning of some.
             Err(error) => {
-                let named = |item: &Value| item["metadata"]["name"].as_str().is_some_and(|full| full.starts_with(name));
+                let named = |item: &Value| {
+                    item["metadata"]["name"]
+                        .as_str()
+                        .is_some_and(|full| full.starts_with(name))
+                };
                 let before = objects.len();
                 objects.extend(list().await?.into_iter().filter(named));
                 if objects.len() == before {
@@ -92,17 +112,28 @@ async fn events_about(connection: &Connection, object: &Value) -> Result<Vec<Val
     let metadata = &object["metadata"];
     let namespace = metadata["namespace"].as_str().unwrap_or("default");
     let name = metadata["name"].as_str().unwrap_or_default();
-    let mut selector = format!("involvedObject.name={name},involvedObject.kind={}", object["kind"].as_str().unwrap_or_default());
+    let mut selector = format!(
+        "involvedObject.name={name},involvedObject.kind={}",
+        object["kind"].as_str().unwrap_or_default()
+    );
     // Events about nodes carry the node's name as uid; namespaced objects are told apart by theirs.
     if let (Some(uid), true) = (metadata["uid"].as_str(), metadata["namespace"].is_string()) {
         selector.push_str(&format!(",involvedObject.uid={uid}"));
     }
-    let path = format!("/api/v1/namespaces/{namespace}/events?{}", query_string(&[("fieldSelector", &selector)]));
+    let path = format!(
+        "/api/v1/namespaces/{namespace}/events?{}",
+        query_string(&[("fieldSelector", &selector)])
+    );
     let mut list = connection.json(Method::GET, &path, None).await?;
-    let Value::Array(mut events) = list["items"].take() else { return Ok(Vec::new()) };
+    let Value::Array(mut events) = list["items"].take() else {
+        return Ok(Vec::new());
+    };
     let last = |event: &Value| {
         let times = ["lastTimestamp", "eventTime", "firstTimestamp"];
-        times.into_iter().find_map(|field| event[field].as_str().map(str::to_owned)).unwrap_or_default()
+        times
+            .into_iter()
+            .find_map(|field| event[field].as_str().map(str::to_owned))
+            .unwrap_or_default()
     };
     events.sort_by_key(last);
     Ok(events)

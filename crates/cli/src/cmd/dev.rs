@@ -7,9 +7,9 @@
 //! ```
 
 use crate::assembly::{self, ApiArgs, Node, NodeArgs, NodeIdentity, Server};
-use crate::data_dir::{DataDir, Part};
 use crate::client::Connection;
 use crate::client::discovery::Catalogue;
+use crate::data_dir::{DataDir, Part};
 use crate::manifest::{self, FileArgs};
 use crate::{apply, daemon, demo, follow};
 use anyhow::{Context, Result};
@@ -75,8 +75,11 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
                 demo::pack_images(&node.images).await?;
             }
             let mut shown = follow::Follow::new(client.clone());
-            let connection =
-                Connection { client, namespace: "default".to_owned(), server: address };
+            let connection = Connection {
+                client,
+                namespace: "default".to_owned(),
+                server: address,
+            };
             let catalogue = Catalogue::fetch(&connection).await?;
             for manifest in &manifests {
                 let applied = apply::apply(&connection, &catalogue, manifest, apply::Options::default()).await?;
@@ -95,7 +98,10 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
             },
         };
 
-        println!("\nstopping: ending pods (at most {} s; again to kill at once)", STOP_GRACE.as_secs());
+        println!(
+            "\nstopping: ending pods (at most {} s; again to kill at once)",
+            STOP_GRACE.as_secs()
+        );
         let stop = async {
             let torn_down = node.tear_down(STOP_GRACE).await;
             server.stop().await;

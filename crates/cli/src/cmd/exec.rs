@@ -55,7 +55,10 @@ pub(super) async fn exec(args: ExecArgs, data_dir: Option<&DataDir>) -> Result<E
     let (connection, pods, name) = find(&args.pod, &args.streams, data_dir).await?;
     let raw = raw_mode(&args.streams)?;
     let params = params(&args.streams, &pods, &name, raw.is_some(), &connection).await?;
-    let process = pods.exec(&name, &args.command, &params).await.map_err(|error| explain(error, &connection.server))?;
+    let process = pods
+        .exec(&name, &args.command, &params)
+        .await
+        .map_err(|error| explain(error, &connection.server))?;
     converse(process, params.tty).await
 }
 
@@ -76,7 +79,10 @@ pub(super) async fn attach_to(
     if params.stdin && params.tty && !streams.quiet {
         eprint!("If you don't see a command prompt, try pressing enter.\r\n");
     }
-    let process = pods.attach(name, &params).await.map_err(|error| explain(error, &connection.server))?;
+    let process = pods
+        .attach(name, &params)
+        .await
+        .map_err(|error| explain(error, &connection.server))?;
     converse(process, params.tty).await
 }
 
@@ -107,16 +113,26 @@ async fn params(
     let container = match &args.container {
         Some(container) => container.clone(),
         None => {
-            let pod = pods.get(name).await.map_err(|error| explain(error, &connection.server))?;
-            let all: Vec<String> =
-                pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.clone()).collect();
-            let annotated = pod.metadata.annotations.and_then(|mut annotations| {
-                annotations.remove("kubectl.kubernetes.io/default-container")
-            });
+            let pod = pods
+                .get(name)
+                .await
+                .map_err(|error| explain(error, &connection.server))?;
+            let all: Vec<String> = pod
+                .spec
+                .iter()
+                .flat_map(|spec| &spec.containers)
+                .map(|container| container.name.clone())
+                .collect();
+            let annotated = pod
+                .metadata
+                .annotations
+                .and_then(|mut annotations| annotations.remove("kubectl.kubernetes.io/default-container"));
             if all.len() > 1 && annotated.is_none() && !args.quiet {
                 eprint!("Defaulted container {:?} out of: {}\r\n", all[0], all.join(", "));
             }
-            annotated.or_else(|| all.into_iter().next()).context("the pod has no containers")?
+            annotated
+                .or_else(|| all.into_iter().next())
+                .context("the pod has no containers")?
         }
     };
     let tty = args.tty && (raw || !args.stdin);
@@ -140,8 +156,12 @@ async fn converse(mut process: AttachedProcess, tty: bool) -> Result<ExitCode> {
     if tty && let Some(sizes) = process.terminal_size() {
         tokio::spawn(follow_size(sizes));
     }
-    let out = process.stdout().map(|stdout| tokio::spawn(copy(stdout, tokio::io::stdout())));
-    let err = process.stderr().map(|stderr| tokio::spawn(copy(stderr, tokio::io::stderr())));
+    let out = process
+        .stdout()
+        .map(|stdout| tokio::spawn(copy(stdout, tokio::io::stdout())));
+    let err = process
+        .stderr()
+        .map(|stderr| tokio::spawn(copy(stderr, tokio::io::stderr())));
     for output in [out, err].into_iter().flatten() {
         output.await.context("an output stream failed")?;
     }
@@ -161,7 +181,9 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
 }
 
 async fn follow_size(mut sizes: impl futures::Sink<TerminalSize> + Unpin) {
-    let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
+    let Ok(mut changes) = signal(SignalKind::window_change()) else {
+        return;
+    };
     loop {
         if let Some((width, height)) = terminal::size()
             && sizes.send(TerminalSize { width, height }).await.is_err()
@@ -180,7 +202,10 @@ fn exit_code(status: Option<Status>) -> Result<ExitCode> {
     if status.status.as_deref() == Some("Success") {
         return Ok(ExitCode::SUCCESS);
     }
-    let causes = status.details.into_iter().flat_map(|details| details.causes.unwrap_or_default());
+    let causes = status
+        .details
+        .into_iter()
+        .flat_map(|details| details.causes.unwrap_or_default());
     let code = causes
         .filter(|cause| cause.reason.as_deref() == Some("ExitCode"))
         .find_map(|cause| cause.message?.parse::<i32>().ok());
@@ -189,6 +214,9 @@ fn exit_code(status: Option<Status>) -> Result<ExitCode> {
             eprint!("command terminated with exit code {code}\r\n");
             Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
         }
-        None => anyhow::bail!("from server: {}", status.message.unwrap_or_else(|| "the command failed".to_owned())),
+        None => anyhow::bail!(
+            "from server: {}",
+            status.message.unwrap_or_else(|| "the command failed".to_owned())
+        ),
     }
 }

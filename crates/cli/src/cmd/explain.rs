@@ -52,7 +52,11 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
 }
 
 async fn document(connection: &Connection, group: &str, version: &str) -> Result<Value> {
-    let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+    let path = if group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{group}/{version}")
+    };
     let index = connection.json(http::Method::GET, "/openapi/v3", None).await?;
     let Some(url) = index["paths"][&path]["serverRelativeURL"].as_str() else {
         bail!("the server has no OpenAPI document for {path}");
@@ -63,7 +67,10 @@ async fn document(connection: &Connection, group: &str, version: &str) -> Result
 fn schema_of<'a>(document: &'a Value, group: &str, version: &str, kind: &str) -> Option<&'a Value> {
     let schemas = document["components"]["schemas"].as_object()?;
     schemas.values().find(|schema| {
-        let kinds = schema["x-kubernetes-group-version-kind"].as_array().into_iter().flatten();
+        let kinds = schema["x-kubernetes-group-version-kind"]
+            .as_array()
+            .into_iter()
+            .flatten();
         kinds.into_iter().any(|gvk| {
             gvk["kind"] == kind && gvk["version"] == version && gvk["group"].as_str().unwrap_or_default() == group
         })
@@ -120,9 +127,18 @@ const DEEPEST: usize = 12;
 
 fn print_fields(document: &Value, schema: &Value, recursive: bool, indent: usize, depth: usize) {
     let Some(properties) = properties(schema) else { return };
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     for (name, field) in properties {
-        let mark = if required.contains(&name.as_str()) { " -required-" } else { "" };
+        let mark = if required.contains(&name.as_str()) {
+            " -required-"
+        } else {
+            ""
+        };
         println!("{:indent$}{name}\t<{}>{mark}", "", type_name(document, field));
         let inner = described(document, field);
         if recursive {

@@ -60,10 +60,16 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     let catalogue = Catalogue::fetch(&connection).await?;
     let targets = targets(&catalogue, &args.words)?;
     if args.watch || args.watch_only {
-        let [target] = targets.as_slice() else { bail!("you may only watch one kind of resource at a time") };
+        let [target] = targets.as_slice() else {
+            bail!("you may only watch one kind of resource at a time")
+        };
         return watch(&args, &connection, target, &output).await;
     }
-    if output.is_table() { print_tables(&args, &connection, &targets, &output).await } else { print_objects(&args, &connection, &targets, &output).await }
+    if output.is_table() {
+        print_tables(&args, &connection, &targets, &output).await
+    } else {
+        print_objects(&args, &connection, &targets, &output).await
+    }
 }
 
 /// One request's worth: a collection, or one object of it.
@@ -73,7 +79,11 @@ fn paths(args: &Args, connection: &Connection, target: &Target<'_>) -> Vec<Strin
     if target.names.is_empty() {
         return vec![format!("{collection}?{}", query(args, &[]))];
     }
-    target.names.iter().map(|name| format!("{collection}/{name}?")).collect()
+    target
+        .names
+        .iter()
+        .map(|name| format!("{collection}/{name}?"))
+        .collect()
 }
 
 fn query(args: &Args, more: &[(&str, &str)]) -> String {
@@ -101,7 +111,9 @@ async fn fetch(args: &Args, connection: &Connection, path: &str, accept: &str) -
             "" => path.to_owned(),
             token => format!("{path}{separator}{}", query_string(&[("continue", token)])),
         };
-        let request = http::Request::get(next).header(http::header::ACCEPT, accept).body(Vec::new())?;
+        let request = http::Request::get(next)
+            .header(http::header::ACCEPT, accept)
+            .body(Vec::new())?;
         let text = match connection.client.request_text(request).await {
             Ok(text) => text,
             Err(kube::Error::Api(status)) if status.code == 404 && args.ignore_not_found => return Ok(None),
@@ -140,21 +152,29 @@ async fn print_tables(args: &Args, connection: &Connection, targets: &[Target<'_
                     continue;
                 }
                 Ok(None) => continue,
-                Ok(Some(value)) => serde_json::from_value::<Table>(value).context("the server's table cannot be read")?,
+                Ok(Some(value)) => {
+                    serde_json::from_value::<Table>(value).context("the server's table cannot be read")?
+                }
             };
             match &mut joined {
                 None => joined = Some(fetched),
                 Some(joined) => joined.rows.extend(fetched.rows),
             }
         }
-        let Some(joined) = joined.filter(|table| !table.rows.is_empty()) else { continue };
+        let Some(joined) = joined.filter(|table| !table.rows.is_empty()) else {
+            continue;
+        };
         let layout = Layout {
             wide,
             headers: !args.no_headers,
             namespace: args.all_namespaces && target.resource.namespaced,
             labels: args.show_labels,
         };
-        let prefix = if targets.len() > 1 { format!("{}/", target.resource.qualified_singular()) } else { String::new() };
+        let prefix = if targets.len() > 1 {
+            format!("{}/", target.resource.qualified_singular())
+        } else {
+            String::new()
+        };
         if printed {
             println!();
         }
@@ -178,7 +198,9 @@ async fn print_objects(args: &Args, connection: &Connection, targets: &[Target<'
     let mut found = Vec::new();
     for target in targets {
         for path in paths(args, connection, target) {
-            let Some(mut value) = fetch(args, connection, &path, "application/json").await? else { continue };
+            let Some(mut value) = fetch(args, connection, &path, "application/json").await? else {
+                continue;
+            };
             fill_in_kinds(&mut value, target);
             found.extend(items(&value).into_iter().cloned());
         }
@@ -199,10 +221,14 @@ async fn print_objects(args: &Args, connection: &Connection, targets: &[Target<'
 
 /// Items of a list carry no kind of their own; readers of the output want one.
 fn fill_in_kinds(value: &mut Value, target: &Target<'_>) {
-    let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) else { return };
+    let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) else {
+        return;
+    };
     for item in items.iter_mut().filter_map(Value::as_object_mut) {
-        item.entry("kind").or_insert_with(|| target.resource.kind.clone().into());
-        item.entry("apiVersion").or_insert_with(|| target.resource.api_version().into());
+        item.entry("kind")
+            .or_insert_with(|| target.resource.kind.clone().into());
+        item.entry("apiVersion")
+            .or_insert_with(|| target.resource.api_version().into());
     }
 }
 
@@ -226,11 +252,30 @@ async fn watch(args: &Args, connection: &Connection, target: &Target<'_>, output
     if let Some(name) = &name {
         pairs.push(("fieldSelector", name));
     }
-    let list = format!("{collection}?{}", name.as_deref().map_or_else(|| query(args, &[]), |name| query_string(&[("fieldSelector", name)])));
-    let accept = if output.is_table() { table::ACCEPT } else { "application/json" };
-    let present = fetch(args, connection, &list, accept).await?.context("the server sent no list")?;
-    let revision = present["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-    let mut screen = Screen { args, target, output, columns: Vec::new(), headers: !args.no_headers };
+    let list = format!(
+        "{collection}?{}",
+        name.as_deref()
+            .map_or_else(|| query(args, &[]), |name| query_string(&[("fieldSelector", name)]))
+    );
+    let accept = if output.is_table() {
+        table::ACCEPT
+    } else {
+        "application/json"
+    };
+    let present = fetch(args, connection, &list, accept)
+        .await?
+        .context("the server sent no list")?;
+    let revision = present["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let mut screen = Screen {
+        args,
+        target,
+        output,
+        columns: Vec::new(),
+        headers: !args.no_headers,
+    };
     if !args.watch_only {
         screen.show(present)?;
     }
@@ -238,13 +283,20 @@ async fn watch(args: &Args, connection: &Connection, target: &Target<'_>, output
     let request = http::Request::get(format!("{collection}?{}", query(args, &pairs)))
         .header(http::header::ACCEPT, accept)
         .body(Vec::new())?;
-    let stream = connection.client.request_stream(request).await.map_err(|error| explain(error, &connection.server))?;
+    let stream = connection
+        .client
+        .request_stream(request)
+        .await
+        .map_err(|error| explain(error, &connection.server))?;
     let mut lines = pin!(stream.lines());
     while let Some(line) = lines.try_next().await.context("the watch broke off")? {
         let mut event: Value = serde_json::from_str(&line).context("the server's event is no JSON")?;
         match event["type"].as_str() {
             Some("BOOKMARK") => {}
-            Some("ERROR") => bail!("from server: {}", event["object"]["message"].as_str().unwrap_or("the watch failed")),
+            Some("ERROR") => bail!(
+                "from server: {}",
+                event["object"]["message"].as_str().unwrap_or("the watch failed")
+            ),
             _ => screen.show(event["object"].take())?,
         }
     }
@@ -284,7 +336,13 @@ impl Screen<'_> {
             for item in items(&value) {
                 let mut item = item.clone();
                 without_managed_fields(&mut item);
-                print!("{}", self.output.render(&item, &|object| qualified_name(std::slice::from_ref(self.target), object))?);
+                print!(
+                    "{}",
+                    self.output.render(&item, &|object| qualified_name(
+                        std::slice::from_ref(self.target),
+                        object
+                    ))?
+                );
             }
         }
         std::io::stdout().flush()?;

@@ -64,7 +64,9 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
             sources.push((name.to_owned(), container));
         }
     }
-    let streams = sources.iter().map(|(pod, container)| show(&args, &connection, pod, container.as_deref()));
+    let streams = sources
+        .iter()
+        .map(|(pod, container)| show(&args, &connection, pod, container.as_deref()));
     for outcome in futures::future::join_all(streams).await {
         outcome?;
     }
@@ -83,7 +85,11 @@ async fn pods(args: &Args, connection: &Connection) -> Result<Vec<Value>> {
         return Ok(pods);
     }
     let name = pod_name(args.pod.as_deref().unwrap_or_default())?;
-    Ok(vec![connection.json(http::Method::GET, &format!("{base}/{name}"), None).await?])
+    Ok(vec![
+        connection
+            .json(http::Method::GET, &format!("{base}/{name}"), None)
+            .await?,
+    ])
 }
 
 /// Which containers to show; `None` leaves the choice to the server, which refuses when there are several.
@@ -93,10 +99,16 @@ fn containers(args: &Args, pod: &Value) -> Result<Vec<Option<String>>> {
     }
     let names = |field: &str| -> Vec<String> {
         let containers = pod["spec"][field].as_array().into_iter().flatten();
-        containers.filter_map(|container| container["name"].as_str().map(str::to_owned)).collect()
+        containers
+            .filter_map(|container| container["name"].as_str().map(str::to_owned))
+            .collect()
     };
     if args.all_containers {
-        return Ok(names("initContainers").into_iter().chain(names("containers")).map(Some).collect());
+        return Ok(names("initContainers")
+            .into_iter()
+            .chain(names("containers"))
+            .map(Some)
+            .collect());
     }
     let annotated = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
     if let Some(name) = annotated {
@@ -106,14 +118,21 @@ fn containers(args: &Args, pod: &Value) -> Result<Vec<Option<String>>> {
     if let [first, .., _] = all.as_slice() {
         eprintln!("Defaulted container {first:?} out of: {}", all.join(", "));
     }
-    all.into_iter().next().map(|name| vec![Some(name)]).context("the pod has no containers")
+    all.into_iter()
+        .next()
+        .map(|name| vec![Some(name)])
+        .context("the pod has no containers")
 }
 
 async fn show(args: &Args, connection: &Connection, pod: &str, container: Option<&str>) -> Result<()> {
     let (tail, since, limit);
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     pairs.extend(container.map(|name| ("container", name)));
-    for (flag, set) in [("follow", args.follow), ("previous", args.previous), ("timestamps", args.timestamps)] {
+    for (flag, set) in [
+        ("follow", args.follow),
+        ("previous", args.previous),
+        ("timestamps", args.timestamps),
+    ] {
         if set {
             pairs.push((flag, "true"));
         }
@@ -133,10 +152,20 @@ async fn show(args: &Args, connection: &Connection, pod: &str, container: Option
         limit = bytes.to_string();
         pairs.push(("limitBytes", &limit));
     }
-    let path = format!("/api/v1/namespaces/{}/pods/{pod}/log?{}", connection.namespace, query_string(&pairs));
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{pod}/log?{}",
+        connection.namespace,
+        query_string(&pairs)
+    );
     let request = http::Request::get(path).body(Vec::new())?;
-    let stream = connection.client.request_stream(request).await.map_err(|error| explain(error, &connection.server))?;
-    let prefix = args.prefix.then(|| format!("[pod/{pod}/{}] ", container.unwrap_or_default()));
+    let stream = connection
+        .client
+        .request_stream(request)
+        .await
+        .map_err(|error| explain(error, &connection.server))?;
+    let prefix = args
+        .prefix
+        .then(|| format!("[pod/{pod}/{}] ", container.unwrap_or_default()));
     copy(stream, prefix.as_deref()).await
 }
 

@@ -30,7 +30,13 @@ use std::process::ExitCode;
 #[command(name = "cata", version, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Where the cluster keeps its state [default: /var/lib/catamaran as root, else below the user's data home]
-    #[arg(long, global = true, env = "CATA_DATA_DIR", value_name = "DIR", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "CATA_DATA_DIR",
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     data_dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,

@@ -72,16 +72,27 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<ExitCo
     }
     let connection = args.streams.client.connect(data_dir).await?;
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let params = PostParams { dry_run: args.dry_run == "server", ..PostParams::default() };
+    let params = PostParams {
+        dry_run: args.dry_run == "server",
+        ..PostParams::default()
+    };
     let pod: Pod = serde_json::from_value(manifest)?;
-    pods.create(&params, &pod).await.map_err(|error| explain(error, &connection.server))?;
+    pods.create(&params, &pod)
+        .await
+        .map_err(|error| explain(error, &connection.server))?;
     if !attached || args.dry_run == "server" {
-        println!("pod/{} created{}", args.name, if params.dry_run { " (server dry run)" } else { "" });
+        println!(
+            "pod/{} created{}",
+            args.name,
+            if params.dry_run { " (server dry run)" } else { "" }
+        );
         return Ok(ExitCode::SUCCESS);
     }
     let outcome = talk(&args, &connection, &pods).await;
     if args.rm {
-        pods.delete(&args.name, &DeleteParams::default()).await.map_err(|error| explain(error, &connection.server))?;
+        pods.delete(&args.name, &DeleteParams::default())
+            .await
+            .map_err(|error| explain(error, &connection.server))?;
         eprintln!("pod {:?} deleted from {} namespace", args.name, connection.namespace);
     }
     outcome
@@ -92,8 +103,13 @@ async fn talk(args: &Args, connection: &Connection, pods: &Api<Pod>) -> Result<E
     let mut changes = pin!(watcher::watch_object(pods.clone(), &args.name));
     while let Some(pod) = changes.next().await {
         let Ok(Some(pod)) = pod else { continue };
-        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-        let Some(state) = statuses.and_then(|statuses| statuses.first()?.state.clone()) else { continue };
+        let statuses = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.container_statuses.as_ref());
+        let Some(state) = statuses.and_then(|statuses| statuses.first()?.state.clone()) else {
+            continue;
+        };
         if let Some(terminated) = state.terminated {
             let log = pods.logs(&args.name, &kube::api::LogParams::default()).await;
             print!("{}", log.map_err(|error| explain(error, &connection.server))?);
@@ -103,9 +119,16 @@ async fn talk(args: &Args, connection: &Connection, pods: &Api<Pod>) -> Result<E
             return attach_to(connection, pods, &args.name, &args.streams).await;
         }
         if let Some(waiting) = state.waiting
-            && waiting.reason.as_deref().is_some_and(|reason| reason.starts_with("Err") || reason.ends_with("Error"))
+            && waiting
+                .reason
+                .as_deref()
+                .is_some_and(|reason| reason.starts_with("Err") || reason.ends_with("Error"))
         {
-            bail!("{}: {}", waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default());
+            bail!(
+                "{}: {}",
+                waiting.reason.unwrap_or_default(),
+                waiting.message.unwrap_or_default()
+            );
         }
     }
     bail!("the pod vanished before it ran")
@@ -145,7 +168,9 @@ fn manifest(args: &Args) -> Result<Value> {
 }
 
 fn labels(args: &Args) -> Result<Value> {
-    let Some(labels) = &args.labels else { return Ok(json!({"run": args.name})) };
+    let Some(labels) = &args.labels else {
+        return Ok(json!({"run": args.name}));
+    };
     let pairs = labels.split(',').map(|pair| match pair.split_once('=') {
         Some((key, value)) => Ok((key.to_owned(), json!(value))),
         None => bail!("invalid label {pair:?}: not of the form KEY=value"),

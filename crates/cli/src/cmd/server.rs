@@ -1,8 +1,8 @@
 //! `cata server`: the control plane alone. Needs no root.
 
 use crate::assembly::{ApiArgs, Server};
-use crate::data_dir::{DataDir, Part};
 use crate::daemon;
+use crate::data_dir::{DataDir, Part};
 use anyhow::Result;
 use std::process::ExitCode;
 
@@ -16,7 +16,11 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
     let _lock = data_dir.lock(Part::Server)?;
     daemon::run(async move |mut signals: daemon::Signals| {
         let mut server = Server::start(&args.api, &data_dir).await?;
-        println!("API server at https://{}; kubeconfig {}", server.control.addr, server.control.kubeconfig.display());
+        println!(
+            "API server at https://{}; kubeconfig {}",
+            server.control.addr,
+            server.control.kubeconfig.display()
+        );
         let outcome = tokio::select! {
             () = signals.next() => Ok(ExitCode::SUCCESS),
             error = server.failed() => Err(error),

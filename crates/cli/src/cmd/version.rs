@@ -19,7 +19,11 @@ pub(crate) struct Args {
 
 pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     let ours = format!("v{}", env!("CARGO_PKG_VERSION"));
-    let server = if args.client { None } else { Some(server_version(&args, data_dir).await) };
+    let server = if args.client {
+        None
+    } else {
+        Some(server_version(&args, data_dir).await)
+    };
     let mut versions = json!({"clientVersion": {"gitVersion": ours}});
     if let Some(Ok(server)) = &server {
         versions["serverVersion"] = server.clone();
@@ -38,5 +42,9 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
 }
 
 async fn server_version(args: &Args, data_dir: Option<&DataDir>) -> Result<Value> {
-    args.cluster.connect(data_dir).await?.json(http::Method::GET, "/version", None).await
+    args.cluster
+        .connect(data_dir)
+        .await?
+        .json(http::Method::GET, "/version", None)
+        .await
 }

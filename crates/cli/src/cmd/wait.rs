@@ -52,13 +52,22 @@ impl Goal {
         }
         if let Some(condition) = text.strip_prefix("condition=") {
             let (name, status) = condition.split_once('=').unwrap_or((condition, "True"));
-            return Ok(Self::Condition { name: name.to_owned(), status: status.to_owned() });
+            return Ok(Self::Condition {
+                name: name.to_owned(),
+                status: status.to_owned(),
+            });
         }
         if let Some(rest) = text.strip_prefix("jsonpath=") {
             let rest = rest.trim_matches('\'');
             let end = rest.rfind('}').with_context(|| format!("{text:?} has no {{…}} path"))?;
-            let value = rest[end + 1..].trim_start_matches('\'').strip_prefix('=').map(str::to_owned);
-            return Ok(Self::JsonPath { template: Template::parse(&rest[..=end])?, value });
+            let value = rest[end + 1..]
+                .trim_start_matches('\'')
+                .strip_prefix('=')
+                .map(str::to_owned);
+            return Ok(Self::JsonPath {
+                template: Template::parse(&rest[..=end])?,
+                value,
+            });
         }
         bail!("unrecognized condition {text:?}; use create, delete, condition=NAME or jsonpath='{{.path}}'=VALUE")
     }
@@ -72,8 +81,12 @@ impl Goal {
             (Self::Condition { name, status }, Some(object)) => {
                 let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
                 conditions.into_iter().any(|condition| {
-                    condition["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case(name))
-                        && condition["status"].as_str().is_some_and(|value| value.eq_ignore_ascii_case(status))
+                    condition["type"]
+                        .as_str()
+                        .is_some_and(|kind| kind.eq_ignore_ascii_case(name))
+                        && condition["status"]
+                            .as_str()
+                            .is_some_and(|value| value.eq_ignore_ascii_case(status))
                 })
             }
             (Self::JsonPath { template, value }, Some(object)) => {
@@ -109,7 +122,11 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     let waiting = async {
         for (resource, name) in &waits {
             wait_for(&connection, resource, name, &goal).await?;
-            let met = if goal == Goal::Deleted { "deleted" } else { "condition met" };
+            let met = if goal == Goal::Deleted {
+                "deleted"
+            } else {
+                "condition met"
+            };
             println!("{}/{name} {met}", resource.qualified_singular());
         }
         anyhow::Ok(())
@@ -122,9 +139,17 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
 
 async fn names_of(args: &Args, connection: &Connection, resource: &Resource) -> Result<Vec<String>> {
     let selector = args.selector.as_deref().unwrap_or_default();
-    let path = format!("{}?{}", resource.path(Some(&connection.namespace)), query_string(&[("labelSelector", selector)]));
+    let path = format!(
+        "{}?{}",
+        resource.path(Some(&connection.namespace)),
+        query_string(&[("labelSelector", selector)])
+    );
     let list = connection.json(http::Method::GET, &path, None).await?;
-    let names = list["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str());
+    let names = list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|item| item["metadata"]["name"].as_str());
     Ok(names.map(str::to_owned).collect())
 }
 
@@ -142,10 +167,17 @@ async fn wait_for(connection: &Connection, resource: &Resource, name: &str, goal
             bail!("from server (NotFound): {} {name:?} not found", resource.qualified());
         }
         let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        let query = [("fieldSelector", selector.as_str()), ("resourceVersion", revision), ("watch", "true")];
+        let query = [
+            ("fieldSelector", selector.as_str()),
+            ("resourceVersion", revision),
+            ("watch", "true"),
+        ];
         let request = http::Request::get(format!("{collection}?{}", query_string(&query))).body(Vec::new())?;
-        let stream =
-            connection.client.request_stream(request).await.map_err(|error| explain(error, &connection.server))?;
+        let stream = connection
+            .client
+            .request_stream(request)
+            .await
+            .map_err(|error| explain(error, &connection.server))?;
         let mut lines = pin!(stream.lines());
         // A watch that breaks off says nothing about the object: look again.
         while let Ok(Some(line)) = lines.try_next().await {

@@ -38,7 +38,10 @@ impl Path {
         let standard = to_rfc9535(source)?;
         let compiled =
             JsonPath::parse(&standard).with_context(|| format!("the JSONPath {{{source}}} cannot be read"))?;
-        Ok(Self { source: source.to_owned(), compiled })
+        Ok(Self {
+            source: source.to_owned(),
+            compiled,
+        })
     }
 }
 
@@ -48,7 +51,10 @@ impl Template {
     /// # Errors
     /// Unbalanced braces or quotes, an unclosed `range`, or a path that cannot be read.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let text = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')).unwrap_or(text);
+        let text = text
+            .strip_prefix('\'')
+            .and_then(|text| text.strip_suffix('\''))
+            .unwrap_or(text);
         if !text.contains('{') {
             return Ok(Self(vec![Piece::Path(Path::parse(text)?)]));
         }
@@ -59,7 +65,8 @@ impl Template {
             if start > 0 {
                 pieces.push(Piece::Text(rest[..start].to_owned()));
             }
-            let end = closing_brace(&rest[start..]).with_context(|| format!("unclosed '{{' in the template {text:?}"))?;
+            let end =
+                closing_brace(&rest[start..]).with_context(|| format!("unclosed '{{' in the template {text:?}"))?;
             let action = rest[start + 1..start + end].trim();
             rest = &rest[start + end + 1..];
             if let Some(path) = action.strip_prefix("range ") {
@@ -113,7 +120,11 @@ fn render(pieces: &[Piece], object: &Value, missing: &str, text: &mut String) {
             Piece::Text(literal) => text.push_str(literal),
             Piece::Path(path) => {
                 let found: Vec<String> = path.compiled.query(object).all().into_iter().map(show).collect();
-                text.push_str(&if found.is_empty() { missing.to_owned() } else { found.join(" ") });
+                text.push_str(&if found.is_empty() {
+                    missing.to_owned()
+                } else {
+                    found.join(" ")
+                });
             }
             Piece::Range(path, body) => {
                 for item in path.compiled.query(object).all() {
@@ -150,7 +161,9 @@ fn closing_brace(text: &str) -> Option<usize> {
 }
 
 fn quoted(action: &str) -> Option<&str> {
-    ['"', '\''].iter().find_map(|quote| action.strip_prefix(*quote)?.strip_suffix(*quote))
+    ['"', '\'']
+        .iter()
+        .find_map(|quote| action.strip_prefix(*quote)?.strip_suffix(*quote))
 }
 
 fn unescape(text: &str) -> String {
@@ -174,7 +187,10 @@ fn unescape(text: &str) -> String {
 /// `.a.b\.c[*]` → `$['a']['b.c'][*]`. Brackets pass as they are, but for `(@.length-1)`, which is `-1` today.
 fn to_rfc9535(source: &str) -> Result<String> {
     let mut rest = source.trim();
-    rest = rest.strip_prefix('$').or_else(|| rest.strip_prefix('@')).unwrap_or(rest);
+    rest = rest
+        .strip_prefix('$')
+        .or_else(|| rest.strip_prefix('@'))
+        .unwrap_or(rest);
     let mut path = String::from("$");
     while let Some(first) = rest.chars().next() {
         match first {
@@ -183,7 +199,11 @@ fn to_rfc9535(source: &str) -> Result<String> {
                 rest = &rest[2..];
                 if !rest.starts_with('[') {
                     let (name, after) = take_name(rest);
-                    path.push_str(&if name == "*" { name } else { format!("['{}']", escape(&name)) });
+                    path.push_str(&if name == "*" {
+                        name
+                    } else {
+                        format!("['{}']", escape(&name))
+                    });
                     rest = after;
                 }
             }
@@ -266,17 +286,26 @@ mod tests {
         for (template, expected) in [
             ("{.items[*].metadata.name}", "a b"),
             (".items[0].metadata.name", "a"),
-            ("{range .items[*]}{.metadata.name}={.status.n}{\"\\n\"}{end}", "a=1\nb=2\n"),
+            (
+                "{range .items[*]}{.metadata.name}={.status.n}{\"\\n\"}{end}",
+                "a=1\nb=2\n",
+            ),
             ("names: {.items[*]['metadata.name','status.n']}!", "names: !"),
             ("{.items[0].metadata.labels.app\\.kubernetes\\.io/name}", "x"),
             ("{.items[?(@.metadata.name==\"b\")].status.n}", "2"),
             ("{.items[-1].status.ips[*].ip}", "1 2"),
             ("{..ip}", "1 2"),
             ("{.items[0].status.ok} {.nothing}", "true "),
-            ("{$.items[1].status}", "{\"ips\":[{\"ip\":\"1\"},{\"ip\":\"2\"}],\"n\":2}"),
+            (
+                "{$.items[1].status}",
+                "{\"ips\":[{\"ip\":\"1\"},{\"ip\":\"2\"}],\"n\":2}",
+            ),
             ("{range .items[*]}{range .status.ips[*]}<{.ip}>{end}{end}", "<1><2>"),
         ] {
-            let rendered = Template::parse(template).expect(template).render(&list).expect(template);
+            let rendered = Template::parse(template)
+                .expect(template)
+                .render(&list)
+                .expect(template);
             assert_eq!(rendered, expected, "{template}");
         }
     }

@@ -11,7 +11,9 @@ use serde_json::Value;
 /// What `-o` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    Table { wide: bool },
+    Table {
+        wide: bool,
+    },
     Json,
     Yaml,
     Name,
@@ -26,7 +28,9 @@ impl Output {
     /// # Errors
     /// An unknown format, or a template that cannot be read.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let (format, argument) = text.split_once('=').map_or((text, None), |(format, rest)| (format, Some(rest)));
+        let (format, argument) = text
+            .split_once('=')
+            .map_or((text, None), |(format, rest)| (format, Some(rest)));
         Ok(match (format, argument) {
             ("" | "table", None) => Self::Table { wide: false },
             ("wide", None) => Self::Table { wide: true },
@@ -34,7 +38,9 @@ impl Output {
             ("yaml", None) => Self::Yaml,
             ("name", None) => Self::Name,
             ("jsonpath", Some(template)) => Self::JsonPath(jsonpath::Template::parse(template)?),
-            ("jsonpath-file", Some(path)) => Self::JsonPath(jsonpath::Template::parse(&std::fs::read_to_string(path)?)?),
+            ("jsonpath-file", Some(path)) => {
+                Self::JsonPath(jsonpath::Template::parse(&std::fs::read_to_string(path)?)?)
+            }
             ("custom-columns", Some(columns)) => Self::CustomColumns(custom_columns(columns)?),
             _ => bail!(
                 "unable to match a printer for output format {text:?}; \
@@ -54,7 +60,10 @@ impl Output {
             Self::Table { .. } => bail!("a table cannot be made of one object"),
             Self::Json => format!("{}\n", serde_json::to_string_pretty(object)?),
             Self::Yaml => serde_yaml::to_string(object)?,
-            Self::Name => items(object).iter().map(|item| format!("{}\n", qualified_name(item))).collect(),
+            Self::Name => items(object)
+                .iter()
+                .map(|item| format!("{}\n", qualified_name(item)))
+                .collect(),
             Self::JsonPath(template) => template.render(object)?,
             Self::CustomColumns(columns) => custom_table(object, columns)?,
         })
@@ -74,7 +83,11 @@ fn custom_columns(text: &str) -> Result<Vec<(String, jsonpath::Template)>> {
         .map(|column| match column.split_once(':') {
             Some((header, path)) => {
                 let path = path.trim().trim_start_matches('{').trim_end_matches('}');
-                let path = if path.starts_with('.') { path.to_owned() } else { format!(".{path}") };
+                let path = if path.starts_with('.') {
+                    path.to_owned()
+                } else {
+                    format!(".{path}")
+                };
                 Ok((header.to_owned(), jsonpath::Template::parse(&format!("{{{path}}}"))?))
             }
             None => bail!("custom-columns wants HEADER:PATH pairs, unlike {column:?}"),

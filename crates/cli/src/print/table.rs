@@ -45,8 +45,10 @@ impl Table {
         let shown: Vec<usize> = (0..self.column_definitions.len())
             .filter(|index| layout.wide || self.column_definitions[*index].priority == 0)
             .collect();
-        let mut headers: Vec<String> =
-            shown.iter().map(|index| self.column_definitions[*index].name.to_uppercase()).collect();
+        let mut headers: Vec<String> = shown
+            .iter()
+            .map(|index| self.column_definitions[*index].name.to_uppercase())
+            .collect();
         if layout.namespace {
             headers.insert(0, "NAMESPACE".to_owned());
         }
@@ -60,8 +62,10 @@ impl Table {
 
 impl Row {
     fn texts(&self, shown: &[usize], layout: Layout, prefix: &str) -> Vec<String> {
-        let mut texts: Vec<String> =
-            shown.iter().map(|index| self.cells.get(*index).map(cell_text).unwrap_or_default()).collect();
+        let mut texts: Vec<String> = shown
+            .iter()
+            .map(|index| self.cells.get(*index).map(cell_text).unwrap_or_default())
+            .collect();
         if let Some(name) = texts.first_mut() {
             name.insert_str(0, prefix);
         }
@@ -72,7 +76,9 @@ impl Row {
         if layout.labels {
             let labels = metadata["labels"].as_object().filter(|labels| !labels.is_empty());
             texts.push(labels.map_or("<none>".to_owned(), |labels| {
-                let pairs = labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+                let pairs = labels
+                    .iter()
+                    .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
                 pairs.collect::<Vec<_>>().join(",")
             }));
         }
@@ -95,8 +101,18 @@ fn cell_text(cell: &Value) -> String {
 
 /// Columns as wide as their widest cell, three blanks apart, nothing at the end of a line: kubectl's tabwriter.
 pub(crate) fn align(headers: &[String], rows: &[Vec<String>], show_headers: bool) -> String {
-    let lines: Vec<&[String]> = show_headers.then_some(headers).into_iter().chain(rows.iter().map(Vec::as_slice)).collect();
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
+    let lines: Vec<&[String]> = show_headers
+        .then_some(headers)
+        .into_iter()
+        .chain(rows.iter().map(Vec::as_slice))
+        .collect();
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
     let widths: Vec<usize> = (0..headers.len()).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for line in lines {
@@ -130,14 +146,22 @@ mod tests {
 
     #[test]
     fn narrow_wide_and_decorated() {
-        let narrow = Layout { headers: true, ..Layout::default() };
+        let narrow = Layout {
+            headers: true,
+            ..Layout::default()
+        };
         expect![[r#"
             NAME            READY
             web             1/1
             a-longer-name   0/1
         "#]]
         .assert_eq(&pods().render(narrow, ""));
-        let all = Layout { wide: true, headers: true, namespace: true, labels: true };
+        let all = Layout {
+            wide: true,
+            headers: true,
+            namespace: true,
+            labels: true,
+        };
         expect![[r#"
             NAMESPACE     NAME                READY   IP          LABELS
             default       pod/web             1/1     10.42.0.2   a=b,c=d

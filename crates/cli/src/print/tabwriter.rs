@@ -6,7 +6,10 @@ const PADDING: usize = 2;
 /// Replaces every tab of `text` by blanks.
 pub(crate) fn expand(text: &str) -> String {
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
-    let mut widths: Vec<Vec<usize>> = lines.iter().map(|cells| vec![0; cells.len().saturating_sub(1)]).collect();
+    let mut widths: Vec<Vec<usize>> = lines
+        .iter()
+        .map(|cells| vec![0; cells.len().saturating_sub(1)])
+        .collect();
     size_columns(&lines, &mut widths, 0, 0, lines.len());
     let mut expanded = String::with_capacity(text.len() * 2);
     for (cells, widths) in lines.iter().zip(&widths) {
@@ -34,7 +37,10 @@ fn size_columns(lines: &[Vec<&str>], widths: &mut [Vec<usize>], column: usize, f
             continue;
         }
         let end = (start..to).find(|line| !has_cell(*line)).unwrap_or(to);
-        let widest = (start..end).map(|line| lines[line][column].chars().count()).max().unwrap_or(0);
+        let widest = (start..end)
+            .map(|line| lines[line][column].chars().count())
+            .max()
+            .unwrap_or(0);
         for width in &mut widths[start..end] {
             width[column] = widest + PADDING;
         }

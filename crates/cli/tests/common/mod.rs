@@ -221,7 +221,11 @@ impl Cluster {
     /// `cata VERB` as a client of this cluster.
     pub fn cata(&self, arguments: &[&str]) -> Command {
         let mut command = cata();
-        command.arg("--data-dir").arg(self.data_dir()).args(arguments).env_remove("KUBECONFIG");
+        command
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(arguments)
+            .env_remove("KUBECONFIG");
         command
     }
 

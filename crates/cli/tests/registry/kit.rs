@@ -59,9 +59,9 @@ impl Kit {
     pub(crate) fn cata(&self, arguments: &[&str]) -> Command {
         let mut command = cata();
         command
-            .args(arguments)
             .arg("--data-dir")
             .arg(self.builder.path().join("data"))
+            .args(arguments)
             .env("DOCKER_CONFIG", self.builder.path());
         command
     }

@@ -41,6 +41,12 @@ fn page(cluster: &Cluster, pod: &str) -> String {
     stdout(&mut cluster.cata(&["describe", "pod", pod]))
 }
 
+/// Events are written aside, so they may come after what they tell of.
+#[track_caller]
+fn event(cluster: &Cluster, pod: &str, words: &str) {
+    until(words, || page(cluster, pod).contains(words).then_some(()));
+}
+
 fn fleet(registry: &Registry, shell: &str) -> String {
     r#"
 {apiVersion: v1, kind: ConfigMap, metadata: {name: conf}, data: {app.json: '{"level": 3, "name": "boat"}', note: "calm sea\n"}}
@@ -107,7 +113,10 @@ spec:
 #[track_caller]
 fn answers(cluster: &Cluster) {
     wait_for(cluster, "shell", "jsonpath={.status.phase}=Succeeded");
-    assert_eq!(log(cluster, "shell", "main"), ["BusyBox", "drwxrwxrwt", "uid 0", "usr/bin"]);
+    assert_eq!(
+        log(cluster, "shell", "main"),
+        ["BusyBox", "drwxrwxrwt", "uid 0", "usr/bin"]
+    );
 
     wait_for(cluster, "c", "jsonpath={.status.phase}=Failed");
     let terminated = "{.status.containerStatuses[0].state.terminated.reason}/{.status.containerStatuses[0].state.terminated.exitCode}";
@@ -152,18 +161,32 @@ fn services_answer(cluster: &Cluster) {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert!(answer.ends_with("\r\n\r\ncatamaran carries nginx\n"), "{answer}");
     until("the access log", || {
-        log(cluster, "web", "nginx").iter().any(|line| line.contains("\"GET / HTTP/1.1\" 200")).then_some(())
+        log(cluster, "web", "nginx")
+            .iter()
+            .any(|line| line.contains("\"GET / HTTP/1.1\" 200"))
+            .then_some(())
     });
 
     wait_for(cluster, "mixed", "condition=Ready");
     let ip = cluster.get("pod/mixed", "{.status.podIP}");
     let answer = http_get(&ip, 8080, "/?name=shore").expect("the service answers");
     let body = r#"{"language":"JavaScript","method":"GET","name":"shore","accept":null}"#;
-    assert!(answer.contains("content-type: application/json") && answer.contains(body), "{answer}");
-    assert!(http_get(&ip, 8080, "/nowhere").expect("answer").starts_with("HTTP/1.1 404"));
+    assert!(
+        answer.contains("content-type: application/json") && answer.contains(body),
+        "{answer}"
+    );
+    assert!(
+        http_get(&ip, 8080, "/nowhere")
+            .expect("answer")
+            .starts_with("HTTP/1.1 404")
+    );
     let heard = until("the neighbour on localhost", || log(cluster, "mixed", "caller").pop());
     assert_eq!(heard, body.replace("shore", "boat"));
-    until("what the service says", || log(cluster, "mixed", "service").contains(&"GET /nowhere".to_owned()).then_some(()));
+    until("what the service says", || {
+        log(cluster, "mixed", "service")
+            .contains(&"GET /nowhere".to_owned())
+            .then_some(())
+    });
 }
 
 #[track_caller]
@@ -174,7 +197,9 @@ fn delete_all(cluster: &Cluster) {
 #[test]
 fn pods_run_from_a_registry_and_without_it() {
     let Some(kit) = Kit::open() else { return };
-    let Some(mut registry) = Registry::start(&Access::Everybody) else { return };
+    let Some(mut registry) = Registry::start(&Access::Everybody) else {
+        return;
+    };
     for image in ["library/busybox", "library/nginx", "guests/c", "guests/go", "guests/js"] {
         let kind = image.rsplit('/').next().expect("a name");
         kit.push(kind, &registry.name(&format!("{image}:v1")));
@@ -185,8 +210,7 @@ fn pods_run_from_a_registry_and_without_it() {
 
     cluster.apply(&fleet);
     answers(&cluster);
-    let web = page(&cluster, "web");
-    assert!(web.contains("Successfully pulled image"), "{web}");
+    event(&cluster, "web", "Successfully pulled image");
     let id = cluster.get("pod/shell", "{.status.containerStatuses[0].imageID}");
     assert!(id.ends_with(&digest), "{id}");
 
@@ -194,8 +218,7 @@ fn pods_run_from_a_registry_and_without_it() {
     delete_all(&cluster);
     cluster.apply(&fleet);
     answers(&cluster);
-    let web = page(&cluster, "web");
-    assert!(web.contains("already present on machine"), "{web}");
+    event(&cluster, "web", "already present on machine");
 
     cluster.stop();
     cluster.boot(&[]);
@@ -206,17 +229,28 @@ fn pods_run_from_a_registry_and_without_it() {
 
     let always = "{apiVersion: v1, kind: Pod, metadata: {name: always}, spec: {containers: [{name: c, image: 'NAME', imagePullPolicy: Always}]}}";
     cluster.apply(&always.replace("NAME", &registry.name("guests/c:v1")));
-    wait_for(&cluster, "always", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff");
+    wait_for(
+        &cluster,
+        "always",
+        "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff",
+    );
     let message = cluster.get("pod/always", "{.status.containerStatuses[0].state.waiting.message}");
     let expected = format!("registry {} is unreachable", registry.host);
-    assert!(message.starts_with("Back-off pulling image") && message.contains(&expected), "{message}");
+    assert!(
+        message.starts_with("Back-off pulling image") && message.contains(&expected),
+        "{message}"
+    );
     assert!(message.contains("Connection refused"), "{message}");
     cluster.stop();
 }
 
 /// A pod that reports, with credentials from a secret unless it is empty.
 fn reporter(name: &str, image: &str, secret: &str) -> String {
-    let secrets = if secret.is_empty() { String::new() } else { format!("imagePullSecrets: [{{name: {secret}}}], ") };
+    let secrets = if secret.is_empty() {
+        String::new()
+    } else {
+        format!("imagePullSecrets: [{{name: {secret}}}], ")
+    };
     format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: Never, {secrets}containers: [{{name: main, image: '{image}'}}]}}}}\n---\n"
     )
@@ -232,25 +266,36 @@ fn pull_secret(name: &str, registry: &Registry, password: &str) -> String {
 /// Waits until a pod's image is not pulled, and returns what is said about it: in the status and as events.
 #[track_caller]
 fn pull_failure(cluster: &Cluster, pod: &str) -> String {
-    wait_for(cluster, pod, "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff");
-    until("the events", || {
-        let page = page(cluster, pod);
-        ["Failed to pull image", "Error: ErrImagePull", "Back-off pulling image"]
-            .iter()
-            .all(|words| page.contains(words))
-            .then_some(())
-    });
-    cluster.get(&format!("pod/{pod}"), "{.status.containerStatuses[0].state.waiting.message}")
+    wait_for(
+        cluster,
+        pod,
+        "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff",
+    );
+    for words in ["Failed to pull image", "Error: ErrImagePull", "Back-off pulling image"] {
+        event(cluster, pod, words);
+    }
+    cluster.get(
+        &format!("pod/{pod}"),
+        "{.status.containerStatuses[0].state.waiting.message}",
+    )
 }
 
 #[test]
 fn passwords_come_from_pull_secrets_and_refusals_are_said() {
     let Some(kit) = Kit::open() else { return };
-    let Some(registry) = Registry::start(&Access::Basic) else { return };
+    let Some(registry) = Registry::start(&Access::Basic) else {
+        return;
+    };
     let (image, private) = (registry.name("fleet/report:v1"), registry.name("fleet/private:v1"));
-    stdout(kit.cata(&["image", "pack", "--tag", &image, "--wasm"]).arg(kit.guest("c")));
+    stdout(
+        kit.cata(&["image", "pack", "--tag", &image, "--wasm"])
+            .arg(kit.guest("c")),
+    );
     let refused = refusal(&mut kit.cata(&["image", "push", &image]));
-    assert!(refused.contains("unauthorized") && refused.contains("--docker-config"), "{refused}");
+    assert!(
+        refused.contains("unauthorized") && refused.contains("--docker-config"),
+        "{refused}"
+    );
     kit.log_in(&registry);
     kit.push("c", &image);
     kit.push("c", &private);
@@ -269,12 +314,21 @@ fn passwords_come_from_pull_secrets_and_refusals_are_said() {
     assert_eq!(log(&cluster, "good", "main"), ["leaving with 0"]);
     for pod in ["no-secret", "wrong-password", "absent-secret"] {
         let message = pull_failure(&cluster, pod);
-        assert!(message.contains(&private) && message.contains("unauthorized"), "{pod}: {message}");
+        assert!(
+            message.contains(&private) && message.contains("unauthorized"),
+            "{pod}: {message}"
+        );
         assert!(!message.contains("guessed"), "{message}");
     }
-    for (pod, image) in [("missing-tag", "fleet/report:v9"), ("missing-repository", "fleet/nothing:v1")] {
+    for (pod, image) in [
+        ("missing-tag", "fleet/report:v9"),
+        ("missing-repository", "fleet/nothing:v1"),
+    ] {
         let message = pull_failure(&cluster, pod);
-        assert!(message.contains(&registry.name(image)) && message.contains("manifest unknown"), "{pod}: {message}");
+        assert!(
+            message.contains(&registry.name(image)) && message.contains("manifest unknown"),
+            "{pod}: {message}"
+        );
     }
     // The right password, later: nothing has to be deleted for the pod to get on.
     cluster.apply(&pull_secret("absent", &registry, server::PASSWORD));
@@ -290,14 +344,21 @@ fn tokens_are_fetched_for_what_is_pulled() {
         realm: &tokens.realm,
         certificate: &tokens.certificate,
     };
-    let Some(registry) = Registry::start(&access) else { return };
+    let Some(registry) = Registry::start(&access) else {
+        return;
+    };
     let (public, private) = (registry.name("public/report:v1"), registry.name("private/report:v1"));
     kit.log_in(&registry);
     kit.push("c", &public);
     kit.push("c", &private);
     let asked = || std::mem::take(&mut *tokens.asked.lock().expect("lock"));
     let pushed = asked();
-    assert!(pushed.iter().any(|line| line == "captain repository:public/report:pull,push"), "{pushed:?}");
+    assert!(
+        pushed
+            .iter()
+            .any(|line| line == "captain repository:public/report:pull,push"),
+        "{pushed:?}"
+    );
 
     let Some(mut cluster) = Cluster::start(&[]) else { return };
     let mut manifest = pull_secret("right", &registry, server::PASSWORD) + &pull_secret("wrong", &registry, "guessed");
@@ -309,12 +370,22 @@ fn tokens_are_fetched_for_what_is_pulled() {
     assert!(pull_failure(&cluster, "nobody").contains("unauthorized"));
     assert!(pull_failure(&cluster, "guesser").contains("wrong password"));
     let asked_for = asked();
-    assert!(asked_for.iter().any(|line| line == "- repository:public/report:pull"), "{asked_for:?}");
-    assert!(asked_for.iter().all(|line| !line.starts_with("captain")), "{asked_for:?}");
+    assert!(
+        asked_for.iter().any(|line| line == "- repository:public/report:pull"),
+        "{asked_for:?}"
+    );
+    assert!(
+        asked_for.iter().all(|line| !line.starts_with("captain")),
+        "{asked_for:?}"
+    );
 
     cluster.apply(&reporter("captain", &private, "right"));
     wait_for(&cluster, "captain", "jsonpath={.status.phase}=Succeeded");
-    assert!(asked().iter().any(|line| line == "captain repository:private/report:pull"));
+    assert!(
+        asked()
+            .iter()
+            .any(|line| line == "captain repository:private/report:pull")
+    );
     cluster.stop();
 }
 
@@ -330,22 +401,35 @@ fn images_of_other_tools_run_and_ours_are_read_by_them() {
     if !have("skopeo") || !have("umoci") {
         return;
     }
-    let Some(registry) = Registry::start(&Access::Everybody) else { return };
+    let Some(registry) = Registry::start(&Access::Everybody) else {
+        return;
+    };
     let layout = kit.builder.path().join("layout");
     umoci_images(&kit, &layout);
     let remote = |name: &str| format!("docker://{}", registry.name(name));
     let local = |tag: &str| format!("oci:{}:{tag}", layout.display());
+    // Only layers that are not compressed yet get the wanted compression.
+    let plain = format!("dir:{}", kit.builder.path().join("plain").display());
+    stdout(skopeo("copy").args(["--dest-decompress", &local("busybox"), &plain]));
     let copies: [(&str, &str, &[&str]); 4] = [
-        ("busybox", "other/docker:v1", &["--format", "v2s2"]),
-        ("busybox", "other/gzip:v1", &["--format", "oci"]),
-        ("busybox", "other/zstd:v1", &["--format", "oci", "--dest-compress-format", "zstd", "--dest-force-compress-format"]),
-        ("report", "other/report:v1", &["--format", "oci"]),
+        (&local("busybox"), "other/docker:v1", &["--format", "v2s2"]),
+        (&local("busybox"), "other/gzip:v1", &["--format", "oci"]),
+        (
+            &plain,
+            "other/zstd:v1",
+            &["--format", "oci", "--dest-compress-format", "zstd"],
+        ),
+        (&local("report"), "other/report:v1", &["--format", "oci"]),
     ];
-    for (tag, name, options) in copies {
+    for (source, name, options) in copies {
         let mut copy = skopeo("copy");
-        stdout(copy.args(["--dest-tls-verify=false"]).args(options).args([local(tag), remote(name)]));
+        stdout(
+            copy.arg("--dest-tls-verify=false")
+                .args(options)
+                .args([source, &remote(name)]),
+        );
     }
-    let kinds = ["docker.distribution.manifest.v2", "oci.image.manifest", "tar+zstd"];
+    let kinds = ["docker.distribution.manifest.v2", "tar+gzip", "tar+zstd"];
     for (name, kind) in ["other/docker:v1", "other/gzip:v1", "other/zstd:v1"].iter().zip(kinds) {
         let raw = stdout(skopeo("inspect").args(["--raw", "--tls-verify=false", &remote(name)]));
         assert!(raw.contains(kind), "skopeo made something else of {name}: {raw}");
@@ -353,16 +437,29 @@ fn images_of_other_tools_run_and_ours_are_read_by_them() {
 
     let Some(mut cluster) = Cluster::start(&[]) else { return };
     let names = ["docker", "gzip", "zstd", "report"];
-    let pods: String = names.iter().map(|name| reporter(name, &registry.name(&format!("other/{name}:v1")), "")).collect();
+    let pods: String = names
+        .iter()
+        .map(|name| reporter(name, &registry.name(&format!("other/{name}:v1")), ""))
+        .collect();
     cluster.apply(&pods);
     for name in ["docker", "gzip", "zstd"] {
         wait_for(&cluster, name, "jsonpath={.status.phase}=Succeeded");
-        assert_eq!(log(&cluster, name, "main"), ["first gone", "second layer", "working in /srv as 33"], "{name}");
+        assert_eq!(
+            log(&cluster, name, "main"),
+            ["first gone", "second layer", "working in /srv as 33"],
+            "{name}"
+        );
     }
     wait_for(&cluster, "report", "jsonpath={.status.phase}=Succeeded");
     assert_eq!(
         log(&cluster, "report", "main"),
-        ["arg 1 from", "arg 2 rootfs", "cat /etc/motto: fluctuat", "env REPORT_BY=umoci", "leaving with 0"]
+        [
+            "arg 1 from",
+            "arg 2 rootfs",
+            "cat /etc/motto: fluctuat",
+            "env REPORT_BY=umoci",
+            "leaving with 0"
+        ]
     );
     cluster.stop();
 
@@ -385,7 +482,8 @@ fn umoci_images(kit: &Kit, layout: &std::path::Path) {
     umoci("insert --image LAYOUT:busybox", &[&path(&added), "/srv/first"]);
     umoci("insert --image LAYOUT:busybox", &[&path(&added), "/srv/second"]);
     umoci("insert --image LAYOUT:busybox --whiteout", &["/srv/first"]);
-    let script = "[ -e first ] || echo first gone; [ -e second ] && echo second layer; echo working in $(pwd) as $(id -u)";
+    let script =
+        "[ -e first ] || echo first gone; [ -e second ] && echo second layer; echo working in $(pwd) as $(id -u)";
     umoci(
         "config --image LAYOUT:busybox --os linux --architecture amd64 --config.user 33 --config.workingdir /srv",
         &[
@@ -400,11 +498,19 @@ fn umoci_images(kit: &Kit, layout: &std::path::Path) {
 
     umoci("new --image LAYOUT:report", &[]);
     std::fs::write(&added, "fluctuat\n").expect("write");
-    umoci("insert --image LAYOUT:report", &[&path(&kit.guest("c")), "/report.wasm"]);
+    umoci(
+        "insert --image LAYOUT:report",
+        &[&path(&kit.guest("c")), "/report.wasm"],
+    );
     umoci("insert --image LAYOUT:report", &[&path(&added), "/etc/motto"]);
     umoci(
         "config --image LAYOUT:report --os wasip1 --architecture wasm --config.entrypoint /report.wasm --config.env REPORT_BY=umoci",
-        &["--config.cmd=from", "--config.cmd=rootfs", "--config.cmd=--cat", "--config.cmd=/etc/motto"],
+        &[
+            "--config.cmd=from",
+            "--config.cmd=rootfs",
+            "--config.cmd=--cat",
+            "--config.cmd=/etc/motto",
+        ],
     );
 }
 
@@ -428,7 +534,11 @@ fn ours_are_read(kit: &Kit, registry: &Registry) {
         std::fs::remove_dir_all(layout).expect("remove");
     }
     let archive = kit.builder.path().join("busybox.tar");
-    let target = format!("docker-archive:{}:{}", archive.display(), registry.name("ours/archived:v1"));
+    let target = format!(
+        "docker-archive:{}:{}",
+        archive.display(),
+        registry.name("ours/archived:v1")
+    );
     let source = format!("docker://{}", registry.name("ours/busybox:v1"));
     stdout(skopeo("copy").args(["--src-tls-verify=false", &source, &target]));
     let imported = stdout(&mut kit.cata(&["image", "import", archive.to_str().expect("utf-8")]));

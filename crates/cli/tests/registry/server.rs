@@ -64,7 +64,7 @@ impl Registry {
             .arg(&configuration)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::null())
             .spawn()
             .expect("docker-registry starts");
         let mut registry = Self {

@@ -69,7 +69,9 @@ impl Page {
 
     /// One entry per line, the first beside the name; `<none>` when empty.
     fn list(&mut self, level: usize, name: &str, entries: &[String]) {
-        let (first, rest) = entries.split_first().map_or(("<none>", &[][..]), |(first, rest)| (first.as_str(), rest));
+        let (first, rest) = entries
+            .split_first()
+            .map_or(("<none>", &[][..]), |(first, rest)| (first.as_str(), rest));
         self.field(level, name, first);
         for entry in rest {
             self.line(level, format!("\t{entry}"));

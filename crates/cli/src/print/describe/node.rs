@@ -13,14 +13,26 @@ pub(super) fn write(page: &mut Page, facts: &Facts<'_>) {
     page.map(0, "Annotations", &metadata["annotations"], ": ");
     page.field(0, "CreationTimestamp", time(&metadata["creationTimestamp"]));
     let taints = array(&spec["taints"]).iter().map(|taint| {
-        let value = scalar(&taint["value"]).map(|value| format!("={value}")).unwrap_or_default();
+        let value = scalar(&taint["value"])
+            .map(|value| format!("={value}"))
+            .unwrap_or_default();
         format!("{}{value}:{}", text(&taint["key"]), text(&taint["effect"]))
     });
     page.list(0, "Taints", &taints.collect::<Vec<_>>());
-    page.field(0, "Unschedulable", if spec["unschedulable"] == true { "true" } else { "false" });
+    page.field(
+        0,
+        "Unschedulable",
+        if spec["unschedulable"] == true { "true" } else { "false" },
+    );
     page.line(0, "Conditions:");
-    page.line(1, "Type\tStatus\tLastHeartbeatTime\tLastTransitionTime\tReason\tMessage");
-    page.line(1, "----\t------\t-----------------\t------------------\t------\t-------");
+    page.line(
+        1,
+        "Type\tStatus\tLastHeartbeatTime\tLastTransitionTime\tReason\tMessage",
+    );
+    page.line(
+        1,
+        "----\t------\t-----------------\t------------------\t------\t-------",
+    );
     for condition in array(&status["conditions"]) {
         page.line(
             1,
@@ -66,15 +78,29 @@ pub(super) fn write(page: &mut Page, facts: &Facts<'_>) {
 
 fn roles(labels: &Value) -> String {
     const PREFIX: &str = "node-role.kubernetes.io/";
-    let roles: Vec<&str> =
-        labels.as_object().into_iter().flatten().filter_map(|(key, _)| key.strip_prefix(PREFIX)).collect();
-    if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") }
+    let roles: Vec<&str> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, _)| key.strip_prefix(PREFIX))
+        .collect();
+    if roles.is_empty() {
+        "<none>".to_owned()
+    } else {
+        roles.join(",")
+    }
 }
 
 fn write_pods(page: &mut Page, facts: &Facts<'_>) {
     page.line(0, format!("Non-terminated Pods:\t({} in total)", facts.pods.len()));
-    page.line(1, "Namespace\tName\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge");
-    page.line(1, "---------\t----\t------------\t----------\t---------------\t-------------\t---");
+    page.line(
+        1,
+        "Namespace\tName\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge",
+    );
+    page.line(
+        1,
+        "---------\t----\t------------\t----------\t---------------\t-------------\t---",
+    );
     for pod in facts.pods {
         let sum = |field: &str, resource: &str| total(std::slice::from_ref(pod), field, resource);
         page.line(
@@ -97,7 +123,11 @@ fn write_pods(page: &mut Page, facts: &Facts<'_>) {
     for resource in ["cpu", "memory"] {
         page.line(
             1,
-            format!("{resource}\t{}\t{}", total(facts.pods, "requests", resource), total(facts.pods, "limits", resource)),
+            format!(
+                "{resource}\t{}\t{}",
+                total(facts.pods, "requests", resource),
+                total(facts.pods, "limits", resource)
+            ),
         );
     }
 }
@@ -107,6 +137,13 @@ fn total(pods: &[Value], field: &str, resource: &str) -> String {
     let quantities = pods
         .iter()
         .flat_map(|pod| array(&pod["spec"]["containers"]))
-        .filter_map(|container| container["resources"][field][resource].as_str()?.parse::<Quantity>().ok());
-    quantities.reduce(|sum, quantity| sum + quantity).map_or_else(|| "0".to_owned(), |sum| sum.to_string())
+        .filter_map(|container| {
+            container["resources"][field][resource]
+                .as_str()?
+                .parse::<Quantity>()
+                .ok()
+        });
+    quantities
+        .reduce(|sum, quantity| sum + quantity)
+        .map_or_else(|| "0".to_owned(), |sum| sum.to_string())
 }

@@ -8,7 +8,15 @@ pub(super) fn write(page: &mut Page, facts: &Facts<'_>) {
     let (metadata, spec, status) = (&pod["metadata"], &pod["spec"], &pod["status"]);
     page.field(0, "Name", text(&metadata["name"]));
     page.field(0, "Namespace", text(&metadata["namespace"]));
-    page.optional(0, "Priority", if spec["priority"].is_null() { &Value::Null } else { &spec["priority"] });
+    page.optional(
+        0,
+        "Priority",
+        if spec["priority"].is_null() {
+            &Value::Null
+        } else {
+            &spec["priority"]
+        },
+    );
     page.optional(0, "Runtime Class Name", &spec["runtimeClassName"]);
     page.field(0, "Service Account", text(&spec["serviceAccountName"]));
     let node = match (text(&spec["nodeName"]), text(&status["hostIP"])) {
@@ -24,7 +32,11 @@ pub(super) fn write(page: &mut Page, facts: &Facts<'_>) {
     if metadata["deletionTimestamp"].is_string() {
         let lasts = super::age(&metadata["deletionTimestamp"], facts.now);
         page.field(0, "Status", format!("Terminating (lasts {lasts})"));
-        page.optional(0, "Termination Grace Period", &grace(&metadata["deletionGracePeriodSeconds"]));
+        page.optional(
+            0,
+            "Termination Grace Period",
+            &grace(&metadata["deletionGracePeriodSeconds"]),
+        );
     } else {
         page.field(0, "Status", text(&status["phase"]));
     }
@@ -41,7 +53,11 @@ pub(super) fn write(page: &mut Page, facts: &Facts<'_>) {
     let groups = [
         ("Init Containers", "initContainers", "initContainerStatuses"),
         ("Containers", "containers", "containerStatuses"),
-        ("Ephemeral Containers", "ephemeralContainers", "ephemeralContainerStatuses"),
+        (
+            "Ephemeral Containers",
+            "ephemeralContainers",
+            "ephemeralContainerStatuses",
+        ),
     ];
     for (title, containers, statuses) in groups {
         let containers = array(&spec[containers]);
@@ -50,7 +66,9 @@ pub(super) fn write(page: &mut Page, facts: &Facts<'_>) {
         }
         page.line(0, format!("{title}:"));
         for container in containers {
-            let found = array(&status[statuses]).iter().find(|status| status["name"] == container["name"]);
+            let found = array(&status[statuses])
+                .iter()
+                .find(|status| status["name"] == container["name"]);
             write_container(page, container, found.unwrap_or(&Value::Null));
         }
     }
@@ -58,11 +76,17 @@ pub(super) fn write(page: &mut Page, facts: &Facts<'_>) {
     write_volumes(page, array(&spec["volumes"]));
     page.optional(0, "QoS Class", &status["qosClass"]);
     page.map(0, "Node-Selectors", &spec["nodeSelector"], "=");
-    page.list(0, "Tolerations", &array(&spec["tolerations"]).iter().map(toleration).collect::<Vec<_>>());
+    page.list(
+        0,
+        "Tolerations",
+        &array(&spec["tolerations"]).iter().map(toleration).collect::<Vec<_>>(),
+    );
 }
 
 fn grace(seconds: &Value) -> Value {
-    seconds.as_i64().map_or(Value::Null, |seconds| format!("{seconds}s").into())
+    seconds
+        .as_i64()
+        .map_or(Value::Null, |seconds| format!("{seconds}s").into())
 }
 
 fn write_container(page: &mut Page, container: &Value, status: &Value) {
@@ -73,16 +97,29 @@ fn write_container(page: &mut Page, container: &Value, status: &Value) {
     let ports: Vec<String> = array(&container["ports"])
         .iter()
         .map(|port| {
-            let name = scalar(&port["name"]).map(|name| format!(" ({name})")).unwrap_or_default();
+            let name = scalar(&port["name"])
+                .map(|name| format!(" ({name})"))
+                .unwrap_or_default();
             format!("{}/{}{name}", port["containerPort"], text(&port["protocol"]))
         })
         .collect();
-    page.field(2, if ports.len() > 1 { "Ports" } else { "Port" }, if ports.is_empty() { "<none>".into() } else { ports.join(", ") });
+    page.field(
+        2,
+        if ports.len() > 1 { "Ports" } else { "Port" },
+        if ports.is_empty() {
+            "<none>".into()
+        } else {
+            ports.join(", ")
+        },
+    );
     for (title, field) in [("Command", "command"), ("Args", "args")] {
         let words = array(&container[field]);
         if !words.is_empty() {
             page.line(2, format!("{title}:"));
-            words.iter().flat_map(|word| text(word).lines()).for_each(|line| page.line(3, line));
+            words
+                .iter()
+                .flat_map(|word| text(word).lines())
+                .for_each(|line| page.line(3, line));
         }
     }
     if status.is_object() {
@@ -97,21 +134,41 @@ fn write_container(page: &mut Page, container: &Value, status: &Value) {
         let quantities = container["resources"][field].as_object();
         if let Some(quantities) = quantities.filter(|quantities| !quantities.is_empty()) {
             page.line(2, format!("{title}:"));
-            quantities.iter().for_each(|(name, quantity)| page.field(3, name, scalar(quantity).unwrap_or_default()));
+            quantities
+                .iter()
+                .for_each(|(name, quantity)| page.field(3, name, scalar(quantity).unwrap_or_default()));
         }
     }
     write_environment(page, container);
     let mounts = array(&container["volumeMounts"]);
-    page.line(2, if mounts.is_empty() { "Mounts:\t<none>" } else { "Mounts:" });
+    page.line(
+        2,
+        if mounts.is_empty() {
+            "Mounts:\t<none>"
+        } else {
+            "Mounts:"
+        },
+    );
     for mount in mounts {
         let access = if mount["readOnly"] == true { "ro" } else { "rw" };
-        let path = scalar(&mount["subPath"]).map(|path| format!(",path={path:?}")).unwrap_or_default();
-        page.line(3, format!("{} from {} ({access}{path})", text(&mount["mountPath"]), text(&mount["name"])));
+        let path = scalar(&mount["subPath"])
+            .map(|path| format!(",path={path:?}"))
+            .unwrap_or_default();
+        page.line(
+            3,
+            format!(
+                "{} from {} ({access}{path})",
+                text(&mount["mountPath"]),
+                text(&mount["name"])
+            ),
+        );
     }
 }
 
 fn write_state(page: &mut Page, title: &str, state: &Value) {
-    let Some((name, details)) = state.as_object().and_then(|state| state.iter().find(|(_, details)| details.is_object()))
+    let Some((name, details)) = state
+        .as_object()
+        .and_then(|state| state.iter().find(|(_, details)| details.is_object()))
     else {
         page.field(2, title, "Waiting");
         return;
@@ -144,11 +201,21 @@ fn write_environment(page: &mut Page, container: &Value) {
         }
     }
     let variables = array(&container["env"]);
-    page.line(2, if variables.is_empty() { "Environment:\t<none>" } else { "Environment:" });
+    page.line(
+        2,
+        if variables.is_empty() {
+            "Environment:\t<none>"
+        } else {
+            "Environment:"
+        },
+    );
     for variable in variables {
         let from = &variable["valueFrom"];
         let value = if let Some(path) = scalar(&from["fieldRef"]["fieldPath"]) {
-            format!(" ({}:{path})", scalar(&from["fieldRef"]["apiVersion"]).unwrap_or("v1".into()))
+            format!(
+                " ({}:{path})",
+                scalar(&from["fieldRef"]["apiVersion"]).unwrap_or("v1".into())
+            )
         } else if let Some(resource) = scalar(&from["resourceFieldRef"]["resource"]) {
             format!(" ({resource})")
         } else if from["secretKeyRef"].is_object() {
@@ -164,7 +231,11 @@ fn write_environment(page: &mut Page, container: &Value) {
 
 fn reference(kind: &str, key: &Value) -> String {
     let optional = key["optional"] == true;
-    format!("<set to the key '{}' of {kind} '{}'>  Optional: {optional}", text(&key["key"]), text(&key["name"]))
+    format!(
+        "<set to the key '{}' of {kind} '{}'>  Optional: {optional}",
+        text(&key["key"]),
+        text(&key["name"])
+    )
 }
 
 fn write_conditions(page: &mut Page, conditions: &[Value]) {
@@ -174,12 +245,22 @@ fn write_conditions(page: &mut Page, conditions: &[Value]) {
     page.line(0, "Conditions:");
     page.line(1, "Type\tStatus");
     for condition in conditions {
-        page.line(1, format!("{}\t{}", text(&condition["type"]), text(&condition["status"])));
+        page.line(
+            1,
+            format!("{}\t{}", text(&condition["type"]), text(&condition["status"])),
+        );
     }
 }
 
 fn write_volumes(page: &mut Page, volumes: &[Value]) {
-    page.line(0, if volumes.is_empty() { "Volumes:\t<none>" } else { "Volumes:" });
+    page.line(
+        0,
+        if volumes.is_empty() {
+            "Volumes:\t<none>"
+        } else {
+            "Volumes:"
+        },
+    );
     for volume in volumes {
         page.line(1, format!("{}:", text(&volume["name"])));
         let source = volume.as_object().into_iter().flatten().find(|(key, _)| *key != "name");
@@ -189,11 +270,18 @@ fn write_volumes(page: &mut Page, volumes: &[Value]) {
                 "EmptyDir (a temporary directory that shares a pod's lifetime)",
                 &[("Medium", "medium"), ("SizeLimit", "sizeLimit")],
             ),
-            "configMap" => ("ConfigMap (a volume populated by a ConfigMap)", &[("Name", "name"), ("Optional", "optional")]),
-            "secret" => {
-                ("Secret (a volume populated by a Secret)", &[("SecretName", "secretName"), ("Optional", "optional")])
-            }
-            "hostPath" => ("HostPath (bare host directory volume)", &[("Path", "path"), ("HostPathType", "type")]),
+            "configMap" => (
+                "ConfigMap (a volume populated by a ConfigMap)",
+                &[("Name", "name"), ("Optional", "optional")],
+            ),
+            "secret" => (
+                "Secret (a volume populated by a Secret)",
+                &[("SecretName", "secretName"), ("Optional", "optional")],
+            ),
+            "hostPath" => (
+                "HostPath (bare host directory volume)",
+                &[("Path", "path"), ("HostPathType", "type")],
+            ),
             other => (other, &[]),
         };
         page.field(2, "Type", title);

@@ -23,10 +23,17 @@ fn a_pod_page() {
                 "imageID": "sha256:2", "state": {"running": {"startedAt": "2026-11-21T13:00:01Z"}},
                 "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]},
     });
-    let events = [json!({"type": "Normal", "reason": "Pulled", "source": {"component": "kubelet"}, "message": "done", "count": 3,
-        "firstTimestamp": "2026-11-21T13:00:00Z", "lastTimestamp": "2026-11-21T13:01:50Z"})];
+    let events = [
+        json!({"type": "Normal", "reason": "Pulled", "source": {"component": "kubelet"}, "message": "done", "count": 3,
+        "firstTimestamp": "2026-11-21T13:00:00Z", "lastTimestamp": "2026-11-21T13:01:50Z"}),
+    ];
     let now = "2026-11-21T13:02:00Z".parse().expect("time");
-    let facts = Facts { object: &pod, events: &events, pods: &[], now };
+    let facts = Facts {
+        object: &pod,
+        events: &events,
+        pods: &[],
+        now,
+    };
     expect![[r#"
         Name:             web
         Namespace:        default
@@ -75,7 +82,8 @@ fn a_pod_page() {
           Type    Reason  Age               From     Message
           ----    ------  ----              ----     -------
           Normal  Pulled  10s (x3 over 2m)  kubelet  done
-    "#]].assert_eq(&page(&facts));
+    "#]]
+    .assert_eq(&page(&facts));
 }
 
 #[test]
@@ -83,6 +91,14 @@ fn secrets_show_sizes_only() {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"},
         "type": "Opaque", "data": {"password": "aHVudGVyMg=="}});
     let now = "2026-11-21T13:02:00Z".parse().expect("time");
-    let text = page(&Facts { object: &secret, events: &[], pods: &[], now });
-    assert!(text.contains("password:  7 bytes") && !text.contains("aHVudGVy"), "{text}");
+    let text = page(&Facts {
+        object: &secret,
+        events: &[],
+        pods: &[],
+        now,
+    });
+    assert!(
+        text.contains("password:  7 bytes") && !text.contains("aHVudGVy"),
+        "{text}"
+    );
 }
