@@ -185,8 +185,8 @@ impl Agent {
             network: config.network,
             images: config.images,
             compiler: config.compiler,
-            objects: objects.clone(),
-            reports: reports.clone(),
+            objects,
+            reports,
             node_name: config.node_name.clone(),
             node_ip: config.node_ip,
             allocatable: hardware.allocatable(),
@@ -201,8 +201,6 @@ impl Agent {
             config.node_name,
             config.node_ip,
             machine.clone(),
-            reports,
-            objects,
             known.clone(),
         );
         let heartbeat = Heartbeat {
@@ -213,12 +211,13 @@ impl Agent {
             status,
         };
         let service = server::Server {
-            machine: machine.clone(),
+            layout: machine.layout().clone(),
+            sandboxes: machine.sandboxes.clone(),
             known,
         };
         let others = vec![
             tokio::spawn(heartbeat.run(shutdown.clone())),
-            tokio::spawn(rotate::run(machine.clone(), shutdown.clone())),
+            tokio::spawn(rotate::run(machine.sandboxes.clone(), shutdown.clone())),
             tokio::spawn(server::serve(listener, tls, service, shutdown.clone())),
         ];
         let pods = tokio::spawn(pods.run(shutdown.clone(), end));

@@ -60,10 +60,36 @@ pub(crate) struct Parts {
     pub docker_config: Option<PathBuf>,
 }
 
+/// The living sandboxes by pod uid. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sandboxes(Arc<Mutex<HashMap<String, Sandboxed>>>);
+
+impl Sandboxes {
+    pub(crate) fn get(&self, uid: &str) -> Option<Sandboxed> {
+        self.0.lock().get(uid).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<(String, Sandboxed)> {
+        self.0
+            .lock()
+            .iter()
+            .map(|(uid, sandboxed)| (uid.clone(), sandboxed.clone()))
+            .collect()
+    }
+
+    fn insert(&self, uid: &str, sandboxed: Sandboxed) {
+        self.0.lock().insert(uid.to_owned(), sandboxed);
+    }
+
+    fn remove(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+}
+
 pub(crate) struct LocalMachine {
     parts: Parts,
     images: Images,
-    sandboxes: Mutex<HashMap<String, Sandboxed>>,
+    pub(crate) sandboxes: Sandboxes,
     starts: Semaphore,
     /// Removal of files in the background; awaited when the agent stops.
     pub cleaning: TaskTracker,
@@ -83,7 +109,7 @@ impl LocalMachine {
         Self {
             parts,
             images,
-            sandboxes: Mutex::default(),
+            sandboxes: Sandboxes::default(),
             starts,
             cleaning: TaskTracker::new(),
         }
@@ -93,23 +119,22 @@ impl LocalMachine {
         &self.parts.layout
     }
 
+    pub(crate) fn reports(&self) -> Arc<ApiReports> {
+        self.parts.reports.clone()
+    }
+
+    pub(crate) fn objects(&self) -> Arc<ObjectSource> {
+        self.parts.objects.clone()
+    }
+
     /// The pod's living sandbox.
     pub(crate) fn sandbox(&self, uid: &str) -> Option<Sandboxed> {
-        self.sandboxes.lock().get(uid).cloned()
+        self.sandboxes.get(uid)
     }
 
     /// Takes over a sandbox that was found running.
     pub(crate) fn adopt(&self, uid: &str, sandboxed: Sandboxed) {
-        self.sandboxes.lock().insert(uid.to_owned(), sandboxed);
-    }
-
-    /// Every sandbox, for housekeeping.
-    pub(crate) fn all_sandboxes(&self) -> Vec<(String, Sandboxed)> {
-        self.sandboxes
-            .lock()
-            .iter()
-            .map(|(uid, sandboxed)| (uid.clone(), sandboxed.clone()))
-            .collect()
+        self.sandboxes.insert(uid, sandboxed);
     }
 
     fn downward<'a>(&'a self, pod: &'a Pod, ip: Option<IpAddr>) -> Downward<'a> {

@@ -57,10 +57,9 @@ impl Pods {
         node_name: String,
         node_ip: IpAddr,
         machine: Arc<LocalMachine>,
-        reports: Arc<ApiReports>,
-        objects: Arc<ObjectSource>,
         known: Known,
     ) -> Self {
+        let (reports, objects) = (machine.reports(), machine.objects());
         Self {
             client,
             node_name,
@@ -91,7 +90,7 @@ impl Pods {
                     Some(Err(error)) => tracing::warn!(error = crate::chain(&error), "watching pods failed; pods keep running"),
                     None => return,
                 },
-                Some(ended) = self.tasks.join_next_with_id() => self.worker_ended(ended),
+                Some(ended) = self.tasks.join_next_with_id() => self.worker_ended(&ended),
                 _ = retry.tick(), if !self.unreachable.is_empty() => self.retry_unreachable().await,
                 () = leave.cancelled() => return,
                 Some(max_grace) = ending.recv() => return self.terminate(max_grace).await,
@@ -270,8 +269,8 @@ impl Pods {
         );
     }
 
-    fn worker_ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
-        let id = match &ended {
+    fn worker_ended(&mut self, ended: &Result<(Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
             Ok((id, ())) => *id,
             Err(error) => {
                 tracing::error!(%error, "a pod's worker died");

@@ -31,10 +31,7 @@ impl ApiReports {
     }
 
     async fn outcome<T>(&self, pod: &PodKey, result: Result<T, kube::Error>) -> Reported {
-        let error = match result {
-            Ok(_) => return Reported::Done,
-            Err(error) => error,
-        };
+        let Err(error) = result else { return Reported::Done };
         match &error {
             kube::Error::Api(status) if status.code == 404 => Reported::Gone,
             kube::Error::Api(status) if status.code == 409 => self.after_conflict(pod).await,

@@ -36,14 +36,14 @@ impl QosClass {
 pub(crate) fn milli(quantity: &Quantity) -> Option<i64> {
     catamaran_api::quantity::Quantity::parse(&quantity.0)
         .ok()
-        .map(|parsed| parsed.millis())
+        .map(catamaran_api::quantity::Quantity::millis)
 }
 
 /// The value of a quantity in units, rounded up.
 pub(crate) fn units(quantity: &Quantity) -> Option<i64> {
     catamaran_api::quantity::Quantity::parse(&quantity.0)
         .ok()
-        .map(|parsed| parsed.units())
+        .map(catamaran_api::quantity::Quantity::units)
 }
 
 /// Quality of service of a pod, from cpu and memory of all its containers.

@@ -4,10 +4,9 @@
 //! is lost in between.
 
 use crate::layout::{Layout, PodKey};
-use crate::local::{LocalMachine, Sandboxed};
+use crate::local::{Sandboxed, Sandboxes};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -16,13 +15,13 @@ const MAX_FILES: usize = 5;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Looks at the logs of running containers until shutdown.
-pub(crate) async fn run(machine: Arc<LocalMachine>, shutdown: CancellationToken) {
+pub(crate) async fn run(sandboxes: Sandboxes, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
             () = shutdown.cancelled() => return,
         }
-        for (uid, sandboxed) in machine.all_sandboxes() {
+        for (uid, sandboxed) in sandboxes.all() {
             rotate_pod(&uid, &sandboxed).await;
         }
     }

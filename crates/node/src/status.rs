@@ -252,7 +252,6 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
         name: mount.name.clone(),
         read_only: mount.read_only,
         recursive_read_only: mount.read_only.unwrap_or(false).then(|| "Disabled".to_owned()),
-        ..VolumeMountStatus::default()
     });
     Some(shown.collect())
 }

@@ -182,7 +182,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             self.observe();
             let plan = decide(&self.world);
             for step in plan.steps {
-                if self.execute(step) {
+                if self.execute(&step) {
                     return;
                 }
             }
@@ -338,7 +338,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         let name = self.world.slots[index].name.clone();
         let message = format!("Container {name} definition changed, will be restarted");
         self.event(Some(&name), Severity::Normal, "Killing", &message);
-        self.execute(Step::Stop(index, deadline));
+        self.execute(&Step::Stop(index, deadline));
     }
 
     fn shim_event(&mut self, event: ShimEvent) {
@@ -392,9 +392,9 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     }
 
     /// Does one step. True when the worker's life is over.
-    fn execute(&mut self, step: Step) -> bool {
+    fn execute(&mut self, step: &Step) -> bool {
         let (machine, pod, key) = (self.machine.clone(), self.pod.clone(), self.key.clone());
-        match step {
+        match *step {
             Step::CreateSandbox => {
                 self.world.sandbox = Sandbox::Creating;
                 self.spawn(async move { Done::Sandbox(machine.create_sandbox(&pod).await) });

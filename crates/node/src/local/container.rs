@@ -143,7 +143,7 @@ pub(super) async fn start(
                 prepared: &prepared,
                 memory,
             }
-            .write(own)
+            .write(&own)
         }
     };
     let written = tokio::task::spawn_blocking(bundle).await;
@@ -208,14 +208,14 @@ struct Bundle<'a> {
 }
 
 impl Bundle<'_> {
-    fn write(&self, own: env::Environment) -> Result<ContainerConfig, Failure> {
+    fn write(&self, own: &env::Environment) -> Result<ContainerConfig, Failure> {
         let container = find(self.pod, &self.request.container)?;
         let Ready { image, root } = &self.prepared.ready;
         let accounts = Accounts::read(&root.lower_dirs);
         let identity = users::resolve(self.pod, container, &image.config.user, &accounts).map_err(config_error)?;
         let terminal = container.tty.unwrap_or(false);
         let hostname = netfiles::hostname(self.pod);
-        let environment = runtime::complete_environment(&image.config, &own, &hostname, &identity, terminal);
+        let environment = runtime::complete_environment(&image.config, own, &hostname, &identity, terminal);
         let bundle = self.layout.bundle(&self.key.uid, &self.request.id);
         let container_dir = self.layout.container_dir(&self.key.uid, &self.request.id);
         let log_path = self.layout.log_file(self.key, &container.name, self.request.attempt);

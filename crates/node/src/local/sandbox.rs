@@ -192,7 +192,7 @@ pub(super) async fn remove(machine: &LocalMachine, key: &PodKey) -> Result<(), S
         end(&sandboxed.shim).await?;
     }
     sweep(machine, key).await?;
-    machine.sandboxes.lock().remove(&key.uid);
+    machine.sandboxes.remove(&key.uid);
     if let Some(ip) = known.map(|sandboxed| sandboxed.ip).or(recorded) {
         machine.parts.network.release(ip);
     }

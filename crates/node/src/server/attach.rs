@@ -52,7 +52,7 @@ async fn run(mut channels: Channels, sandboxed: &Sandboxed, state: &ContainerSta
                 tracing::debug!(error = crate::chain(&error), "cannot resize a terminal");
             }
         }
-        std::future::pending::<()>().await
+        std::future::pending::<()>().await;
     };
     let outcome = tokio::select! {
         outcome = channels.pump(ends, sender, None) => outcome,

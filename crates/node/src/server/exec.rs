@@ -57,7 +57,7 @@ async fn run(
                 tracing::debug!(error = crate::chain(&error), "cannot resize a terminal");
             }
         }
-        std::future::pending::<()>().await
+        std::future::pending::<()>().await;
     };
     let outcome = tokio::select! {
         outcome = channels.pump(ends, sender, Some(exited)) => outcome,
@@ -128,13 +128,12 @@ fn wasm_process(spec: &WasmSpec) -> Value {
 fn with_command(mut process: Value, wanted: &Wanted) -> Value {
     process["args"] = json!(wanted.command);
     process["terminal"] = json!(wanted.tty);
-    if let Some(env) = process["env"].as_array_mut().filter(|_| wanted.tty) {
-        if !env
-            .iter()
+    let has_term = |env: &[Value]| {
+        env.iter()
             .any(|line| line.as_str().is_some_and(|line| line.starts_with("TERM=")))
-        {
-            env.push(json!("TERM=xterm"));
-        }
+    };
+    if let Some(env) = process["env"].as_array_mut().filter(|env| wanted.tty && !has_term(env)) {
+        env.push(json!("TERM=xterm"));
     }
     process
 }

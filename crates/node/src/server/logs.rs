@@ -99,11 +99,7 @@ fn tokio_stream(receiver: mpsc::Receiver<Bytes>) -> impl futures::Stream<Item = 
 
 /// The log of the latest attempt, or of the one before it.
 async fn find(server: &Server, target: &Target, previous: bool) -> Result<PathBuf, Refusal> {
-    let (layout, key, container) = (
-        server.machine.layout().clone(),
-        target.key.clone(),
-        target.container.clone(),
-    );
+    let (layout, key, container) = (server.layout.clone(), target.key.clone(), target.container.clone());
     let latest = tokio::task::spawn_blocking(move || rotate::latest_attempt(&layout, &key, &container)).await;
     let latest = latest.unwrap_or_default();
     let name = &target.container;
@@ -111,7 +107,7 @@ async fn find(server: &Server, target: &Target, previous: bool) -> Result<PathBu
         (Some(latest), false) => latest,
         (Some(latest), true) if latest > 0 => latest - 1,
         (_, true) => {
-            let pod = format!("{}", target.key.name);
+            let pod = &target.key.name;
             return Err(Refusal::bad_request(format!(
                 "previous terminated container \"{name}\" in pod \"{pod}\" not found"
             )));
@@ -124,7 +120,7 @@ async fn find(server: &Server, target: &Target, previous: bool) -> Result<PathBu
             )));
         }
     };
-    let path = server.machine.layout().log_file(&target.key, name, attempt);
+    let path = server.layout.log_file(&target.key, name, attempt);
     if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
         return Err(Refusal::not_found(format!(
             "the log of container \"{name}\" is not there any more"
@@ -220,7 +216,7 @@ impl Stream {
 
     /// Whether the attempt this log belongs to will write no more.
     async fn ended(&self) -> bool {
-        let Some(sandboxed) = self.server.machine.sandbox(&self.target.key.uid) else {
+        let Some(sandboxed) = self.server.sandboxes.get(&self.target.key.uid) else {
             return true;
         };
         let states = container_states(&sandboxed, &self.target.container).await;

@@ -9,8 +9,8 @@ mod logs;
 mod streams;
 
 use crate::agent::ServerTls;
-use crate::layout::PodKey;
-use crate::local::{LocalMachine, Sandboxed};
+use crate::layout::{Layout, PodKey};
+use crate::local::{Sandboxed, Sandboxes};
 use crate::pods::Known;
 use axum::Router;
 use axum::extract::State;
@@ -85,7 +85,8 @@ pub(crate) fn tls(pem: &ServerTls) -> Result<TlsAcceptor, TlsError> {
 /// What requests are answered from.
 #[derive(Clone)]
 pub(crate) struct Server {
-    pub(crate) machine: Arc<LocalMachine>,
+    pub(crate) layout: Layout,
+    pub(crate) sandboxes: Sandboxes,
     pub(crate) known: Known,
 }
 
@@ -215,7 +216,7 @@ impl Server {
     /// The running attempt of a container, with its pod's sandbox.
     pub(crate) async fn running(&self, target: &Target) -> Result<(Sandboxed, ContainerState), Refusal> {
         let missing = || Refusal::not_found(format!("container \"{}\" is not running", target.container));
-        let sandboxed = self.machine.sandbox(&target.key.uid).ok_or_else(missing)?;
+        let sandboxed = self.sandboxes.get(&target.key.uid).ok_or_else(missing)?;
         let states = container_states(&sandboxed, &target.container).await;
         let running = states
             .into_iter()
@@ -245,3 +246,6 @@ async fn container_states(sandboxed: &Sandboxed, container: &str) -> Vec<Contain
     };
     tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
