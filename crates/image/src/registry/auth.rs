@@ -128,10 +128,9 @@ impl Session<'_> {
         }
         let wanted = format!("repository:{}:{}", self.repository, self.actions);
         let mut query = vec![("service", parameter("service")), ("scope", wanted.as_str())];
-        let asked = parameter("scope");
-        if !asked.is_empty() && asked != wanted {
-            query.push(("scope", asked));
-        }
+        // One challenge may name several, as for a blob that is mounted from another repository; servers read one each.
+        let asked = parameter("scope").split(' ').filter(|scope| *scope != wanted);
+        query.extend(asked.map(|scope| ("scope", scope)));
         query.retain(|(_, value)| !value.is_empty());
         let http = self.http(realm)?;
         let refresh = self
