@@ -115,6 +115,10 @@ impl Registry {
             }
             Part::System => {}
         }
+        // Counted is what users want; the scheduler's choice of a node and the system's marks are not.
+        if part == Part::Whole && kind.spec_changed(new, old) == Some(true) {
+            new.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
+        }
         let mut errors = metadata::validate_update(new, old);
         if part == Part::Whole {
             errors.extend(metadata::validate(resource, new));
@@ -142,10 +146,6 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Option<bytes::Bytes>, Status> {
         let resource = &target.resource;
-        if resource.kind.spec_changed(new, old) == Some(true) {
-            let generation = old.meta().generation.unwrap_or(0) + 1;
-            new.meta_mut().generation = Some(generation);
-        }
         let stored = resource.encode(new).map_err(|error| codec_failed(&error))?;
         let served = |revision| resource.served(&stored, revision).map_err(|error| codec_failed(&error));
         // An update that changes nothing writes nothing and has no new version.

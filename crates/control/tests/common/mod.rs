@@ -1,0 +1,154 @@
+//! A control plane of one's own, and raw requests to it.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+use catamaran_control::{Config, ControlPlane, Error};
+use http_body_util::BodyExt as _;
+use kube::client::Body;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// A started control plane in a directory that is removed with it.
+pub struct Cluster {
+    pub control: ControlPlane,
+    pub client: kube::Client,
+    pub dir: tempfile::TempDir,
+    shutdown: CancellationToken,
+}
+
+/// An answer: HTTP status, `Warning` headers, body.
+pub struct Answer {
+    pub code: u16,
+    pub warnings: Vec<String>,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The answer must be an error `Status`: code, reason and message.
+    #[track_caller]
+    pub fn failure(&self) -> String {
+        let json = self.json();
+        assert_eq!(json["kind"], "Status", "{}", self.text);
+        assert_eq!(json["code"], self.code, "{}", self.text);
+        format!("{} {}: {}", self.code, json["reason"].as_str().unwrap(), json["message"].as_str().unwrap())
+    }
+
+    #[track_caller]
+    pub fn ok(&self) -> Value {
+        assert!(self.code < 300, "{} {}", self.code, self.text);
+        self.json()
+    }
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), Some("mem:")).await
+    }
+
+    pub async fn start_in(dir: tempfile::TempDir, store: Option<&str>) -> Self {
+        let mut config = Config::new(dir.path().join("data"));
+        config.store_url = store.map(ToOwned::to_owned);
+        config.listen.set_port(0);
+        let shutdown = CancellationToken::new();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let control = loop {
+            match ControlPlane::start(config.clone(), shutdown.clone()).await {
+                // The one before lets go of its file when the last client of it is dropped, on another task.
+                Err(Error::Store(catamaran_store::Error::InUse { .. })) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                other => break other.unwrap(),
+            }
+        };
+        let client = control.client("tester", &["system:masters"]);
+        Cluster { control, client, dir, shutdown }
+    }
+
+    /// Stops it; the directory stays.
+    pub async fn stop(self) -> tempfile::TempDir {
+        self.shutdown.cancel();
+        self.control.join().await;
+        self.dir
+    }
+
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.client.send(request.body(Body::from(body.into())).unwrap()).await.unwrap();
+        let code = response.status().as_u16();
+        let warnings =
+            response.headers().get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned()).collect();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        Answer { code, warnings, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "").await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send("PUT", path, &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    /// `kind` is `json`, `merge` or `strategic-merge`.
+    pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> Answer {
+        let media_type = format!("application/{kind}-patch+json");
+        self.send("PATCH", path, &[("content-type", &media_type)], body.to_string()).await
+    }
+
+    pub async fn delete(&self, path: &str, options: &Value) -> Answer {
+        let body = if options.is_null() { String::new() } else { options.to_string() };
+        self.send("DELETE", path, &[("content-type", "application/json")], body).await
+    }
+
+    /// Starts a watch and hands out its events, one by one.
+    pub async fn watch(&self, path: &str) -> Events {
+        self.watch_as(path, "application/json").await
+    }
+
+    pub async fn watch_as(&self, path: &str, accept: &str) -> Events {
+        let request = http::Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
+        let response = self.client.send(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        Events { body: response.into_body(), buffer: Vec::new() }
+    }
+}
+
+/// A watch in progress.
+pub struct Events {
+    body: Body,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// The next event; `None` when the server has ended the watch.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(30), self.body.frame())
+                .await
+                .expect("an event should have come")?
+                .unwrap();
+            self.buffer.extend_from_slice(&frame.into_data().unwrap());
+        }
+    }
+
+    /// `ADDED a`, for comparisons.
+    pub async fn line(&mut self) -> String {
+        let event = self.next().await.expect("the watch ended");
+        format!("{} {}", event["type"].as_str().unwrap(), event["object"]["metadata"]["name"].as_str().unwrap_or("-"))
+    }
+}
