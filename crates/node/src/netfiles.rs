@@ -161,6 +161,7 @@ pub(crate) fn resolv_conf(pod: &Pod, host: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "cases are written as literals")]
 mod tests {
     use super::*;
     use expect_test::expect;

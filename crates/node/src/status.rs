@@ -293,14 +293,13 @@ fn conditions(
     } else {
         clone_verdict(&containers_ready)
     };
-    let sandbox = if facts.world.sandbox == Sandbox::Ready {
-        Verdict::yes()
-    } else {
-        Verdict {
+    let sandbox = match facts.world.sandbox == Sandbox::Ready && !winding_down(facts.world) {
+        true => Verdict::yes(),
+        false => Verdict {
             ok: false,
             reason: None,
             message: None,
-        }
+        },
     };
     let verdicts = [sandbox, initialized(facts.world, phase, init), ready, containers_ready];
     let mut all: Vec<_> = OWNED_CONDITIONS
@@ -319,6 +318,13 @@ fn conditions(
             .cloned(),
     );
     all
+}
+
+/// Nothing will be started any more and nothing runs: the sandbox is as good as gone. Saying so at once saves the API
+/// server a second write for every pod that ends.
+fn winding_down(world: &World) -> bool {
+    let ending = matches!(world.intent, Intent::Stop { .. }) || world.outcome() != Outcome::Open;
+    ending && !world.slots.iter().any(Slot::busy)
 }
 
 fn clone_verdict(verdict: &Verdict) -> Verdict {

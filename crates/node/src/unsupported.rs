@@ -189,6 +189,7 @@ fn first(flags: &[(bool, &str)]) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "cases are written as literals")]
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};

@@ -182,6 +182,7 @@ fn from_entry(entry: &Entry<'_>, accounts: &Accounts) -> Identity {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "cases are written as literals")]
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};

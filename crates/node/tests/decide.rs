@@ -303,7 +303,7 @@ mod simulation {
             }
             let quiet = plan.steps.is_empty();
             for step in plan.steps {
-                apply(&mut world, step)?;
+                apply(&mut world, &step)?;
             }
             let mut moved = false;
             for index in 0..world.slots.len() {
@@ -321,9 +321,9 @@ mod simulation {
         Ok(())
     }
 
-    fn apply(world: &mut World, step: Step) -> Result<(), TestCaseError> {
+    fn apply(world: &mut World, step: &Step) -> Result<(), TestCaseError> {
         let stopping = matches!(world.intent, Intent::Stop { .. });
-        match step {
+        match *step {
             Step::CreateSandbox => {
                 prop_assert!(world.sandbox == Sandbox::Absent && !stopping);
                 world.sandbox = Sandbox::Creating;

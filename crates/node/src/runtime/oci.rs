@@ -256,3 +256,159 @@ fn host_devices(directory: &Path) -> Vec<Value> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BindMount, complete_environment};
+    use super::*;
+    use crate::env::Environment;
+    use crate::users::Identity;
+    use catamaran_image::{Config, Form, Image, Root};
+    use expect_test::{Expect, expect};
+    use k8s_openapi::api::core::v1::Pod;
+    use oci_spec::runtime::Spec;
+
+    fn build(container: &Value) -> Spec {
+        let container: Container = serde_json::from_value(container.clone()).expect("a container");
+        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": []}})).expect("a pod");
+        let image = Image {
+            id: "sha256:1".into(),
+            manifest: "sha256:2".into(),
+            names: Vec::new(),
+            digests: Vec::new(),
+            size: 0,
+            os: "linux".into(),
+            architecture: "amd64".into(),
+            created: None,
+            config: Config {
+                entrypoint: vec!["/app".into()],
+                working_dir: "/srv".into(),
+                ..Config::default()
+            },
+            form: Form::Linux,
+        };
+        let identity = Identity {
+            uid: 7,
+            gid: 8,
+            groups: vec![9],
+            home: None,
+        };
+        let mounts = vec![
+            BindMount {
+                source: "/host/a/b".into(),
+                target: "/a/b".into(),
+                read_only: true,
+            },
+            BindMount {
+                source: "/host/a".into(),
+                target: "/a".into(),
+                read_only: false,
+            },
+        ];
+        let input = Input {
+            pod: &pod,
+            container: &container,
+            image: &image,
+            root: &Root {
+                lower_dirs: vec!["/l/1".into(), "/l/0".into()],
+            },
+            environment: complete_environment(&image.config, &Environment::default(), "h", &identity, false),
+            identity,
+            mounts,
+            bundle: Path::new("/bundle"),
+            container_dir: Path::new("/c"),
+            cgroup: "/catamaran-x/podu/id".into(),
+            oom_score_adj: 1000,
+            shared_memory: None,
+        };
+        let value = spec(&input, &crate::resources::container_resources(&container)).expect("a spec");
+        serde_json::from_value(value).expect("a valid OCI spec")
+    }
+
+    fn check(container: &Value, pick: impl Fn(&Spec) -> String, expected: &Expect) {
+        expected.assert_eq(&pick(&build(container)));
+    }
+
+    fn targets(spec: &Spec) -> String {
+        let mounts = spec.mounts().iter().flatten();
+        mounts
+            .map(|mount| mount.destination().display().to_string())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn capabilities_of(spec: &Spec) -> usize {
+        let process = spec.process().as_ref().expect("a process");
+        process
+            .capabilities()
+            .as_ref()
+            .and_then(|all| all.bounding().as_ref())
+            .map_or(0, std::collections::HashSet::len)
+    }
+
+    #[test]
+    fn mounts_come_in_an_order_that_hides_nothing() {
+        check(
+            &json!({"name": "c"}),
+            targets,
+            &expect!["/ /proc /dev /dev/pts /dev/mqueue /sys /dev/shm /a /a/b"],
+        );
+    }
+
+    #[test]
+    fn process_follows_image_and_spec() {
+        let spec = build(&json!({"name": "c", "args": ["x"]}));
+        let process = spec.process().as_ref().expect("a process");
+        assert_eq!(process.args().as_deref().unwrap_or_default(), ["/app", "x"]);
+        assert_eq!(
+            (
+                process.user().uid(),
+                process.user().gid(),
+                process.cwd().display().to_string().as_str()
+            ),
+            (7, 8, "/srv")
+        );
+        assert_eq!(process.no_new_privileges(), Some(false));
+        let annotations = spec.annotations().as_ref().expect("annotations");
+        assert_eq!(annotations["dev.catamaran.seccomp"], "RuntimeDefault");
+    }
+
+    #[test]
+    fn privileges_are_given_and_taken() {
+        assert_eq!(capabilities_of(&build(&json!({"name": "c"}))), 14);
+        let dropped =
+            json!({"name": "c", "securityContext": {"capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}}});
+        assert_eq!(capabilities_of(&build(&dropped)), 1);
+        let privileged = build(&json!({"name": "c", "securityContext": {"privileged": true}}));
+        assert_eq!(capabilities_of(&privileged), 41);
+        let linux = privileged.linux().as_ref().expect("linux");
+        assert!(linux.masked_paths().as_ref().is_none_or(Vec::is_empty));
+        assert!(
+            !privileged
+                .annotations()
+                .as_ref()
+                .expect("annotations")
+                .contains_key("dev.catamaran.seccomp")
+        );
+    }
+
+    #[test]
+    fn limits_reach_the_cgroup() {
+        let limits = json!({"limits": {"cpu": "250m", "memory": "64Mi"}});
+        let spec = build(&json!({"name": "c", "resources": limits}));
+        let resources = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().as_ref())
+            .expect("resources");
+        let cpu = resources.cpu().as_ref().expect("cpu");
+        assert_eq!(
+            (cpu.shares(), cpu.quota(), cpu.period()),
+            (Some(256), Some(25_000), Some(100_000))
+        );
+        assert_eq!(
+            resources.memory().as_ref().and_then(|memory| memory.limit()),
+            Some(64 << 20)
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! What users see: a world in YAML in, the telling parts of the status out.
+
+use catamaran_node::status::{Facts, status};
+use catamaran_node::world::World;
+use expect_test::{Expect, expect};
+use k8s_openapi::api::core::v1::{ContainerState, Pod, PodStatus};
+use std::fmt::Write;
+
+const POD: &str = r#"{"metadata": {"name": "p", "namespace": "ns", "uid": "u", "generation": 3}, "spec": {
+    "initContainers": [{"name": "i", "image": "img"}], "containers": [{"name": "a", "image": "img"}]},
+    "status": {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "own.example/gate", "status": "False"}]}}"#;
+
+fn check(yaml: &str, expected: &Expect) {
+    let pod: Pod = serde_json::from_str(POD).expect("a pod");
+    let world: World = serde_yaml::from_str(&format!("now: 2026-01-01T00:00:00Z\n{yaml}")).expect("a world");
+    let facts = Facts {
+        pod: &pod,
+        world: &world,
+        before: None,
+        node_ip: [10, 0, 0, 1].into(),
+        pod_ip: Some([10, 0, 0, 2].into()),
+        start_time: world.now,
+    };
+    expected.assert_eq(&text(&status(&facts)));
+}
+
+fn text(status: &PodStatus) -> String {
+    let mut text = status.phase.clone().unwrap_or_default();
+    if let Some(reason) = &status.reason {
+        write!(text, " ({reason})").expect("written");
+    }
+    text.push('\n');
+    for condition in status.conditions.iter().flatten() {
+        let reason = condition.reason.as_deref().unwrap_or("-");
+        let message = condition.message.as_deref().unwrap_or_default();
+        writeln!(text, "{}={} {reason} {message}", condition.type_, condition.status).expect("written");
+    }
+    let statuses = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten();
+    for container in statuses {
+        let last = container.last_state.as_ref().map(state).unwrap_or_default();
+        let now = container.state.as_ref().map(state).unwrap_or_default();
+        let (name, ready, count) = (&container.name, container.ready, container.restart_count);
+        writeln!(text, "{name}: {now} ready={ready} restarts={count} last={last}").expect("written");
+    }
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+fn state(state: &ContainerState) -> String {
+    let waiting = state.waiting.as_ref().map(|waiting| {
+        let message = waiting.message.as_deref().unwrap_or_default();
+        format!("waiting {} {message}", waiting.reason.as_deref().unwrap_or_default())
+            .trim_end()
+            .to_owned()
+    });
+    let running = state.running.as_ref().map(|_| "running".to_owned());
+    let ended = state
+        .terminated
+        .as_ref()
+        .map(|end| format!("{}({})", end.reason.clone().unwrap_or_default(), end.exit_code));
+    waiting.or(running).or(ended).unwrap_or_else(|| "-".to_owned())
+}
+
+const DONE: &str = "{name: i, init: true, current: {id: x, number: 0, startedAt: 2025-12-31T23:59:00Z, ended: {code: 0, reason: Completed, finishedAt: 2025-12-31T23:59:30Z}}}";
+
+fn ended(code: i32, reason: &str) -> String {
+    format!(
+        "{{id: y, number: 2, startedAt: 2025-12-31T23:59:40Z, ended: {{code: {code}, reason: {reason}, finishedAt: 2025-12-31T23:59:59Z}}}}"
+    )
+}
+
+#[test]
+fn a_new_pod_is_pending() {
+    check(
+        "slots: [{name: i, init: true}, {name: a}]",
+        &expect![[r#"
+        Pending
+        PodReadyToStartContainers=False -
+        Initialized=False ContainersNotInitialized containers with incomplete status: [i]
+        Ready=False ContainersNotReady containers with unready status: [a]
+        ContainersReady=False ContainersNotReady containers with unready status: [a]
+        PodScheduled=True -
+        own.example/gate=False -
+        i: waiting PodInitializing ready=false restarts=0 last=-
+        a: waiting PodInitializing ready=false restarts=0 last=-
+    "#]],
+    );
+}
+
+#[test]
+fn a_running_pod_is_ready() {
+    let running = "{name: a, current: {id: y, number: 0, startedAt: 2025-12-31T23:59:40Z}}";
+    check(
+        &format!("sandbox: ready\nslots: [{DONE}, {running}]"),
+        &expect![[r#"
+        Running
+        PodReadyToStartContainers=True -
+        Initialized=True -
+        Ready=True -
+        ContainersReady=True -
+        PodScheduled=True -
+        own.example/gate=False -
+        i: Completed(0) ready=true restarts=0 last=-
+        a: running ready=true restarts=0 last=-
+    "#]],
+    );
+}
+
+#[test]
+fn a_crashing_container_backs_off() {
+    let crashed = ended(1, "Error");
+    let slot = format!("{{name: a, current: {crashed}, crash: {{delaySecs: 80, raisedAt: 2025-12-31T23:59:40Z}}}}");
+    check(
+        &format!("sandbox: ready\nslots: [{DONE}, {slot}]"),
+        &expect![[r#"
+        Running
+        PodReadyToStartContainers=True -
+        Initialized=True -
+        Ready=False ContainersNotReady containers with unready status: [a]
+        ContainersReady=False ContainersNotReady containers with unready status: [a]
+        PodScheduled=True -
+        own.example/gate=False -
+        i: Completed(0) ready=true restarts=0 last=-
+        a: waiting CrashLoopBackOff back-off 1m20s restarting failed container=a pod=p_ns(u) ready=false restarts=2 last=Error(1)
+    "#]],
+    );
+}
+
+#[test]
+fn finished_pods_say_how_they_ended() {
+    let (fine, bad) = (ended(0, "Completed"), ended(137, "OOMKilled"));
+    let policy = "restartPolicy: Never\nsandbox: ready";
+    check(
+        &format!("{policy}\nslots: [{DONE}, {{name: a, current: {fine}}}]"),
+        &expect![[r#"
+            Succeeded
+            PodReadyToStartContainers=False -
+            Initialized=True PodCompleted
+            Ready=False PodCompleted
+            ContainersReady=False PodCompleted
+            PodScheduled=True -
+            own.example/gate=False -
+            i: Completed(0) ready=true restarts=0 last=-
+            a: Completed(0) ready=false restarts=2 last=-
+        "#]],
+    );
+    check(
+        &format!("{policy}\nslots: [{DONE}, {{name: a, current: {bad}}}]"),
+        &expect![[r#"
+            Failed
+            PodReadyToStartContainers=False -
+            Initialized=True -
+            Ready=False PodFailed
+            ContainersReady=False PodFailed
+            PodScheduled=True -
+            own.example/gate=False -
+            i: Completed(0) ready=true restarts=0 last=-
+            a: OOMKilled(137) ready=false restarts=2 last=-
+        "#]],
+    );
+}
+
+#[test]
+fn a_missed_deadline_fails_the_pod() {
+    let intent = "intent: {kind: stop, deadline: 2026-01-01T00:00:30Z, why: deadlineExceeded}";
+    let killed = ended(143, "Error");
+    check(
+        &format!("{intent}\nslots: [{DONE}, {{name: a, current: {killed}}}]"),
+        &expect![[r#"
+            Failed (DeadlineExceeded)
+            PodReadyToStartContainers=False -
+            Initialized=True -
+            Ready=False PodFailed
+            ContainersReady=False PodFailed
+            PodScheduled=True -
+            own.example/gate=False -
+            i: Completed(0) ready=true restarts=0 last=-
+            a: Error(143) ready=false restarts=2 last=-
+        "#]],
+    );
+}
+
+#[test]
+fn a_hold_shows_its_second_reason_after_a_while() {
+    let hold = |since: &str| {
+        format!(
+            "{{name: a, hold: {{reason: ErrImagePull, message: m, since: {since}, until: 2026-01-01T00:00:09Z, settled: [ImagePullBackOff, b]}}}}"
+        )
+    };
+    check(
+        &format!("sandbox: ready\nslots: [{DONE}, {}]", hold("2025-12-31T23:59:59Z")),
+        &expect![[r#"
+            Pending
+            PodReadyToStartContainers=True -
+            Initialized=True -
+            Ready=False ContainersNotReady containers with unready status: [a]
+            ContainersReady=False ContainersNotReady containers with unready status: [a]
+            PodScheduled=True -
+            own.example/gate=False -
+            i: Completed(0) ready=true restarts=0 last=-
+            a: waiting ErrImagePull m ready=false restarts=0 last=-
+        "#]],
+    );
+    check(
+        &format!("sandbox: ready\nslots: [{DONE}, {}]", hold("2025-12-31T23:59:50Z")),
+        &expect![[r#"
+            Pending
+            PodReadyToStartContainers=True -
+            Initialized=True -
+            Ready=False ContainersNotReady containers with unready status: [a]
+            ContainersReady=False ContainersNotReady containers with unready status: [a]
+            PodScheduled=True -
+            own.example/gate=False -
+            i: Completed(0) ready=true restarts=0 last=-
+            a: waiting ImagePullBackOff b ready=false restarts=0 last=-
+        "#]],
+    );
+}
