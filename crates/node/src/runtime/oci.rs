@@ -407,7 +407,10 @@ mod tests {
             (Some(256), Some(25_000), Some(100_000))
         );
         assert_eq!(
-            resources.memory().as_ref().and_then(|memory| memory.limit()),
+            resources
+                .memory()
+                .as_ref()
+                .and_then(oci_spec::runtime::LinuxMemory::limit),
             Some(64 << 20)
         );
     }
