@@ -234,12 +234,9 @@ impl Pki {
             return false;
         };
         let signed = own.verify_signature(Some(ca.public_key())).is_ok();
-        let left = own
-            .validity()
-            .time_to_expiration()
-            .map(|left| left.whole_seconds())
-            .unwrap_or(0);
-        let fresh = left > RENEW_BEFORE.as_secs().cast_signed();
+        let renewal =
+            jiff::Timestamp::try_from(SystemTime::now() + RENEW_BEFORE).map_or(i64::MAX, jiff::Timestamp::as_second);
+        let fresh = own.validity().not_after.timestamp() > renewal;
         let common_name = own
             .subject()
             .iter_common_name()

@@ -249,10 +249,6 @@ impl Caches {
         &self.kinds[self.by_segment[resource.segment()]]
     }
 
-    pub(crate) fn all(&self) -> &[Arc<KindCache>] {
-        &self.kinds
-    }
-
     /// The revision all caches show.
     pub(crate) fn applied(&self) -> Revision {
         *self.applied.borrow()

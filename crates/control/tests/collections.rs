@@ -13,7 +13,12 @@ async fn create(cluster: &Cluster, name: &str, app: &str) -> Value {
 }
 
 fn names(list: &Value) -> Vec<&str> {
-    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+    list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect()
 }
 
 fn version(object: &Value) -> &str {
@@ -33,16 +38,28 @@ async fn pages_show_one_moment() {
     cluster.delete(&format!("{CONFIG_MAPS}/c"), &Value::Null).await.ok();
     create(&cluster, "bb", "x").await;
     let token = first["metadata"]["continue"].as_str().unwrap();
-    let second = cluster.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
+    let second = cluster
+        .get(&format!("{CONFIG_MAPS}?limit=2&continue={token}"))
+        .await
+        .ok();
     assert_eq!(names(&second), ["c", "d"]);
     assert_eq!(version(&second), version(&first));
     let token = second["metadata"]["continue"].as_str().unwrap();
-    let third = cluster.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
+    let third = cluster
+        .get(&format!("{CONFIG_MAPS}?limit=2&continue={token}"))
+        .await
+        .ok();
     assert_eq!(names(&third), ["e"]);
     assert!(third["metadata"].get("continue").is_none());
-    let exact = format!("{CONFIG_MAPS}?resourceVersion={}&resourceVersionMatch=Exact", version(&first));
+    let exact = format!(
+        "{CONFIG_MAPS}?resourceVersion={}&resourceVersionMatch=Exact",
+        version(&first)
+    );
     assert_eq!(names(&cluster.get(&exact).await.ok()), ["a", "b", "c", "d", "e"]);
-    let filtered = cluster.get(&format!("{exact}&labelSelector=app%3Dx&limit=4")).await.ok();
+    let filtered = cluster
+        .get(&format!("{exact}&labelSelector=app%3Dx&limit=4"))
+        .await
+        .ok();
     assert_eq!(names(&filtered), ["a", "b", "c", "d"]);
     assert_eq!(names(&cluster.get(CONFIG_MAPS).await.ok()), ["a", "b", "bb", "d", "e"]);
 }
@@ -60,9 +77,16 @@ async fn selectors_choose() {
         ("fieldSelector=metadata.name%21%3Db", vec!["a"]),
         ("fieldSelector=metadata.namespace%3Dother", vec![]),
     ] {
-        assert_eq!(names(&cluster.get(&format!("{CONFIG_MAPS}?{query}")).await.ok()), expected, "{query}");
+        assert_eq!(
+            names(&cluster.get(&format!("{CONFIG_MAPS}?{query}")).await.ok()),
+            expected,
+            "{query}"
+        );
     }
-    let everywhere = cluster.get("/api/v1/configmaps?fieldSelector=metadata.name%3Db").await.ok();
+    let everywhere = cluster
+        .get("/api/v1/configmaps?fieldSelector=metadata.name%3Db")
+        .await
+        .ok();
     assert_eq!(names(&everywhere), ["b"]);
 }
 
@@ -71,22 +95,43 @@ async fn a_watch_tells_what_its_selector_sees() {
     let cluster = Cluster::start().await;
     create(&cluster, "a", "x").await;
     create(&cluster, "b", "y").await;
-    let mut events = cluster.watch(&format!("{CONFIG_MAPS}?watch=true&labelSelector=app%3Dx")).await;
+    let mut events = cluster
+        .watch(&format!("{CONFIG_MAPS}?watch=true&labelSelector=app%3Dx"))
+        .await;
     assert_eq!(events.line().await, "ADDED a");
     let path = format!("{CONFIG_MAPS}/b");
-    cluster.patch(&path, "merge", &json!({ "metadata": { "labels": { "app": "x" } } })).await.ok();
+    cluster
+        .patch(&path, "merge", &json!({ "metadata": { "labels": { "app": "x" } } }))
+        .await
+        .ok();
     assert_eq!(events.line().await, "ADDED b");
-    cluster.patch(&path, "merge", &json!({ "data": { "k": "w" } })).await.ok();
+    cluster
+        .patch(&path, "merge", &json!({ "data": { "k": "w" } }))
+        .await
+        .ok();
     assert_eq!(events.line().await, "MODIFIED b");
-    let left = cluster.patch(&path, "merge", &json!({ "metadata": { "labels": { "app": "z" } } })).await.ok();
+    let left = cluster
+        .patch(&path, "merge", &json!({ "metadata": { "labels": { "app": "z" } } }))
+        .await
+        .ok();
     let event = events.next().await.unwrap();
     assert_eq!(event["type"], "DELETED");
-    assert_eq!(event["object"]["metadata"]["labels"]["app"], "x", "as it was when it was last seen");
-    assert_eq!(version(&event["object"]), version(&left), "with the version of the change");
+    assert_eq!(
+        event["object"]["metadata"]["labels"]["app"], "x",
+        "as it was when it was last seen"
+    );
+    assert_eq!(
+        version(&event["object"]),
+        version(&left),
+        "with the version of the change"
+    );
     cluster.delete(&path, &Value::Null).await.ok();
     cluster.delete(&format!("{CONFIG_MAPS}/a"), &Value::Null).await.ok();
     let event = events.next().await.unwrap();
-    assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("DELETED"), &json!("a")));
+    assert_eq!(
+        (&event["type"], &event["object"]["metadata"]["name"]),
+        (&json!("DELETED"), &json!("a"))
+    );
 }
 
 #[tokio::test]
@@ -94,10 +139,16 @@ async fn a_watch_goes_on_from_a_version() {
     let cluster = Cluster::start().await;
     let first = create(&cluster, "a", "x").await;
     create(&cluster, "b", "x").await;
-    let mut events = cluster.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={}", version(&first))).await;
+    let mut events = cluster
+        .watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={}", version(&first)))
+        .await;
     assert_eq!(events.line().await, "ADDED b");
-    let mut bounded =
-        cluster.watch(&format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1&resourceVersion={}", version(&first))).await;
+    let mut bounded = cluster
+        .watch(&format!(
+            "{CONFIG_MAPS}?watch=1&timeoutSeconds=1&resourceVersion={}",
+            version(&first)
+        ))
+        .await;
     assert_eq!(bounded.line().await, "ADDED b");
     assert_eq!(bounded.next().await, None, "it ends when its time is over");
 }
@@ -110,8 +161,14 @@ async fn a_version_that_is_forgotten_is_gone() {
         let patch = json!({ "data": { "k": index.to_string() } });
         cluster.patch(&format!("{CONFIG_MAPS}/a"), "merge", &patch).await.ok();
     }
-    let answer = cluster.get(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={}", version(&first))).await;
-    assert!(answer.failure().starts_with("410 Expired: too old resource version: "), "{}", answer.text);
+    let answer = cluster
+        .get(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={}", version(&first)))
+        .await;
+    assert!(
+        answer.failure().starts_with("410 Expired: too old resource version: "),
+        "{}",
+        answer.text
+    );
 }
 
 #[tokio::test]
@@ -123,12 +180,17 @@ async fn streaming_lists_say_where_they_end() {
     assert_eq!(events.line().await, "ADDED a");
     let bookmark = events.next().await.unwrap();
     assert_eq!(bookmark["type"], "BOOKMARK");
-    assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(
+        bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
     let listed = cluster.get(CONFIG_MAPS).await.ok();
     assert_eq!(version(&bookmark["object"]), version(&listed));
     create(&cluster, "b", "x").await;
     assert_eq!(events.line().await, "ADDED b");
-    let refused = cluster.get(&format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true")).await;
+    let refused = cluster
+        .get(&format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true"))
+        .await;
     assert_eq!(refused.code, 422);
 }
 
@@ -142,7 +204,15 @@ async fn tables_and_partial_objects() {
     assert_eq!(list["columnDefinitions"][0]["name"], "Name");
     assert_eq!(list["rows"][0]["cells"][0], "a");
     assert_eq!(list["rows"][0]["object"]["kind"], "PartialObjectMetadata");
-    let whole = cluster.send("GET", &format!("{CONFIG_MAPS}?includeObject=Object"), &[("accept", table)], "").await.ok();
+    let whole = cluster
+        .send(
+            "GET",
+            &format!("{CONFIG_MAPS}?includeObject=Object"),
+            &[("accept", table)],
+            "",
+        )
+        .await
+        .ok();
     assert_eq!(whole["rows"][0]["object"]["data"]["k"], "v");
     let mut events = cluster.watch_as(&format!("{CONFIG_MAPS}?watch=1"), table).await;
     let event = events.next().await.unwrap();
@@ -181,15 +251,39 @@ async fn discovery_lists_every_kind_in_both_forms() {
         .collect();
     assert_eq!(
         resources,
-        ["configmaps", "events", "namespaces", "nodes", "pods", "secrets", "serviceaccounts"]
+        [
+            "configmaps",
+            "events",
+            "namespaces",
+            "nodes",
+            "pods",
+            "secrets",
+            "serviceaccounts"
+        ]
     );
     assert_eq!(cluster.get("/api").await.ok()["versions"], json!(["v1"]));
-    assert_eq!(cluster.get("/apis").await.ok()["groups"][0]["name"], "coordination.k8s.io");
-    assert_eq!(cluster.get("/apis/node.k8s.io").await.ok()["preferredVersion"]["version"], "v1");
+    assert_eq!(
+        cluster.get("/apis").await.ok()["groups"][0]["name"],
+        "coordination.k8s.io"
+    );
+    assert_eq!(
+        cluster.get("/apis/node.k8s.io").await.ok()["preferredVersion"]["version"],
+        "v1"
+    );
     let list = cluster.get("/api/v1").await.ok();
-    assert!(list["resources"].as_array().unwrap().iter().any(|resource| resource["name"] == "pods/exec"));
+    assert!(
+        list["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|resource| resource["name"] == "pods/exec")
+    );
     assert_eq!(cluster.get("/version").await.ok()["gitVersion"], "v1.35.0+catamaran");
     let ready = cluster.get("/readyz?verbose").await;
-    assert!(ready.text.starts_with("[+]ping ok\n") && ready.text.ends_with("readyz check passed\n"), "{}", ready.text);
+    assert!(
+        ready.text.starts_with("[+]ping ok\n") && ready.text.ends_with("readyz check passed\n"),
+        "{}",
+        ready.text
+    );
     assert_eq!(cluster.get("/readyz/ping").await.text, "ok");
 }

@@ -37,19 +37,33 @@ async fn a_life() {
     changed["data"]["k"] = json!("w");
     let updated = cluster.put(&path, &changed).await.ok();
     assert_ne!(updated["metadata"]["resourceVersion"], meta["resourceVersion"]);
-    assert_eq!(cluster.put(&path, &updated).await.ok(), updated, "an update that changes nothing has no new version");
+    assert_eq!(
+        cluster.put(&path, &updated).await.ok(),
+        updated,
+        "an update that changes nothing has no new version"
+    );
     expect![[r#"409 Conflict: Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again"#]]
         .assert_eq(&cluster.put(&path, &changed).await.failure());
     changed["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     cluster.put(&path, &changed).await.ok();
 
-    let patched = cluster.patch(&path, "merge", &json!({ "data": { "k": null, "l": "m" } })).await.ok();
+    let patched = cluster
+        .patch(&path, "merge", &json!({ "data": { "k": null, "l": "m" } }))
+        .await
+        .ok();
     assert_eq!(patched["data"], json!({ "l": "m" }));
-    let patch = json!([{ "op": "test", "path": "/data/l", "value": "m" }, { "op": "add", "path": "/data/n", "value": "o" }]);
-    assert_eq!(cluster.patch(&path, "json", &patch).await.ok()["data"], json!({ "l": "m", "n": "o" }));
+    let patch =
+        json!([{ "op": "test", "path": "/data/l", "value": "m" }, { "op": "add", "path": "/data/n", "value": "o" }]);
+    assert_eq!(
+        cluster.patch(&path, "json", &patch).await.ok()["data"],
+        json!({ "l": "m", "n": "o" })
+    );
 
     let deleted = cluster.delete(&path, &Value::Null).await.ok();
-    assert_eq!((&deleted["kind"], &deleted["status"]), (&json!("Status"), &json!("Success")));
+    assert_eq!(
+        (&deleted["kind"], &deleted["status"]),
+        (&json!("Status"), &json!("Success"))
+    );
     assert_eq!(deleted["details"]["uid"], meta["uid"]);
     expect![[r#"404 NotFound: configmaps "a" not found"#]].assert_eq(&cluster.get(&path).await.failure());
 }
@@ -71,13 +85,38 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
         cluster.post(CONFIG_MAPS, &wrong).await,
         cluster.post(CONFIG_MAPS, &config_map("B_")).await,
         cluster.post(CONFIG_MAPS, &pod("b")).await,
-        cluster.post("/api/v1/namespaces/nowhere/configmaps", &config_map("a")).await,
+        cluster
+            .post("/api/v1/namespaces/nowhere/configmaps", &config_map("a"))
+            .await,
         cluster.put(&format!("{CONFIG_MAPS}/z"), &config_map("z")).await,
         cluster.put(&format!("{CONFIG_MAPS}/a"), &config_map("b")).await,
-        cluster.send("POST", CONFIG_MAPS, &[("content-type", "application/vnd.kubernetes.protobuf")], "k8s").await,
-        cluster.send("PATCH", &format!("{CONFIG_MAPS}/a"), &[("content-type", "application/json")], "{}").await,
-        cluster.send("POST", CONFIG_MAPS, &[("content-type", "application/json")], "{").await,
-        cluster.send("GET", CONFIG_MAPS, &[("accept", "application/vnd.kubernetes.protobuf")], "").await,
+        cluster
+            .send(
+                "POST",
+                CONFIG_MAPS,
+                &[("content-type", "application/vnd.kubernetes.protobuf")],
+                "k8s",
+            )
+            .await,
+        cluster
+            .send(
+                "PATCH",
+                &format!("{CONFIG_MAPS}/a"),
+                &[("content-type", "application/json")],
+                "{}",
+            )
+            .await,
+        cluster
+            .send("POST", CONFIG_MAPS, &[("content-type", "application/json")], "{")
+            .await,
+        cluster
+            .send(
+                "GET",
+                CONFIG_MAPS,
+                &[("accept", "application/vnd.kubernetes.protobuf")],
+                "",
+            )
+            .await,
         cluster.send("POST", &format!("{CONFIG_MAPS}/a"), &[], "{}").await,
         cluster.get("/api/v1/namespaces/default/nosuch").await,
         cluster.get("/nosuch").await,
@@ -134,23 +173,34 @@ async fn names_are_generated() {
 #[tokio::test]
 async fn dry_runs_and_field_validation() {
     let cluster = Cluster::start().await;
-    let dry = cluster.post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("a")).await;
+    let dry = cluster
+        .post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("a"))
+        .await;
     assert_eq!(dry.code, 201);
     assert_eq!(cluster.get(&format!("{CONFIG_MAPS}/a")).await.code, 404);
     let mut odd = config_map("a");
     odd["datum"] = json!(1);
-    let strict = cluster.post(&format!("{CONFIG_MAPS}?fieldValidation=Strict"), &odd).await;
+    let strict = cluster
+        .post(&format!("{CONFIG_MAPS}?fieldValidation=Strict"), &odd)
+        .await;
     expect![[r#"400 BadRequest: ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "datum""#]]
         .assert_eq(&strict.failure());
-    let ignored = cluster.post(&format!("{CONFIG_MAPS}?fieldValidation=Ignore&dryRun=All"), &odd).await;
+    let ignored = cluster
+        .post(&format!("{CONFIG_MAPS}?fieldValidation=Ignore&dryRun=All"), &odd)
+        .await;
     assert!(ignored.ok().get("datum").is_none() && ignored.warnings.is_empty());
     let warned = cluster.post(CONFIG_MAPS, &odd).await;
     assert_eq!(warned.warnings, [r#"299 - "unknown field \"datum\"""#]);
     let twice = r#"{"metadata":{"name":"b"},"data":{"k":"1","k":"2"}}"#;
-    let warned = cluster.send("POST", CONFIG_MAPS, &[("content-type", "application/json")], twice).await;
+    let warned = cluster
+        .send("POST", CONFIG_MAPS, &[("content-type", "application/json")], twice)
+        .await;
     assert_eq!(warned.warnings, [r#"299 - "duplicate field \"data.k\"""#]);
     let path = format!("{CONFIG_MAPS}/b?dryRun=All");
-    let patched = cluster.patch(&path, "merge", &json!({ "data": { "k": "3" } })).await.ok();
+    let patched = cluster
+        .patch(&path, "merge", &json!({ "data": { "k": "3" } }))
+        .await
+        .ok();
     assert_eq!(patched["data"]["k"], "3");
     cluster.delete(&path, &Value::Null).await.ok();
     assert_eq!(cluster.get(&format!("{CONFIG_MAPS}/b")).await.ok()["data"]["k"], "2");
@@ -204,10 +254,20 @@ async fn pods_are_bound_once_and_their_status_is_their_own() {
     assert_eq!(labelled["status"]["phase"], "Running");
     assert_eq!(labelled["metadata"]["labels"]["x"], "y");
     let patch = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
-    let ready = cluster.patch(&format!("{path}/status"), "strategic-merge", &patch).await.ok();
-    assert_eq!(ready["status"]["conditions"].as_array().unwrap().len(), 2, "conditions are merged by their type");
+    let ready = cluster
+        .patch(&format!("{path}/status"), "strategic-merge", &patch)
+        .await
+        .ok();
+    assert_eq!(
+        ready["status"]["conditions"].as_array().unwrap().len(),
+        2,
+        "conditions are merged by their type"
+    );
     let image = json!({ "spec": { "containers": [{ "name": "c", "image": "i:3" }] } });
-    assert_eq!(cluster.patch(&path, "strategic-merge", &image).await.ok()["metadata"]["generation"], 2);
+    assert_eq!(
+        cluster.patch(&path, "strategic-merge", &image).await.ok()["metadata"]["generation"],
+        2
+    );
 }
 
 #[tokio::test]
@@ -228,8 +288,14 @@ async fn a_pod_on_a_node_is_deleted_by_its_node() {
     assert_eq!(begun["metadata"]["deletionGracePeriodSeconds"], 30);
     assert!(begun["metadata"]["deletionTimestamp"].is_string());
     let again = cluster.delete(&path, &Value::Null).await.ok();
-    assert_eq!(again["metadata"]["deletionTimestamp"], begun["metadata"]["deletionTimestamp"]);
-    let hurried = cluster.delete(&format!("{path}?gracePeriodSeconds=5"), &Value::Null).await.ok();
+    assert_eq!(
+        again["metadata"]["deletionTimestamp"],
+        begun["metadata"]["deletionTimestamp"]
+    );
+    let hurried = cluster
+        .delete(&format!("{path}?gracePeriodSeconds=5"), &Value::Null)
+        .await
+        .ok();
     assert_eq!(hurried["metadata"]["deletionGracePeriodSeconds"], 5);
     let last = json!({ "gracePeriodSeconds": 0, "preconditions": { "uid": created["metadata"]["uid"] } });
     cluster.delete(&path, &last).await.ok();
@@ -247,8 +313,15 @@ async fn finalizers_hold_an_object() {
     assert!(marked["metadata"]["deletionTimestamp"].is_string());
     assert_eq!(cluster.get(&path).await.code, 200);
     let more = json!({ "metadata": { "finalizers": ["example.org/hold", "example.org/more"] } });
-    assert_eq!(cluster.patch(&path, "merge", &more).await.code, 422, "none may be added now");
-    cluster.patch(&path, "merge", &json!({ "metadata": { "finalizers": null } })).await.ok();
+    assert_eq!(
+        cluster.patch(&path, "merge", &more).await.code,
+        422,
+        "none may be added now"
+    );
+    cluster
+        .patch(&path, "merge", &json!({ "metadata": { "finalizers": null } }))
+        .await
+        .ok();
     assert_eq!(cluster.get(&path).await.code, 404);
 }
 
@@ -260,7 +333,10 @@ async fn collections_are_deleted_by_selector() {
         object["metadata"]["labels"] = json!({ "app": app });
         cluster.post(CONFIG_MAPS, &object).await.ok();
     }
-    let deleted = cluster.delete(&format!("{CONFIG_MAPS}?labelSelector=app%3Dx"), &Value::Null).await.ok();
+    let deleted = cluster
+        .delete(&format!("{CONFIG_MAPS}?labelSelector=app%3Dx"), &Value::Null)
+        .await
+        .ok();
     assert_eq!(deleted["items"].as_array().unwrap().len(), 2);
     let left = cluster.get(CONFIG_MAPS).await.ok();
     assert_eq!(left["items"][0]["metadata"]["name"], "c");
@@ -271,12 +347,17 @@ async fn collections_are_deleted_by_selector() {
 #[tokio::test]
 async fn a_namespace_is_emptied_and_goes() {
     let cluster = Cluster::start().await;
-    cluster.post("/api/v1/namespaces", &json!({ "metadata": { "name": "t" } })).await.ok();
+    cluster
+        .post("/api/v1/namespaces", &json!({ "metadata": { "name": "t" } }))
+        .await
+        .ok();
     let mut held = config_map("a");
     held["metadata"]["finalizers"] = json!(["example.org/hold"]);
     cluster.post("/api/v1/namespaces/t/configmaps", &held).await.ok();
     cluster.post("/api/v1/namespaces/t/pods", &pod("p")).await.ok();
-    let mut events = cluster.watch("/api/v1/namespaces?watch=1&fieldSelector=metadata.name%3Dt").await;
+    let mut events = cluster
+        .watch("/api/v1/namespaces?watch=1&fieldSelector=metadata.name%3Dt")
+        .await;
     assert_eq!(events.line().await, "ADDED t");
     let going = cluster.delete("/api/v1/namespaces/t", &Value::Null).await.ok();
     assert_eq!(going["status"]["phase"], "Terminating");
@@ -284,7 +365,10 @@ async fn a_namespace_is_emptied_and_goes() {
     expect![[r#"403 Forbidden: configmaps "b" is forbidden: unable to create new content in namespace t because it is being terminated"#]]
         .assert_eq(&refused.failure());
     let release = json!({ "metadata": { "finalizers": null } });
-    cluster.patch("/api/v1/namespaces/t/configmaps/a", "merge", &release).await.ok();
+    cluster
+        .patch("/api/v1/namespaces/t/configmaps/a", "merge", &release)
+        .await
+        .ok();
     while events.line().await != "DELETED t" {}
     assert_eq!(cluster.get("/api/v1/namespaces/t/pods").await.ok()["items"], json!([]));
 }
@@ -302,5 +386,11 @@ async fn racing_patches_all_land() {
         });
     }
     assert_eq!(patches.join_all().await, [200; 6]);
-    assert_eq!(cluster.get(&format!("{CONFIG_MAPS}/a")).await.ok()["data"].as_object().unwrap().len(), 7);
+    assert_eq!(
+        cluster.get(&format!("{CONFIG_MAPS}/a")).await.ok()["data"]
+            .as_object()
+            .unwrap()
+            .len(),
+        7
+    );
 }

@@ -11,7 +11,9 @@ use serde_json::json;
 
 async fn remote(cluster: &Cluster, auth: Option<AuthInfo>) -> kube::Client {
     let kubeconfig = Kubeconfig::read_from(&cluster.control.kubeconfig).unwrap();
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
     if let Some(auth) = auth {
         config.auth_info = auth;
     }
@@ -27,10 +29,16 @@ async fn the_kubeconfig_works_and_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     install_provider();
     let cluster = Cluster::start().await;
-    let mode = std::fs::metadata(&cluster.control.kubeconfig).unwrap().permissions().mode();
+    let mode = std::fs::metadata(&cluster.control.kubeconfig)
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     let client = remote(&cluster, None).await;
-    assert_eq!(client.apiserver_version().await.unwrap().git_version, "v1.35.0+catamaran");
+    assert_eq!(
+        client.apiserver_version().await.unwrap().git_version,
+        "v1.35.0+catamaran"
+    );
     let pods = Api::<Pod>::all(client).list(&ListParams::default()).await.unwrap();
     assert!(pods.items.is_empty());
     cluster.stop().await;
@@ -66,9 +74,21 @@ async fn nothing_acknowledged_is_lost_by_a_restart() {
     assert_eq!(cluster.control.ca_pem, ca);
     let after = cluster.get("/api/v1/namespaces/default/configmaps").await.ok();
     assert_eq!(after["items"], before["items"]);
-    let version = |list: &serde_json::Value| list["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    let version = |list: &serde_json::Value| {
+        list["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
     assert!(version(&after) >= version(&before), "versions go on");
-    let created = cluster.post("/api/v1/namespaces/default/configmaps", &json!({ "metadata": { "name": "n" } })).await.ok();
+    let created = cluster
+        .post(
+            "/api/v1/namespaces/default/configmaps",
+            &json!({ "metadata": { "name": "n" } }),
+        )
+        .await
+        .ok();
     assert!(version(&created) > version(&before));
     cluster.stop().await;
 }
@@ -82,15 +102,23 @@ async fn errors_about_containers_name_the_choice() {
         "metadata": { "name": "p" },
         "spec": { "nodeName": "n1", "containers": [{ "name": "a", "image": "i" }, { "name": "b", "image": "i" }] },
     });
-    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap())
+        .await
+        .unwrap();
     let message = async |container: Option<&str>| {
-        let params = LogParams { container: container.map(ToOwned::to_owned), ..LogParams::default() };
+        let params = LogParams {
+            container: container.map(ToOwned::to_owned),
+            ..LogParams::default()
+        };
         match pods.logs("p", &params).await.unwrap_err() {
             kube::Error::Api(status) => format!("{} {}", status.code, status.message),
             other => panic!("{other}"),
         }
     };
-    assert_eq!(message(None).await, "400 a container name must be specified for pod p, choose one of: [a b]");
+    assert_eq!(
+        message(None).await,
+        "400 a container name must be specified for pod p, choose one of: [a b]"
+    );
     assert_eq!(message(Some("z")).await, "400 container z is not valid for pod p");
     assert!(message(Some("a")).await.contains("the pod's node \"n1\" is not known"));
     let node = json!({
@@ -101,7 +129,10 @@ async fn errors_about_containers_name_the_choice() {
         },
     });
     let nodes = Api::<Node>::all(client);
-    nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
+    nodes
+        .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
+        .await
+        .unwrap();
     let unreachable = message(Some("a")).await;
     assert!(unreachable.starts_with("500 ") && unreachable.contains("error dialing backend: node n1 at 127.0.0.1:1"));
 }

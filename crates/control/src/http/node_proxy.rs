@@ -72,7 +72,7 @@ impl NodeDialer {
         let pod = pod(registry, target).await?;
         let container = container(&pod, query.get("container"))?;
         check_log_options(query)?;
-        let place = place(registry, &pod, &target.name).await?;
+        let place = place(registry, &pod, &target.name)?;
         let mut path = format!("/containerLogs/{}/{container}", below(target));
         let mut separator = '?';
         for name in [
@@ -127,7 +127,7 @@ impl NodeDialer {
                 running.verb
             )));
         }
-        let place = place(registry, &pod, &target.name).await?;
+        let place = place(registry, &pod, &target.name)?;
         let upgrade = head
             .extensions
             .get::<OnUpgrade>()
@@ -266,7 +266,7 @@ fn container(pod: &Pod, wanted: &str) -> Result<String, Status> {
 }
 
 /// The address and port of the node a pod is on.
-async fn place(registry: &Registry, pod: &Pod, pod_name: &str) -> Result<Place, Status> {
+fn place(registry: &Registry, pod: &Pod, pod_name: &str) -> Result<Place, Status> {
     let node = pod
         .spec
         .as_ref()

@@ -144,7 +144,7 @@ pub(crate) fn respond(form: Form, status: StatusCode, json: Bytes) -> Result<Res
     let body = match form.language {
         Language::Json => json,
         Language::Yaml => {
-            let text = serde_yaml::to_string(&parse(&json)?).map_err(Status::internal)?;
+            let text = catamaran_api::yaml::to_string(&parse(&json)?).map_err(Status::internal)?;
             Bytes::from(text)
         }
     };

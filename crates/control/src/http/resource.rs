@@ -6,7 +6,6 @@ use super::query::Query;
 use super::render::{self, Style};
 use super::request_info::RequestInfo;
 use super::{App, layers, watch_stream};
-use crate::authn::Identity;
 use crate::registry::filter::Filter;
 use crate::registry::resource::Resource;
 use crate::registry::{DeleteOptions, Deleted, List, ListOptions, Part, Target, VersionMatch, WatchOptions};
@@ -59,13 +58,8 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         .registry
         .resource(&info.api_version, &info.plural)
         .ok_or_else(Status::unknown_path)?;
-    let identity = head
-        .extensions
-        .get::<Identity>()
-        .cloned()
-        .unwrap_or_else(Identity::anonymous);
     let query = Query::parse(&head.uri)?;
-    let target = target(resource, &info, identity)?;
+    let target = target(resource, &info)?;
     let call = Call {
         app,
         query,
@@ -93,7 +87,7 @@ fn readable(method: &Method) -> bool {
 }
 
 /// Checks that the path fits the scope of the resource.
-fn target(resource: &Arc<Resource>, info: &RequestInfo, identity: Identity) -> Result<Target, Status> {
+fn target(resource: &Arc<Resource>, info: &RequestInfo) -> Result<Target, Status> {
     let namespaced = resource.info.namespaced;
     // A namespace is an object without one, and the namespace of what is in it.
     let namespace = info.namespace.clone();
@@ -110,7 +104,6 @@ fn target(resource: &Arc<Resource>, info: &RequestInfo, identity: Identity) -> R
         resource: Arc::clone(resource),
         namespace,
         name: info.name.clone(),
-        identity,
     })
 }
 

@@ -103,12 +103,12 @@ impl Writer {
             Shape::Table => {
                 let version = value["metadata"]["resourceVersion"].clone();
                 let row = render::row(&self.resource, &json, &value, self.style.include, Timestamp::now())?;
-                self.table(version, vec![row])
+                self.table(&version, vec![row])
             }
         }
     }
 
-    fn table(&mut self, version: Value, rows: Vec<catamaran_api::table::Row>) -> Result<Value, Status> {
+    fn table(&mut self, version: &Value, rows: Vec<catamaran_api::table::Row>) -> Result<Value, Status> {
         let columns = if std::mem::take(&mut self.first_table) {
             self.resource.kind.columns()
         } else {
@@ -125,7 +125,7 @@ impl Writer {
         }
         let info = &self.resource.info;
         match self.style.form.shape {
-            Shape::Table => self.table(version, Vec::new()).unwrap_or_default(),
+            Shape::Table => self.table(&version, Vec::new()).unwrap_or_default(),
             Shape::PartialMetadata => {
                 json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
             }

@@ -12,14 +12,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
-/// What the caller of a deletion asks for. `propagation` is taken note of: dependents are the garbage collector's.
+/// What the caller of a deletion asks for. (What becomes of dependents is the garbage collector's business.)
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeleteOptions {
     pub(crate) dry_run: bool,
     pub(crate) grace_period_seconds: Option<i64>,
     pub(crate) uid: Option<String>,
     pub(crate) resource_version: Option<String>,
-    pub(crate) propagation: Option<String>,
 }
 
 /// How a deletion ended.
@@ -54,7 +53,6 @@ impl DeleteOptions {
             grace_period_seconds: options.grace_period_seconds,
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
-            propagation: options.propagation_policy,
         })
     }
 }

@@ -33,7 +33,6 @@ pub(crate) use update::Part;
 pub(crate) use watch::{Tick, WatchOptions, Watching};
 
 use crate::admission;
-use crate::authn::Identity;
 use crate::kinds;
 use crate::watch_cache::{Caches, KindCache, Record};
 use bytes::Bytes;
@@ -59,7 +58,7 @@ pub(crate) struct Registry {
     pub(crate) shutdown: CancellationToken,
 }
 
-/// Which object, or collection, a request is about, and who asks.
+/// Which object, or collection, a request is about.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) resource: Arc<Resource>,
@@ -67,7 +66,6 @@ pub(crate) struct Target {
     pub(crate) namespace: Option<String>,
     /// Empty for a collection.
     pub(crate) name: String,
-    pub(crate) identity: Identity,
 }
 
 /// What writes have in common.

@@ -9,47 +9,52 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// A started control plane in a directory that is removed with it.
-pub struct Cluster {
-    pub control: ControlPlane,
-    pub client: kube::Client,
-    pub dir: tempfile::TempDir,
+pub(crate) struct Cluster {
+    pub(crate) control: ControlPlane,
+    pub(crate) client: kube::Client,
+    pub(crate) dir: tempfile::TempDir,
     shutdown: CancellationToken,
 }
 
 /// An answer: HTTP status, `Warning` headers, body.
-pub struct Answer {
-    pub code: u16,
-    pub warnings: Vec<String>,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
     /// The answer must be an error `Status`: code, reason and message.
     #[track_caller]
-    pub fn failure(&self) -> String {
+    pub(crate) fn failure(&self) -> String {
         let json = self.json();
         assert_eq!(json["kind"], "Status", "{}", self.text);
         assert_eq!(json["code"], self.code, "{}", self.text);
-        format!("{} {}: {}", self.code, json["reason"].as_str().unwrap(), json["message"].as_str().unwrap())
+        format!(
+            "{} {}: {}",
+            self.code,
+            json["reason"].as_str().unwrap(),
+            json["message"].as_str().unwrap()
+        )
     }
 
     #[track_caller]
-    pub fn ok(&self) -> Value {
+    pub(crate) fn ok(&self) -> Value {
         assert!(self.code < 300, "{} {}", self.code, self.text);
         self.json()
     }
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), Some("mem:")).await
     }
 
-    pub async fn start_in(dir: tempfile::TempDir, store: Option<&str>) -> Self {
+    pub(crate) async fn start_in(dir: tempfile::TempDir, store: Option<&str>) -> Self {
         let mut config = Config::new(dir.path().join("data"));
         config.store_url = store.map(ToOwned::to_owned);
         config.listen.set_port(0);
@@ -65,74 +70,111 @@ impl Cluster {
             }
         };
         let client = control.client("tester", &["system:masters"]);
-        Cluster { control, client, dir, shutdown }
+        Cluster {
+            control,
+            client,
+            dir,
+            shutdown,
+        }
     }
 
     /// Stops it; the directory stays.
-    pub async fn stop(self) -> tempfile::TempDir {
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
         self.shutdown.cancel();
         self.control.join().await;
         self.dir
     }
 
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
         let mut request = http::Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.client.send(request.body(Body::from(body.into())).unwrap()).await.unwrap();
+        let response = self
+            .client
+            .send(request.body(Body::from(body.into())).unwrap())
+            .await
+            .unwrap();
         let code = response.status().as_u16();
-        let warnings =
-            response.headers().get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned()).collect();
+        let warnings = response
+            .headers()
+            .get_all("warning")
+            .iter()
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        Answer { code, warnings, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        Answer {
+            code,
+            warnings,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], "").await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send("POST", path, &[("content-type", "application/json")], body.to_string()).await
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, &[("content-type", "application/json")], body.to_string())
+            .await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> Answer {
-        self.send("PUT", path, &[("content-type", "application/json")], body.to_string()).await
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send("PUT", path, &[("content-type", "application/json")], body.to_string())
+            .await
     }
 
     /// `kind` is `json`, `merge` or `strategic-merge`.
-    pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, kind: &str, body: &Value) -> Answer {
         let media_type = format!("application/{kind}-patch+json");
-        self.send("PATCH", path, &[("content-type", &media_type)], body.to_string()).await
+        self.send("PATCH", path, &[("content-type", &media_type)], body.to_string())
+            .await
     }
 
-    pub async fn delete(&self, path: &str, options: &Value) -> Answer {
-        let body = if options.is_null() { String::new() } else { options.to_string() };
-        self.send("DELETE", path, &[("content-type", "application/json")], body).await
+    pub(crate) async fn delete(&self, path: &str, options: &Value) -> Answer {
+        let body = if options.is_null() {
+            String::new()
+        } else {
+            options.to_string()
+        };
+        self.send("DELETE", path, &[("content-type", "application/json")], body)
+            .await
     }
 
     /// Starts a watch and hands out its events, one by one.
-    pub async fn watch(&self, path: &str) -> Events {
+    pub(crate) async fn watch(&self, path: &str) -> Events {
         self.watch_as(path, "application/json").await
     }
 
-    pub async fn watch_as(&self, path: &str, accept: &str) -> Events {
-        let request = http::Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
+    pub(crate) async fn watch_as(&self, path: &str, accept: &str) -> Events {
+        let request = http::Request::get(path)
+            .header("accept", accept)
+            .body(Body::empty())
+            .unwrap();
         let response = self.client.send(request).await.unwrap();
         assert_eq!(response.status(), 200);
-        Events { body: response.into_body(), buffer: Vec::new() }
+        Events {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        }
     }
 }
 
 /// A watch in progress.
-pub struct Events {
+pub(crate) struct Events {
     body: Body,
     buffer: Vec<u8>,
 }
 
 impl Events {
     /// The next event; `None` when the server has ended the watch.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
@@ -147,8 +189,12 @@ impl Events {
     }
 
     /// `ADDED a`, for comparisons.
-    pub async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         let event = self.next().await.expect("the watch ended");
-        format!("{} {}", event["type"].as_str().unwrap(), event["object"]["metadata"]["name"].as_str().unwrap_or("-"))
+        format!(
+            "{} {}",
+            event["type"].as_str().unwrap(),
+            event["object"]["metadata"]["name"].as_str().unwrap_or("-")
+        )
     }
 }
