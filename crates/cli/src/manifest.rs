@@ -1,7 +1,7 @@
 //! Manifests: where `-f` finds them and what is in them.
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use catamaran_api::yaml;
 use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -69,9 +69,9 @@ impl FileArgs {
 /// The first document that is no YAML or no Kubernetes object.
 pub(crate) fn parse(text: &str, source: &str) -> Result<Vec<Value>> {
     let mut objects = Vec::new();
-    for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
+    for (index, document) in documents(text).into_iter().enumerate() {
         let place = || format!("{source}, document {}", index + 1);
-        let value = Value::deserialize(document).with_context(|| format!("{}: not valid YAML", place()))?;
+        let value = document.with_context(|| format!("{}: not valid YAML", place()))?;
         if value.is_null() {
             continue;
         }
@@ -90,6 +90,17 @@ pub(crate) fn parse(text: &str, source: &str) -> Result<Vec<Value>> {
         }
     }
     Ok(objects)
+}
+
+/// JSON is nearly YAML, but not where strings have surrogate pairs; so what looks like JSON is tried as that first.
+fn documents(text: &str) -> Vec<Result<Value, yaml::YamlError>> {
+    if text.trim_start().starts_with('{') {
+        let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
+        if let Ok(values) = values {
+            return values.into_iter().map(Ok).collect();
+        }
+    }
+    yaml::documents(text).map(|document| document.map(|body| body.value)).collect()
 }
 
 #[cfg(test)]
@@ -112,9 +123,22 @@ mod tests {
         let error = parse("apiVersion: v1\nkind: Pod\n---\nkind: Pod\n", "pod.yaml").expect_err("no apiVersion");
         assert_eq!(error.to_string(), "pod.yaml, document 2: apiVersion not set");
         let error = parse("a: [", "pod.yaml").expect_err("no YAML");
+        assert!(format!("{error:#}").contains(" at line 1 column "), "{error:#}");
         assert!(
             format!("{error:#}").starts_with("pod.yaml, document 1: not valid YAML"),
             "{error:#}"
         );
+    }
+
+    #[test]
+    fn scalars_are_those_of_kubernetes() {
+        let text = "apiVersion: v1\nkind: Secret\nmode: 0400\nname: \"0400\"\nflag: on\n";
+        let objects = parse(text, "x").expect("objects");
+        assert_eq!(objects[0]["mode"], 256);
+        assert_eq!(objects[0]["name"], "0400");
+        assert_eq!(objects[0]["flag"], true);
+        let json = r#"{"apiVersion": "v1", "kind": "Pod", "x": "\ud83d\ude00"} {"apiVersion": "v1", "kind": "Pod"}"#;
+        assert_eq!(parse(json, "x").expect("objects").len(), 2);
+        assert_eq!(parse("{apiVersion: v1, kind: Pod}", "x").expect("objects").len(), 1);
     }
 }

@@ -1,3 +1,5 @@
+//! What can go wrong with a write, a read or a watch; one type for every backend.
+
 use crate::Revision;
 use std::path::PathBuf;
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod discovery;
 pub(crate) mod refs;
+pub(crate) mod watch;
 
 use crate::data_dir::DataDir;
 use anyhow::{Context, Result, bail};

@@ -2,13 +2,12 @@
 
 use crate::client::discovery::{Catalogue, Resource};
 use crate::client::refs::targets;
-use crate::client::{ClientArgs, Connection, explain, is_not_found, parse_duration, query_string};
+use crate::client::watch::{names_of, wait_for_object};
+use crate::client::{ClientArgs, Connection, explain, is_not_found, parse_duration};
 use crate::data_dir::DataDir;
 use crate::manifest::FileArgs;
 use anyhow::{Context, Result, bail};
-use futures::{AsyncBufReadExt, TryStreamExt};
 use serde_json::{Value, json};
-use std::pin::pin;
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -88,7 +87,15 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
         for target in targets(&catalogue, &args.words)? {
             let names = match (target.names.is_empty(), args.all || args.selector.is_some()) {
                 (false, _) => target.names,
-                (true, true) => names_of(&args, &connection, target.resource).await?,
+                (true, true) => {
+                    names_of(
+                        &connection,
+                        target.resource,
+                        &connection.namespace,
+                        args.selector.as_deref().unwrap_or_default(),
+                    )
+                    .await?
+                }
                 (true, false) => {
                     bail!("resource(s) were provided, but no name was specified; name one, or use -l or --all")
                 }
@@ -132,22 +139,6 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
         }
     }
     failure.map_or(Ok(()), Err)
-}
-
-async fn names_of(args: &Args, connection: &Connection, resource: &Resource) -> Result<Vec<String>> {
-    let selector = args.selector.as_deref().unwrap_or_default();
-    let path = format!(
-        "{}?{}",
-        resource.path(Some(&connection.namespace)),
-        query_string(&[("labelSelector", selector)])
-    );
-    let list = connection.json(http::Method::GET, &path, None).await?;
-    let names = list["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|item| item["metadata"]["name"].as_str());
-    Ok(names.map(str::to_owned).collect())
 }
 
 async fn delete(
@@ -217,41 +208,16 @@ async fn delete(
 
 /// Returns once the object is gone, or another one has taken its name.
 async fn wait_until_gone(connection: &Connection, doomed: &Doomed) -> Result<()> {
-    let collection = doomed.resource.path(Some(&doomed.namespace));
-    let selector = format!("metadata.name={}", doomed.name);
-    loop {
-        let query = query_string(&[("fieldSelector", &selector)]);
-        let list = connection
-            .json(http::Method::GET, &format!("{collection}?{query}"), None)
-            .await?;
-        let present = list["items"].as_array().and_then(|items| items.first());
-        if present.is_none_or(|object| !same(object, doomed)) {
-            return Ok(());
-        }
-        let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        let query = query_string(&[
-            ("fieldSelector", &selector),
-            ("resourceVersion", revision),
-            ("watch", "true"),
-        ]);
-        let request = http::Request::get(format!("{collection}?{query}")).body(Vec::new())?;
-        let stream = connection
-            .client
-            .request_stream(request)
-            .await
-            .map_err(|error| explain(error, &connection.server))?;
-        let mut lines = pin!(stream.lines());
-        // A watch that breaks off says nothing about the object: look again.
-        while let Ok(Some(line)) = lines.try_next().await {
-            let event: Value = serde_json::from_str(&line).context("the server's event is no JSON")?;
-            if event["type"] == "DELETED" && same(&event["object"], doomed) {
-                return Ok(());
-            }
-            if event["type"] == "ERROR" {
-                break;
-            }
-        }
-    }
+    let gone = |object: Option<&Value>| object.is_none_or(|object| !same(object, doomed));
+    wait_for_object(
+        connection,
+        &doomed.resource,
+        &doomed.namespace,
+        &doomed.name,
+        |_| Ok(()),
+        gone,
+    )
+    .await
 }
 
 fn same(object: &Value, doomed: &Doomed) -> bool {

@@ -62,7 +62,7 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<ExitCo
     if args.dry_run == "client" {
         match args.output.as_str() {
             "json" => println!("{}", serde_json::to_string_pretty(&manifest)?),
-            _ => print!("{}", serde_yaml::to_string(&manifest)?),
+            _ => print!("{}", catamaran_api::yaml::to_string(&manifest)?),
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -30,7 +30,7 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     }
     match args.output.as_str() {
         "json" => println!("{}", serde_json::to_string_pretty(&versions)?),
-        "yaml" => print!("{}", serde_yaml::to_string(&versions)?),
+        "yaml" => print!("{}", catamaran_api::yaml::to_string(&versions)?),
         _ => {
             println!("Client Version: {ours}");
             if let Some(Ok(server)) = &server {

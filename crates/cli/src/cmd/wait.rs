@@ -2,13 +2,12 @@
 
 use crate::client::discovery::{Catalogue, Resource};
 use crate::client::refs::targets;
-use crate::client::{ClientArgs, Connection, explain, parse_duration, query_string};
+use crate::client::watch::{names_of, wait_for_object};
+use crate::client::{ClientArgs, Connection, parse_duration};
 use crate::data_dir::DataDir;
 use crate::print::jsonpath::Template;
 use anyhow::{Context, Result, bail};
-use futures::{AsyncBufReadExt, TryStreamExt};
 use serde_json::Value;
-use std::pin::pin;
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -111,7 +110,15 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     for target in targets(&catalogue, &args.words)? {
         let names = match (target.names.is_empty(), args.all || args.selector.is_some()) {
             (false, _) => target.names,
-            (true, true) => names_of(&args, &connection, target.resource).await?,
+            (true, true) => {
+                names_of(
+                    &connection,
+                    target.resource,
+                    &connection.namespace,
+                    args.selector.as_deref().unwrap_or_default(),
+                )
+                .await?
+            }
             (true, false) => bail!("name what to wait for, or use -l or --all"),
         };
         waits.extend(names.into_iter().map(|name| (target.resource, name)));
@@ -137,61 +144,17 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     })?
 }
 
-async fn names_of(args: &Args, connection: &Connection, resource: &Resource) -> Result<Vec<String>> {
-    let selector = args.selector.as_deref().unwrap_or_default();
-    let path = format!(
-        "{}?{}",
-        resource.path(Some(&connection.namespace)),
-        query_string(&[("labelSelector", selector)])
-    );
-    let list = connection.json(http::Method::GET, &path, None).await?;
-    let names = list["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|item| item["metadata"]["name"].as_str());
-    Ok(names.map(str::to_owned).collect())
-}
-
 async fn wait_for(connection: &Connection, resource: &Resource, name: &str, goal: &Goal) -> Result<()> {
-    let collection = resource.path(Some(&connection.namespace));
-    let selector = format!("metadata.name={name}");
-    loop {
-        let list = format!("{collection}?{}", query_string(&[("fieldSelector", &selector)]));
-        let list = connection.json(http::Method::GET, &list, None).await?;
-        let present = list["items"].as_array().and_then(|items| items.first());
-        if goal.reached(present) {
-            return Ok(());
-        }
-        if present.is_none() && !matches!(goal, Goal::Created) {
+    let exists = |object: Option<&Value>| {
+        if object.is_none() && !matches!(goal, Goal::Created) {
             bail!("from server (NotFound): {} {name:?} not found", resource.qualified());
         }
-        let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        let query = [
-            ("fieldSelector", selector.as_str()),
-            ("resourceVersion", revision),
-            ("watch", "true"),
-        ];
-        let request = http::Request::get(format!("{collection}?{}", query_string(&query))).body(Vec::new())?;
-        let stream = connection
-            .client
-            .request_stream(request)
-            .await
-            .map_err(|error| explain(error, &connection.server))?;
-        let mut lines = pin!(stream.lines());
-        // A watch that breaks off says nothing about the object: look again.
-        while let Ok(Some(line)) = lines.try_next().await {
-            let event: Value = serde_json::from_str(&line).context("the server's event is no JSON")?;
-            let object = match event["type"].as_str() {
-                Some("ADDED" | "MODIFIED") => Some(&event["object"]),
-                Some("DELETED") => None,
-                _ => break,
-            };
-            if goal.reached(object) {
-                return Ok(());
-            }
-        }
-    }
+        Ok(())
+    };
+    wait_for_object(connection, resource, &connection.namespace, name, exists, |object| {
+        goal.reached(object)
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Output {
         Ok(match self {
             Self::Table { .. } => bail!("a table cannot be made of one object"),
             Self::Json => format!("{}\n", serde_json::to_string_pretty(object)?),
-            Self::Yaml => serde_yaml::to_string(object)?,
+            Self::Yaml => catamaran_api::yaml::to_string(object)?,
             Self::Name => items(object)
                 .iter()
                 .map(|item| format!("{}\n", qualified_name(item)))

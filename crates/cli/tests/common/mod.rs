@@ -268,7 +268,7 @@ impl Cluster {
     /// The host's bash and a few tools as the image `host/tools:v1`, and hello as `host/hello:v1`.
     pub fn pack_images(&self) {
         let tools = [
-            "bash", "cat", "ls", "sleep", "id", "stat", "touch", "hostname", "head", "true", "dd",
+            "bash", "cat", "ls", "sleep", "id", "stat", "touch", "hostname", "head", "true", "dd", "stty",
         ];
         let tools: Vec<PathBuf> = tools
             .iter()

@@ -1,0 +1,156 @@
+//! Terminals and attached streams, through our client and through kubectl.
+
+mod common;
+
+use common::{Cluster, PATIENCE, have, stdout, text, until};
+use rustix::termios::Winsize;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Instant;
+
+/// A program on a terminal of ours.
+struct OnTerminal {
+    child: Child,
+    keyboard: File,
+    screen: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl OnTerminal {
+    fn start(command: &mut Command) -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("pty");
+        grantpt(&master).expect("grant");
+        unlockpt(&master).expect("unlock");
+        let name = ptsname(&master, Vec::new()).expect("name");
+        let side = || -> OwnedFd {
+            let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+            rustix::fs::open(&name, flags, rustix::fs::Mode::empty()).expect("terminal")
+        };
+        let size = Winsize {
+            ws_row: 31,
+            ws_col: 97,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&master, size).expect("size");
+        let child = command
+            .stdin(side())
+            .stdout(side())
+            .stderr(side())
+            .spawn()
+            .expect("starts");
+        // The command keeps copies of the terminal; only the child may hold it open.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let keyboard = File::from(master);
+        let mut reader = keyboard.try_clone().expect("clone");
+        let (sender, screen) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = reader.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            keyboard,
+            screen,
+            seen: String::new(),
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).expect("type");
+    }
+
+    #[track_caller]
+    fn see(&mut self, words: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.seen.contains(words) {
+            match self
+                .screen
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(bytes) => self.seen.push_str(&text(&bytes)),
+                Err(RecvTimeoutError::Timeout) => panic!("{words:?} never appeared in {:?}", self.seen),
+                Err(RecvTimeoutError::Disconnected) => panic!("ended without {words:?}: {:?}", self.seen),
+            }
+        }
+    }
+
+    fn end(mut self) -> ExitStatus {
+        until("the program to end", || self.child.try_wait().expect("wait"))
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const PODS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: talk}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: sleep, image: host/tools:v1, command: [sleep, "1000"]}
+  - {name: echo, image: host/tools:v1, stdin: true, command: [cat]}
+"#;
+
+#[test]
+fn terminals_streams_and_exit_codes() {
+    let Some(mut cluster) = Cluster::start(&[]) else { return };
+    cluster.pack_images();
+    cluster.apply(PODS);
+    cluster.wait_for("pod/talk", "condition=Ready");
+
+    let words = ["exec", "-it", "talk", "-c", "sleep", "--", "bash", "--norc"];
+    let mut clients = vec![cluster.cata(&words)];
+    if have("kubectl") {
+        clients.push(cluster.kubectl(&words));
+    }
+    for mut client in clients {
+        let mut shell = OnTerminal::start(&mut client);
+        // The size travels beside the keys, and may come after them.
+        shell.press("until [[ $(stty size) == '31 97' ]]; do sleep 0.05; done; echo si''zed; echo $((6*7))-$0\n");
+        shell.see("sized");
+        shell.see("42-bash");
+        // What is typed is echoed; only the shell itself joins the two halves.
+        shell.press("echo as''leep; sleep 1000\n");
+        shell.see("asleep");
+        shell.press("\x03");
+        shell.see("^C\r\nbash");
+        shell.press("echo after-$?\n");
+        shell.see("after-130");
+        shell.press("exit 5\n");
+        assert_eq!(shell.end().code(), Some(5), "{client:?}");
+    }
+
+    let mut attached = cluster
+        .cata(&["attach", "-i", "talk", "-c", "echo"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cata");
+    let mut input = attached.stdin.take().expect("stdin");
+    let mut output = attached.stdout.take().expect("stdout");
+    input.write_all(b"ahoy\n").expect("write");
+    let mut line = [0; 5];
+    output.read_exact(&mut line).expect("read");
+    assert_eq!(&line, b"ahoy\n");
+    attached.kill().expect("kill");
+    attached.wait().expect("wait");
+    until("the log to have it too", || {
+        (stdout(&mut cluster.cata(&["logs", "talk", "-c", "echo"])) == "ahoy\n").then_some(())
+    });
+    cluster.stop();
+}
