@@ -17,6 +17,7 @@ pub mod selector;
 pub mod status;
 pub mod table;
 pub mod unsupported;
+pub mod yaml;
 
 pub use field::{Errors, Path};
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
