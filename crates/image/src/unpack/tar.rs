@@ -298,12 +298,15 @@ impl<R: Read> Reader<R> {
         Ok(bytes)
     }
 
+    /// Goes to the end of the entry. Some builders write no end-of-archive mark and pad not even the last file; nothing is
+    /// lost then, and all others read it.
     fn skip_data(&mut self) -> Result<(), TarError> {
-        let left = self.data + self.padding;
+        let (data, padding) = (self.data, self.padding);
         (self.data, self.padding) = (0, 0);
-        if io::copy(&mut (&mut self.inner).take(left), &mut io::sink())? < left {
+        if io::copy(&mut (&mut self.inner).take(data), &mut io::sink())? < data {
             return damaged("it ends inside a file");
         }
+        io::copy(&mut (&mut self.inner).take(padding), &mut io::sink())?;
         Ok(())
     }
 

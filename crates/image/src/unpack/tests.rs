@@ -501,6 +501,23 @@ fn every_compression_and_a_wrong_diff_id() {
 }
 
 #[test]
+fn an_archive_may_lack_its_end_but_no_data() {
+    if !require_root("unpacking") {
+        return;
+    }
+    let tar = Archive::default().entry(b'0', b"x", b"", &[b'x'; 700], |_| ()).0;
+    let content_end = 512 + 700;
+    for end in [content_end, content_end + 1, tar.len()] {
+        let unpacked = unpack_with(&tar[..end], &tar[..end], &[], &Limits::default()).ok();
+        assert_eq!(fs::metadata(unpacked.path("x")).unwrap().len(), 700, "{end}");
+    }
+    for end in [500, 512, content_end - 1] {
+        let result = unpack_with(&tar[..end], &tar[..end], &[], &Limits::default()).result;
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Invalid, "{end}");
+    }
+}
+
+#[test]
 fn bombs_are_defused() {
     if !require_root("unpacking") {
         return;
