@@ -18,7 +18,7 @@ async function answer(request) {
 
 function count(text) {
   const counts = {};
-  for (const [word] of text.matchAll(/\p{L}+/gu)) {
+  for (const word of text.split(/\s+/).filter(Boolean)) {
     counts[word] = (counts[word] ?? 0) + 1;
   }
   return counts;
