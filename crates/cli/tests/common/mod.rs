@@ -10,10 +10,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// A deadline that only a broken cluster meets; nothing here is timed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Without root nothing here can run: say so, and fail where a skip would hide it.
-pub fn root() -> bool {
+pub(crate) fn root() -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }
@@ -23,7 +23,7 @@ pub fn root() -> bool {
 }
 
 /// A program of the real-client tier. Missing: skipped, unless the tier was asked for (`cargo xtask test --real`).
-pub fn have(program: &str) -> bool {
+pub(crate) fn have(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
     if !found {
@@ -36,13 +36,13 @@ pub fn have(program: &str) -> bool {
     found
 }
 
-pub fn cata() -> Command {
+pub(crate) fn cata() -> Command {
     Command::new(env!("CARGO_BIN_EXE_cata"))
 }
 
 /// Standard output of a command that has to succeed.
 #[track_caller]
-pub fn stdout(command: &mut Command) -> String {
+pub(crate) fn stdout(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().expect("command starts");
     assert!(
         output.status.success(),
@@ -55,7 +55,7 @@ pub fn stdout(command: &mut Command) -> String {
 
 /// Standard error of a command that has to fail.
 #[track_caller]
-pub fn refusal(command: &mut Command) -> String {
+pub(crate) fn refusal(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().expect("command starts");
     assert!(
         !output.status.success(),
@@ -65,13 +65,13 @@ pub fn refusal(command: &mut Command) -> String {
     text(&output.stderr)
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Waits for something that no event announces to this process.
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -83,14 +83,14 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A child whose output is read line by line, and which never outlives the test.
-pub struct Running {
-    pub child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
 }
 
 impl Running {
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -121,7 +121,7 @@ impl Running {
 
     /// Reads on until a line contains `words`, and returns it.
     #[track_caller]
-    pub fn line(&mut self, words: &str) -> String {
+    pub(crate) fn line(&mut self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self
@@ -140,14 +140,14 @@ impl Running {
         }
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("signal");
     }
 
     /// Waits for the end; returns everything that was printed.
     #[track_caller]
-    pub fn wait(&mut self) -> (std::process::ExitStatus, String) {
+    pub(crate) fn wait(&mut self) -> (std::process::ExitStatus, String) {
         let status = until("the process to end", || self.child.try_wait().expect("wait"));
         self.seen.extend(self.lines.iter());
         (status, self.seen.join("\n"))
@@ -166,14 +166,14 @@ impl Drop for Running {
 }
 
 /// `cata dev` on a data directory of its own.
-pub struct Cluster {
-    pub directory: tempfile::TempDir,
-    pub dev: Option<Running>,
+pub(crate) struct Cluster {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) dev: Option<Running>,
 }
 
 impl Cluster {
     /// `None` (and the reason printed) where it cannot run.
-    pub fn start(arguments: &[&str]) -> Option<Self> {
+    pub(crate) fn start(arguments: &[&str]) -> Option<Self> {
         if !root() {
             return None;
         }
@@ -185,12 +185,12 @@ impl Cluster {
         Some(cluster)
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
     /// Starts `cata dev` (again) and returns once node and API are up.
-    pub fn boot(&mut self, arguments: &[&str]) {
+    pub(crate) fn boot(&mut self, arguments: &[&str]) {
         let mut command = cata();
         command
             .arg("dev")
@@ -203,23 +203,23 @@ impl Cluster {
         self.dev = Some(dev);
     }
 
-    pub fn dev(&mut self) -> &mut Running {
+    pub(crate) fn dev(&mut self) -> &mut Running {
         self.dev.as_mut().expect("running")
     }
 
-    pub fn instance(&self) -> String {
+    pub(crate) fn instance(&self) -> String {
         std::fs::read_to_string(self.data_dir().join("instance"))
             .expect("instance")
             .trim()
             .to_owned()
     }
 
-    pub fn leftovers(&self) -> BTreeSet<String> {
+    pub(crate) fn leftovers(&self) -> BTreeSet<String> {
         leftovers(&self.instance(), &self.data_dir())
     }
 
     /// `cata VERB` as a client of this cluster.
-    pub fn cata(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn cata(&self, arguments: &[&str]) -> Command {
         let mut command = cata();
         command
             .arg("--data-dir")
@@ -230,7 +230,7 @@ impl Cluster {
     }
 
     /// Real kubectl, with a cache of its own.
-    pub fn kubectl(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command
             .env("KUBECONFIG", self.data_dir().join("kubeconfig"))
@@ -240,19 +240,19 @@ impl Cluster {
     }
 
     #[track_caller]
-    pub fn apply(&self, manifest: &str) -> String {
+    pub(crate) fn apply(&self, manifest: &str) -> String {
         let path = self.directory.path().join("manifest.yaml");
         std::fs::write(&path, manifest).expect("write");
         stdout(&mut self.cata(&["apply", "-f", path.to_str().expect("utf-8")]))
     }
 
     #[track_caller]
-    pub fn get(&self, what: &str, jsonpath: &str) -> String {
+    pub(crate) fn get(&self, what: &str, jsonpath: &str) -> String {
         stdout(&mut self.cata(&["get", what, "-o", &format!("jsonpath={jsonpath}")]))
     }
 
     #[track_caller]
-    pub fn wait_for(&self, what: &str, condition: &str) {
+    pub(crate) fn wait_for(&self, what: &str, condition: &str) {
         let mut command = self.cata(&["wait", what, &format!("--for={condition}"), "--timeout=60s"]);
         let output = command.output().expect("cata");
         if !output.status.success() {
@@ -266,7 +266,7 @@ impl Cluster {
     }
 
     /// The host's bash and a few tools as the image `host/tools:v1`, and hello as `host/hello:v1`.
-    pub fn pack_images(&self) {
+    pub(crate) fn pack_images(&self) {
         let tools = [
             "bash", "cat", "ls", "sleep", "id", "stat", "touch", "hostname", "head", "true", "dd", "stty",
         ];
@@ -290,7 +290,7 @@ impl Cluster {
 
     /// Ctrl-C, and the proof that nothing of the instance is left on the machine.
     #[track_caller]
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let mut dev = self.dev.take().expect("running");
         dev.signal(rustix::process::Signal::INT);
         let (status, output) = dev.wait();
@@ -320,7 +320,7 @@ impl Drop for Cluster {
 
 /// Everything on the machine that carries an instance's name: processes in its cgroups, cgroups, links, mounts,
 /// directories on tmpfs, nf_tables tables; and mounts below its data directory.
-pub fn leftovers(instance: &str, data_dir: &Path) -> BTreeSet<String> {
+pub(crate) fn leftovers(instance: &str, data_dir: &Path) -> BTreeSet<String> {
     let data_dir = data_dir.display().to_string();
     let mut found = BTreeSet::new();
     let name = format!("catamaran-{instance}");
@@ -382,7 +382,7 @@ fn entries(directory: &str) -> Vec<String> {
 }
 
 /// One HTTP/1.0 GET; the whole answer.
-pub fn http_get(host: &str, port: u16, path: &str) -> std::io::Result<String> {
+pub(crate) fn http_get(host: &str, port: u16, path: &str) -> std::io::Result<String> {
     let address = format!("{host}:{port}").parse().expect("address");
     let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

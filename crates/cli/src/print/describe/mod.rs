@@ -88,7 +88,7 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-fn text<'a>(value: &'a Value) -> &'a str {
+fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
