@@ -5,7 +5,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{cata, root, stdout};
 use crate::server::{PASSWORD, Registry, USER};
@@ -84,6 +84,19 @@ impl Kit {
         let (shown, digest) = pushed.trim().split_once("  ").expect("name and digest");
         assert_eq!(shown, name);
         digest.to_owned()
+    }
+
+    /// The digest of the module in a wasm image of the builder's.
+    pub(crate) fn module(&self, name: &str) -> String {
+        let list = stdout(&mut self.cata(&["image", "ls", "--output", "json"]));
+        let images: Vec<Value> = serde_json::from_str(&list).expect("JSON");
+        let has_name = |image: &&Value| {
+            image["names"]
+                .as_array()
+                .is_some_and(|names| names.contains(&json!(name)))
+        };
+        let image = images.iter().find(has_name).expect("the image");
+        image["form"]["module"].as_str().expect("a wasm image").to_owned()
     }
 }
 

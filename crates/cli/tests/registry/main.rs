@@ -11,7 +11,10 @@ mod tokens;
 
 use common::{Cluster, have, http_get, refusal, stdout, text, until};
 use kit::{Kit, docker_config};
+use serde_json::{Value, json};
 use server::{Access, Registry};
+use sha2::{Digest as _, Sha256};
+use std::path::Path;
 use std::process::Command;
 use tokens::TokenServer;
 
@@ -216,6 +219,17 @@ fn pods_run_from_a_registry_and_without_it() {
     let id = cluster.get("pod/shell", "{.status.containerStatuses[0].imageID}");
     assert!(id.ends_with(&digest), "{id}");
 
+    let images = stdout(&mut cluster.cata(&["image", "ls"]));
+    for name in [
+        "library/busybox:v1",
+        "library/nginx:v1",
+        "guests/c:v1",
+        "guests/go:v1",
+        "guests/js:v1",
+    ] {
+        assert!(images.contains(&registry.name(name)), "{images}");
+    }
+
     registry.stop();
     delete_all(&cluster);
     cluster.apply(&fleet);
@@ -393,6 +407,50 @@ fn tokens_are_fetched_for_what_is_pulled() {
     cluster.stop();
 }
 
+#[test]
+fn tags_move_and_damage_is_noticed() {
+    let Some(kit) = Kit::open() else { return };
+    let Some(registry) = Registry::start(&Access::Everybody) else {
+        return;
+    };
+    let Some(mut cluster) = Cluster::start(&[]) else { return };
+    let name = registry.name("fleet/moving");
+    kit.push("c", &format!("{name}:latest"));
+    cluster.apply(&reporter("first", &name, ""));
+    wait_for(&cluster, "first", "jsonpath={.status.phase}=Succeeded");
+    assert_eq!(log(&cluster, "first", "main"), ["leaving with 0"]);
+
+    // No tag means `latest`, and that is asked for every time; who says otherwise keeps what is there.
+    let second = kit.push("go", &format!("{name}:latest"));
+    let settled = "{apiVersion: v1, kind: Pod, metadata: {name: settled}, spec: {restartPolicy: Never, containers: [{name: main, image: 'NAME', imagePullPolicy: IfNotPresent}]}}\n";
+    cluster.apply(&settled.replace("NAME", &name));
+    wait_for(&cluster, "settled", "jsonpath={.status.phase}=Succeeded");
+    assert_eq!(log(&cluster, "settled", "main"), ["leaving with 0"]);
+    cluster.apply(&reporter("second", &name, ""));
+    wait_for(&cluster, "second", "jsonpath={.status.phase}=Succeeded");
+    assert_eq!(
+        log(&cluster, "second", "main"),
+        ["go wasip1/wasm", "leaving with 0", "sum 28"]
+    );
+    let id = cluster.get("pod/second", "{.status.containerStatuses[0].imageID}");
+    assert!(id.ends_with(&second), "{id}");
+
+    let damaged = registry.name("fleet/damaged:v1");
+    kit.push("js", &damaged);
+    let module = kit.module(&damaged);
+    registry.corrupt(&module);
+    cluster.apply(&reporter("damaged", &damaged, ""));
+    let message = pull_failure(&cluster, "damaged");
+    assert!(message.contains("digest") && message.contains(&module), "{message}");
+    // What was read is not kept: with the right bytes the pod gets on.
+    registry.corrupt(&module);
+    until("the image to be pulled after all", || {
+        let images = stdout(&mut cluster.cata(&["image", "ls"]));
+        images.contains(&damaged).then_some(())
+    });
+    cluster.stop();
+}
+
 fn skopeo(verb: &str) -> Command {
     let mut command = Command::new("skopeo");
     command.args(["--insecure-policy", verb]);
@@ -410,6 +468,16 @@ fn images_of_other_tools_run_and_ours_are_read_by_them() {
     };
     let layout = kit.builder.path().join("layout");
     umoci_images(&kit, &layout);
+    add_index(
+        &layout,
+        "many",
+        &[("linux", "s390x", "report"), ("linux", "amd64", "busybox")],
+    );
+    add_index(
+        &layout,
+        "foreign",
+        &[("linux", "s390x", "busybox"), ("wasip1", "wasm", "report")],
+    );
     let local = |tag: &str| format!("oci:{}:{tag}", layout.display());
     // Only layers that are not compressed yet get the wanted compression, and only where skopeo knows no other.
     let Some(elsewhere) = Registry::start(&Access::Everybody) else {
@@ -418,13 +486,15 @@ fn images_of_other_tools_run_and_ours_are_read_by_them() {
     let plain = format!("dir:{}", kit.builder.path().join("plain").display());
     stdout(skopeo("copy").args(["--dest-decompress", &local("busybox"), &plain]));
     let zstd = elsewhere.name("other/zstd:v1");
-    let names = ["other/docker:v1", "other/gzip:v1", "other/report:v1"].map(|name| registry.name(name));
-    let [docker, gzip, report] = &names;
-    let copies: [(&str, &str, &[&str]); 4] = [
+    let names = ["docker", "gzip", "report", "many", "foreign"].map(|name| registry.name(&format!("other/{name}:v1")));
+    let [docker, gzip, report, many, foreign] = &names;
+    let copies: [(&str, &str, &[&str]); 6] = [
         (&local("busybox"), docker, &["--format", "v2s2"]),
         (&local("busybox"), gzip, &["--format", "oci"]),
         (&plain, &zstd, &["--format", "oci", "--dest-compress-format", "zstd"]),
         (&local("report"), report, &["--format", "oci"]),
+        (&local("many"), many, &["--multi-arch", "all"]),
+        (&local("foreign"), foreign, &["--multi-arch", "all"]),
     ];
     for (source, name, options) in copies {
         let mut copy = skopeo("copy");
@@ -445,10 +515,17 @@ fn images_of_other_tools_run_and_ours_are_read_by_them() {
     }
 
     let Some(mut cluster) = Cluster::start(&[]) else { return };
-    let images = [("docker", docker), ("gzip", gzip), ("zstd", &zstd), ("report", report)];
+    let images = [
+        ("docker", docker),
+        ("gzip", gzip),
+        ("zstd", &zstd),
+        ("many", many),
+        ("report", report),
+        ("foreign", foreign),
+    ];
     let pods: String = images.map(|(name, image)| reporter(name, image, "")).concat();
     cluster.apply(&pods);
-    for name in ["docker", "gzip", "zstd"] {
+    for name in ["docker", "gzip", "zstd", "many"] {
         wait_for(&cluster, name, "jsonpath={.status.phase}=Succeeded");
         assert_eq!(
             log(&cluster, name, "main"),
@@ -456,17 +533,17 @@ fn images_of_other_tools_run_and_ours_are_read_by_them() {
             "{name}"
         );
     }
-    wait_for(&cluster, "report", "jsonpath={.status.phase}=Succeeded");
-    assert_eq!(
-        log(&cluster, "report", "main"),
-        [
+    for name in ["report", "foreign"] {
+        wait_for(&cluster, name, "jsonpath={.status.phase}=Succeeded");
+        let expected = [
             "arg 1 from",
             "arg 2 rootfs",
             "cat /etc/motto: fluctuat",
             "env REPORT_BY=umoci",
-            "leaving with 0"
-        ]
-    );
+            "leaving with 0",
+        ];
+        assert_eq!(log(&cluster, name, "main"), expected, "{name}");
+    }
     cluster.stop();
 
     ours_are_read(&kit, &registry);
@@ -474,12 +551,12 @@ fn images_of_other_tools_run_and_ours_are_read_by_them() {
 
 /// Images as umoci makes them, in an OCI layout: `busybox` of two layers, the second of which deletes from the first, and
 /// `report`, a root file system with a wasm entrypoint.
-fn umoci_images(kit: &Kit, layout: &std::path::Path) {
+fn umoci_images(kit: &Kit, layout: &Path) {
     let umoci = |words: &str, rest: &[&str]| {
         let words = words.replace("LAYOUT", layout.to_str().expect("utf-8"));
         stdout(Command::new("umoci").args(words.split(' ')).args(rest));
     };
-    let path = |path: &std::path::Path| path.to_str().expect("utf-8").to_owned();
+    let path = |path: &Path| path.to_str().expect("utf-8").to_owned();
     umoci("init --layout LAYOUT", &[]);
     umoci("new --image LAYOUT:busybox", &[]);
     let added = kit.builder.path().join("added");
@@ -520,6 +597,36 @@ fn umoci_images(kit: &Kit, layout: &std::path::Path) {
     );
 }
 
+/// Adds an image index to a layout: a name for images of several platforms, each given by its tag there.
+fn add_index(layout: &Path, tag: &str, images: &[(&str, &str, &str)]) {
+    let top = layout.join("index.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&top).expect("index")).expect("JSON");
+    let named = |name: &str| {
+        let all = index["manifests"].as_array().into_iter().flatten();
+        let mut found = all.filter(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == name);
+        found.next().expect("an image of that name").clone()
+    };
+    let entries: Vec<Value> = images
+        .iter()
+        .map(|(os, architecture, name)| {
+            let mut entry = named(name);
+            entry["platform"] = json!({"os": os, "architecture": architecture});
+            entry["annotations"] = json!({});
+            entry
+        })
+        .collect();
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let blob = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": entries}).to_string();
+    let digest: String = Sha256::digest(&blob).iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(layout.join("blobs/sha256").join(&digest), &blob).expect("write");
+    let entry = json!({
+        "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": blob.len(),
+        "annotations": {"org.opencontainers.image.ref.name": tag},
+    });
+    index["manifests"].as_array_mut().expect("a list").push(entry);
+    std::fs::write(top, index.to_string()).expect("write");
+}
+
 /// What we push is what others expect: skopeo verifies every digest while it copies, and its copies are images to us.
 fn ours_are_read(kit: &Kit, registry: &Registry) {
     for kind in ["busybox", "c"] {
@@ -527,7 +634,7 @@ fn ours_are_read(kit: &Kit, registry: &Registry) {
         let digest = kit.push(kind, &name);
         let remote = format!("docker://{name}");
         let raw = stdout(skopeo("inspect").args(["--raw", "--tls-verify=false", &remote]));
-        let manifest: serde_json::Value = serde_json::from_str(&raw).expect("a manifest");
+        let manifest: Value = serde_json::from_str(&raw).expect("a manifest");
         assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json");
         let copy = format!("oci:{}:{kind}", kit.builder.path().join("copies").display());
         stdout(skopeo("copy").args(["--preserve-digests", "--src-tls-verify=false", &remote, &copy]));

@@ -29,7 +29,7 @@ pub(crate) struct Registry {
     process: Child,
     /// `127.0.0.1:PORT`: the first part of its images' names.
     pub(crate) host: String,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Registry {
@@ -70,7 +70,7 @@ impl Registry {
         let mut registry = Self {
             process,
             host,
-            _directory: directory,
+            directory,
         };
         until("the registry to listen", || {
             let ended = registry.process.try_wait().expect("wait");
@@ -83,6 +83,17 @@ impl Registry {
     /// The name of an image that it serves.
     pub(crate) fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.host)
+    }
+
+    /// Changes one byte of a blob behind the registry's back.
+    pub(crate) fn corrupt(&self, digest: &str) {
+        let hex = digest.strip_prefix("sha256:").expect("sha256");
+        let blobs = self.directory.path().join("storage/docker/registry/v2/blobs/sha256");
+        let path = blobs.join(&hex[..2]).join(hex).join("data");
+        let mut bytes = std::fs::read(&path).expect("a blob");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).expect("write");
     }
 
     /// From here on nobody listens on its port.
