@@ -192,17 +192,6 @@ impl Capabilities {
         ambient: CapabilitySet::EMPTY,
     };
 
-    /// `set` as bounding, permitted and effective, nothing to inherit: what containerd gives a container. For a user
-    /// other than root the kernel's own rule at `execve` then leaves nothing.
-    pub fn uniform(set: CapabilitySet) -> Self {
-        Capabilities {
-            bounding: set,
-            effective: set,
-            permitted: set,
-            ..Capabilities::NONE
-        }
-    }
-
     /// From `process.capabilities`. An absent set is empty, as the runtime spec has it.
     pub fn from_oci(oci: &LinuxCapabilities) -> Self {
         let set = |names: &Option<oci_spec::runtime::Capabilities>| {

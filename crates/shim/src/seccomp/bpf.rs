@@ -20,6 +20,8 @@ const MAX_INSTRUCTIONS: usize = 4096;
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
+/// Numbers from this bit on are calls of the x32 ABI, which kernels may offer beside x86-64's. No rule names one.
+const X32: u32 = 0x4000_0000;
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
@@ -79,10 +81,18 @@ fn ranges(policy: &Policy) -> Vec<Range> {
     if let Some((first, action)) = policy.unknown {
         debug_assert!(first >= next, "unknown calls come after all known ones");
         push(&mut ranges, first, answer(action));
-        // The x32 ABI has its own numbers, from this bit on.
-        push(&mut ranges, 0x4000_0000, answer(policy.default));
     }
+    push(&mut ranges, X32, answer(beyond_rules(policy.default)));
     ranges
+}
+
+/// The answer to calls that rules cannot name. A policy that forbids some calls must not let them through under other
+/// numbers.
+fn beyond_rules(default: Action) -> Action {
+    match default {
+        Action::Allow | Action::Log | Action::Trace(_) => Action::Errno(libc::ENOSYS as u16),
+        refusing => refusing,
+    }
 }
 
 fn push(ranges: &mut Vec<Range>, first: u32, code: Vec<sock_filter>) {
@@ -278,7 +288,8 @@ mod tests {
             .find(|rule| rule.syscall == number && rule.conditions.iter().all(holds));
         match (matching, policy.unknown) {
             (Some(rule), _) => rule.action,
-            (None, Some((first, action))) if (first..0x4000_0000).contains(&number) => action,
+            (None, _) if number >= X32 => beyond_rules(policy.default),
+            (None, Some((first, action))) if number >= first => action,
             (None, _) => policy.default,
         }
     }
@@ -367,6 +378,40 @@ mod tests {
         };
         let program = compile(&policy).expect("short");
         assert_eq!(run(&program, 0x4000_0003, 1, [0; 6]), Action::KillProcess.encode());
+    }
+
+    #[test]
+    fn a_forbidden_call_is_forbidden_under_its_x32_number_too() {
+        let rule = Rule {
+            syscall: 39,
+            conditions: Vec::new(),
+            action: Action::KillProcess,
+        };
+        let policy = Policy {
+            default: Action::Allow,
+            unknown: None,
+            rules: vec![rule],
+        };
+        let program = compile(&policy).expect("short");
+        assert_eq!(run(&program, AUDIT_ARCH, 40, [0; 6]), Action::Allow.encode());
+        let refused = Action::Errno(libc::ENOSYS as u16).encode();
+        assert_eq!(run(&program, AUDIT_ARCH, X32 | 39, [0; 6]), refused);
+    }
+
+    #[test]
+    fn sockets_of_two_families_are_refused() {
+        let policy = super::super::policy::runtime_default(crate::privilege::CapabilitySet::container_default());
+        let program = compile(&policy).expect("short");
+        let socket = u32::try_from(libc::SYS_socket).expect("small");
+        let answer = |family: u64| run(&program, AUDIT_ARCH, socket, [family, 1, 0, 0, 0, 0]);
+        let (allowed, refused) = (Action::Allow.encode(), Action::Errno(libc::EPERM as u16).encode());
+        for family in [1, 2, 10, 16, 17, 37, 39, 41] {
+            assert_eq!(answer(family), allowed, "family {family}");
+        }
+        // Garbage in the half that the kernel does not read makes no difference.
+        for family in [38, 40, 0x1_0000_0026] {
+            assert_eq!(answer(family), refused, "family {family}");
+        }
     }
 
     #[test]

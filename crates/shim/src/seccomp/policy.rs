@@ -8,8 +8,9 @@
 use super::{Action, Compare, Condition, Policy, Rule, Width, syscalls};
 use crate::privilege::CapabilitySet;
 
-/// `AF_VSOCK`: sockets to the hypervisor are no business of a container.
-const VSOCK: u64 = 40;
+/// Address families no container needs: `AF_ALG` offers the kernel's ciphers, which were the way out of a container more
+/// than once (containerd refuses it since 2026), `AF_VSOCK` reaches the hypervisor.
+const REFUSED_FAMILIES: [u64; 2] = [38, 40];
 /// The `CLONE_NEW*` flags: namespaces within a container widen the kernel's attack surface.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 
@@ -30,16 +31,16 @@ const ALWAYS: &[&str] = &[
     "io_getevents", "io_pgetevents", "ioprio_get", "ioprio_set", "io_setup", "io_submit", "kill",
     "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "lchown", "lgetxattr", "link",
     "linkat", "listen", "listmount", "listxattr", "listxattrat", "llistxattr", "lremovexattr", "lseek", "lsetxattr",
-    "lstat", "madvise", "map_shadow_stack", "membarrier", "memfd_create", "memfd_secret", "mincore", "mkdir",
+    "lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr", "lstat", "madvise", "map_shadow_stack", "membarrier", "memfd_create", "memfd_secret", "mincore", "mkdir",
     "mkdirat", "mknod", "mknodat", "mlock", "mlock2", "mlockall", "mmap", "mprotect", "mq_getsetattr", "mq_notify",
     "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "mremap", "mseal", "msgctl", "msgget", "msgrcv",
     "msgsnd", "msync", "munlock", "munlockall", "munmap", "name_to_handle_at", "nanosleep", "newfstatat", "open",
-    "openat", "openat2", "pause", "pidfd_getfd", "pidfd_open", "pidfd_send_signal", "pipe", "pipe2", "pkey_alloc",
+    "openat", "openat2", "pause", "pidfd_open", "pidfd_send_signal", "pipe", "pipe2", "pkey_alloc",
     "pkey_free", "pkey_mprotect", "poll", "ppoll", "prctl", "pread64", "preadv", "preadv2", "prlimit64",
     "process_mrelease", "process_vm_readv", "process_vm_writev", "pselect6", "ptrace", "pwrite64", "pwritev",
     "pwritev2", "read", "readahead", "readlink", "readlinkat", "readv", "recvfrom", "recvmmsg", "recvmsg",
     "remap_file_pages", "removexattr", "removexattrat", "rename", "renameat", "renameat2", "restart_syscall",
-    "riscv_hwprobe", "rmdir", "rseq", "rt_sigaction", "rt_sigpending", "rt_sigprocmask", "rt_sigqueueinfo",
+    "riscv_flush_icache", "riscv_hwprobe", "rmdir", "rseq", "rt_sigaction", "rt_sigpending", "rt_sigprocmask", "rt_sigqueueinfo",
     "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait", "rt_tgsigqueueinfo", "sched_getaffinity", "sched_getattr",
     "sched_getparam", "sched_get_priority_max", "sched_get_priority_min", "sched_getscheduler",
     "sched_rr_get_interval", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler",
@@ -68,7 +69,7 @@ const WITH_CAPABILITY: &[(&str, &[&str])] = &[
     ("CAP_SYS_CHROOT", &["chroot"]),
     ("CAP_SYS_MODULE", &["delete_module", "finit_module", "init_module"]),
     ("CAP_SYS_PACCT", &["acct"]),
-    ("CAP_SYS_PTRACE", &["kcmp", "process_madvise"]),
+    ("CAP_SYS_PTRACE", &["kcmp", "pidfd_getfd", "process_madvise"]),
     ("CAP_SYS_RAWIO", &["ioperm", "iopl"]),
     ("CAP_SYS_TIME", &["clock_settime", "settimeofday"]),
     ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
@@ -92,7 +93,11 @@ pub(super) fn runtime_default(bounding: CapabilitySet) -> Policy {
     };
     ALWAYS.iter().for_each(|name| add(name, Vec::new(), Action::Allow));
     // The kernel reads both as 32-bit numbers: comparing 64 bits could be evaded with garbage in the upper half.
-    add("socket", vec![first_argument(Compare::NotEqual, VSOCK)], Action::Allow);
+    for family in REFUSED_FAMILIES {
+        let refused = Action::Errno(libc::EPERM as u16);
+        add("socket", vec![first_argument(Compare::Equal, family)], refused);
+    }
+    add("socket", Vec::new(), Action::Allow);
     // Linux, 32-bit uname, both with the 2.6 uname, and asking for the current one.
     for persona in [0, 0x0008, 0x0002_0000, 0x0002_0008, 0xffff_ffff] {
         add(
@@ -138,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_name_is_a_call_of_some_architecture() {
-        let elsewhere = ["riscv_hwprobe"];
+        let elsewhere = ["riscv_flush_icache", "riscv_hwprobe"];
         let names = ALWAYS
             .iter()
             .chain(WITH_CAPABILITY.iter().flat_map(|(_, names)| *names));
@@ -163,6 +168,9 @@ mod tests {
         assert!(!allowed(CapabilitySet::container_default(), "clone3"));
         assert!(!allowed(CapabilitySet::container_default(), "io_uring_setup"));
         assert!(!allowed(CapabilitySet::container_default(), "keyctl"));
+        assert!(!allowed(CapabilitySet::container_default(), "pidfd_getfd"));
         assert!(allowed(admin, "mount") && allowed(admin, "clone3"));
+        let tracer = CapabilitySet::from_names(["CAP_SYS_PTRACE"]).expect("known");
+        assert!(allowed(tracer, "pidfd_getfd"));
     }
 }

@@ -55,6 +55,19 @@ const NEWER: &[(&str, u32)] = &[
     ("uretprobe", 335),
     #[cfg(not(target_arch = "x86_64"))]
     ("io_pgetevents", 292),
+    // Of the numbers common to newer architectures, those that not all of them have.
+    #[cfg(not(target_arch = "x86_64"))]
+    ("sync_file_range", 84),
+    #[cfg(target_arch = "aarch64")]
+    ("renameat", 38),
+    #[cfg(target_arch = "aarch64")]
+    ("getrlimit", 163),
+    #[cfg(target_arch = "aarch64")]
+    ("setrlimit", 164),
+    #[cfg(target_arch = "riscv64")]
+    ("riscv_hwprobe", 258),
+    #[cfg(target_arch = "riscv64")]
+    ("riscv_flush_icache", 259),
 ];
 
 const COMMON: &[(&str, libc::c_long)] = named! {
