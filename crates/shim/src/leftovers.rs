@@ -1,11 +1,19 @@
 //! Cleaning up after processes that were killed: what `cata cleanup`, and an agent that finds a dead shim, do.
 //!
 //! Nothing here needs a shim to cooperate. A pod's processes are found by its cgroup, the shim itself by pid and start
-//! time, so a recycled pid is never hit.
+//! time, so a recycled pid is never hit; one that its agent did not live to see set up, by the lock it took first.
 
 use crate::cgroup::{self, Cgroup};
 use crate::state_dir::{Sandbox, StateDir};
+use crate::sys;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+/// How long a killed shim may take to end. Only uninterruptible sleep makes it long.
+const ENDING: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// What [`remove_instance`] found and could not remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +62,7 @@ pub fn remove_instance(run_dir: &Path, instance: &str) -> Report {
 /// # Errors
 /// One line.
 pub fn remove_pod(dir: &StateDir, sandbox: Option<&Sandbox>) -> Result<(), String> {
+    kill_lock_holder(dir);
     if let Some(sandbox) = sandbox {
         kill_shim(sandbox);
         end_cgroup(&sandbox.config.cgroup)?;
@@ -62,14 +71,25 @@ pub fn remove_pod(dir: &StateDir, sandbox: Option<&Sandbox>) -> Result<(), Strin
 }
 
 fn kill_shim(sandbox: &Sandbox) {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    let Some(pid) = Pid::from_raw(sandbox.pid) else { return };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return;
-    };
-    // Asked after the descriptor is held: now it cannot become another process.
-    if sandbox.is_alive() {
-        let _ = crate::sys::pidfd_send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
+    kill_if(sandbox.pid, || sandbox.is_alive());
+}
+
+/// A shim that is still setting itself up has published nothing, but it has its lock.
+fn kill_lock_holder(dir: &StateDir) {
+    let Ok(lock) = File::open(dir.lock()) else { return };
+    let holder = || sys::lock_holder(&lock).ok().flatten();
+    if let Some(pid) = holder() {
+        kill_if(pid, || holder() == Some(pid));
+    }
+}
+
+/// Ends a process, and waits until it has. `is_meant` is asked while a descriptor is held: then the number cannot have
+/// become another process's.
+fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) {
+    let pidfd: Option<OwnedFd> = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let Some(pidfd) = pidfd.filter(|_| is_meant()) else { return };
+    if sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).is_ok() {
+        let _ = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&ENDING)));
     }
 }
 

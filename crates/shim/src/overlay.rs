@@ -1,8 +1,9 @@
 //! Root file systems: an overlay of image layers, with a writable layer on top or none.
 //!
 //! The option string of `mount(2)` is one page and gives `:`, `,` and `\` a meaning. So the layers are given one by one
-//! through the new mount API (`lowerdir+`, since Linux 6.8), and on older kernels as `/proc/self/fd/N`: a dozen bytes each
-//! with nothing in them to escape. Either way the mount appears in the caller's mount namespace only.
+//! through the new mount API (`lowerdir+`, since Linux 6.8). On older kernels they are named in the string where it can hold
+//! their names, since that is what the mount table shows of them afterwards, and else by `/proc/self/fd/N`: a dozen bytes
+//! each with nothing in them to escape. Either way the mount appears in the caller's mount namespace only.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -15,6 +16,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+/// Longest option string of `mount(2)`: a page, without its terminating zero.
+const OPTIONS_MAX: usize = 4095;
 /// Longest value `fsconfig(2)` takes, without its terminating zero.
 const FSCONFIG_VALUE_MAX: usize = 255;
 
@@ -87,6 +90,12 @@ impl<'a> Layer<'a> {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
+    /// The path, if an option string can hold it as it is.
+    fn plain_name(&self) -> Option<String> {
+        let plain = |path: &&str| path.starts_with('/') && !path.contains([':', ',', '\\']);
+        self.path.to_str().filter(plain).map(str::to_owned)
+    }
+
     /// The path itself where that is unambiguous: it is what `/proc/self/mountinfo` will show.
     fn name(&self) -> PathBuf {
         let bytes = self.path.as_os_str().as_encoded_bytes();
@@ -147,12 +156,23 @@ fn mount_by_options(lower: &[Layer<'_>], top: Option<&(Layer<'_>, Layer<'_>)>, t
 }
 
 fn option_string(lower: &[Layer<'_>], top: Option<&(Layer<'_>, Layer<'_>)>) -> String {
-    let show = |layer: &Layer<'_>| layer.by_descriptor().display().to_string();
-    let mut options = format!("lowerdir={}", lower.iter().map(show).collect::<Vec<_>>().join(":"));
+    let by_name = spell(lower, top, |layer| layer.plain_name()).filter(|options| options.len() <= OPTIONS_MAX);
+    let by_descriptor = || spell(lower, top, |layer| Some(layer.by_descriptor().display().to_string()));
+    by_name.or_else(by_descriptor).unwrap_or_default()
+}
+
+/// The options with every layer called what `name` says; `None` if it has no name for one of them.
+fn spell(
+    lower: &[Layer<'_>],
+    top: Option<&(Layer<'_>, Layer<'_>)>,
+    name: impl Fn(&Layer<'_>) -> Option<String>,
+) -> Option<String> {
+    let names = lower.iter().map(&name).collect::<Option<Vec<_>>>()?;
+    let mut options = format!("lowerdir={}", names.join(":"));
     if let Some((upper, work)) = top {
-        options.push_str(&format!(",upperdir={},workdir={}", show(upper), show(work)));
+        options.push_str(&format!(",upperdir={},workdir={}", name(upper)?, name(work)?));
     }
-    options
+    Some(options)
 }
 
 fn bind_read_only(layer: &Layer<'_>, target: &Path) -> io::Result<()> {
@@ -192,5 +212,10 @@ mod tests {
         assert_eq!(Layer::open(&colons).unwrap().name(), colons);
         let layers = [Layer::open(&colons).unwrap(), Layer::open(&long).unwrap()];
         assert!(!option_string(&layers, None).contains("a:b"));
+        let (plain, long) = (Layer::open(base.path()).unwrap(), Layer::open(&long).unwrap());
+        let shown = base.path().display();
+        assert!(option_string(std::slice::from_ref(&plain), None).ends_with(&format!("={shown}")));
+        let many: Vec<Layer<'_>> = (0..20).map(|_| Layer::open(long.path).unwrap()).collect();
+        assert!(option_string(&many, None).starts_with("lowerdir=/proc/self/fd/"));
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn run(config: PodConfig, runtimes: Runtimes, connection: OwnedFd, ne
     // Nothing may unwind into the launcher's loop, of which this process is a copy.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         setup::detach(&connection, &netns);
-        match setup::set_up(&config, &netns) {
+        match setup::set_up(&config, &netns, &connection) {
             Ok(ready) => {
                 drop(netns);
                 Pod::new(config, runtimes, ready).serve(connection);

@@ -161,7 +161,8 @@ impl StateDir {
         remove_all(&self.container(id))
     }
 
-    /// Removes everything below the directory, not the directory.
+    /// Removes everything below the directory, not the directory. `sandbox.json` goes last: as long as something is left,
+    /// it says whose.
     pub fn remove_contents(&self) -> Result<(), Error> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -171,7 +172,9 @@ impl StateDir {
                 source,
             })?,
         };
-        entries.flatten().try_for_each(|entry| remove_all(&entry.path()))
+        let (sandbox, others): (Vec<_>, Vec<_>) = entries.flatten().partition(|entry| entry.file_name() == SANDBOX);
+        let mut in_order = others.iter().chain(&sandbox);
+        in_order.try_for_each(|entry| remove_all(&entry.path()))
     }
 
     /// Removes the directory and everything below it. Idempotent.

@@ -65,6 +65,21 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
     }
 }
 
+/// The process that holds a record lock on a file (`fcntl_locking(2)`), if another one does.
+pub(crate) fn lock_holder(file: &File) -> io::Result<Option<i32>> {
+    // SAFETY: plain numbers, for which zero is valid; the call reads and overwrites them.
+    let lock = unsafe {
+        let mut lock: libc::flock = std::mem::zeroed();
+        lock.l_type = libc::F_WRLCK as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        if libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut lock) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        lock
+    };
+    Ok((i32::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid))
+}
+
 /// Closes every descriptor from 3 up, except those kept. Only right after a fork: nobody here may own a closed one.
 pub(crate) fn close_all_except(keep: &[RawFd]) {
     let mut kept: Vec<libc::c_uint> = keep.iter().filter_map(|fd| libc::c_uint::try_from(*fd).ok()).collect();

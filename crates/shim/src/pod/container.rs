@@ -15,6 +15,9 @@ pub(super) const READ_MAX: usize = 32 << 10;
 /// Most bytes still taken from a stream after its container ended: what a pipe holds, and some.
 const DRAIN_MAX: usize = 4 << 20;
 
+/// Attached clients of one container. Each costs up to three descriptors, of which a process has a limited number.
+pub(super) const ATTACHMENTS_MAX: usize = 64;
+
 /// Somebody who watches a container's output, and may type.
 #[derive(Debug)]
 pub(super) struct Attachment {

@@ -1,6 +1,6 @@
 //! Requests, one after the other. Every operation may be asked again: an agent that died before it read the answer will.
 
-use super::container::{Attachment, Container, console_ends, pipes};
+use super::container::{ATTACHMENTS_MAX, Attachment, Container, console_ends, pipes};
 use super::log::Log;
 use super::sink::Sink;
 use super::{Exec, Pod, setup};
@@ -202,7 +202,11 @@ impl Pod {
 
     fn exec(&mut self, client: u64, container_id: &str, process: &Process, stdio: Stdio) -> Outcome {
         let bundle = self.ready.state_dir.container(container_id);
+        let execs = self.execs.len();
         let container = self.running(container_id)?;
+        if execs >= EXECS_MAX {
+            return Err(refuse(format!("{EXECS_MAX} processes are being executed in this pod already")));
+        }
         let (kind, container_pid) = (container.state.config.runtime, container.state.pid);
         let stdio = if process.terminal() == Some(true) {
             Stdio::default()
@@ -243,6 +247,9 @@ impl Pod {
     fn attach(&mut self, container_id: &str, stdio: Stdio) -> Outcome {
         let attach_id = self.next_key();
         let container = self.running(container_id)?;
+        if container.attachments.len() >= ATTACHMENTS_MAX {
+            return Err(refuse(format!("{ATTACHMENTS_MAX} clients are attached already")));
+        }
         let sink = |fd: Option<OwnedFd>| fd.map(Sink::new).transpose().map_err(failed("use the descriptor"));
         let mut outputs = [sink(stdio.stdout)?, sink(stdio.stderr)?];
         for (output, source) in outputs.iter_mut().zip(&container.outputs) {
@@ -312,6 +319,9 @@ impl Pod {
             .map_err(failed("forget the container"))
     }
 }
+
+/// Processes of execs at once, in all containers of the pod: as many as descriptors allow.
+const EXECS_MAX: usize = 256;
 
 /// Tells execs from containers, whose ids are hexadecimal.
 const EXEC_PREFIX: &str = "exec-";

@@ -21,6 +21,10 @@ const KILLED: std::time::Duration = std::time::Duration::from_secs(5);
 impl Pod {
     /// A child was reaped: a container's first process, an exec's, or an orphan that was left to this subreaper.
     pub(super) fn ended(&mut self, pid: i32, status: WaitStatus) {
+        if self.ready.pause == Some(pid) {
+            // Its number may be anybody's from now on.
+            self.ready.pause = None;
+        }
         let running = self
             .containers
             .iter()
@@ -89,7 +93,9 @@ impl Pod {
         }
     }
 
-    /// The end of the pod. The answer is the last thing that happens, so an agent that has it may rely on it.
+    /// The end of the pod. The state directory goes when all it stands for is gone: an agent that starts in the middle of
+    /// this finds the shim alive and waits. The answer is the last thing that happens, so an agent that has it may rely on
+    /// it.
     pub(super) fn end(mut self, client: u64, request: u64) {
         for container in self.containers.iter().filter(|container| container.is_running()) {
             if let Ok(cgroup) = Cgroup::open(&format!("{}/{}", self.config.cgroup, container.state.config.id)) {
@@ -98,12 +104,12 @@ impl Pod {
             let _ = sys::pidfd_send_signal(container.pidfd(), libc::SIGKILL);
         }
         self.reap_killed();
-        if let Some(pause) = self.ready.pause {
+        if let Some(pause) = self.ready.pause.take() {
             sys::kill(pause, libc::SIGKILL);
             let _ = rustix::process::waitpid(rustix::process::Pid::from_raw(pause), WaitOptions::empty());
         }
-        let _ = self.ready.state_dir.remove_contents();
         self.leave_cgroup();
+        let _ = self.ready.state_dir.remove_contents();
         if let Some(client) = self.clients.get(client) {
             client.send(
                 &FromShim::Reply {

@@ -45,9 +45,11 @@ pub(super) fn detach(connection: &OwnedFd, netns: &OwnedFd) {
     rustix::process::umask(Mode::from_raw_mode(0o022));
 }
 
+/// `connection` is the agent's that asked.
+///
 /// # Errors
 /// One line for a user: which step failed and why. Then the shim's cgroup is gone again.
-pub(super) fn set_up(config: &PodConfig, netns: &OwnedFd) -> Result<Ready, String> {
+pub(super) fn set_up(config: &PodConfig, netns: &OwnedFd, connection: &OwnedFd) -> Result<Ready, String> {
     let state_dir = StateDir::new(&config.state_dir);
     let lock = lock(&state_dir)?;
     report_panics(&state_dir);
@@ -56,6 +58,10 @@ pub(super) fn set_up(config: &PodConfig, netns: &OwnedFd) -> Result<Ready, Strin
     let outcome = enter(config, netns).and_then(|pause| {
         let signals = sys::signalfd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
             .map_err(explain("watch for signals"))?;
+        // Nobody knows of this shim yet but the agent that asked. The next one may be clearing up already.
+        if is_abandoned(connection) {
+            return Err("the agent that asked for it is gone".to_owned());
+        }
         Ok((pause, signals, publish(config, &state_dir)?))
     });
     match outcome {
@@ -73,6 +79,14 @@ pub(super) fn set_up(config: &PodConfig, netns: &OwnedFd) -> Result<Ready, Strin
             Err(message)
         }
     }
+}
+
+/// Whether a connection's other end is closed.
+fn is_abandoned(connection: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(connection, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 fn explain<E: Display>(step: &str) -> impl Fn(E) -> String {
@@ -199,4 +213,19 @@ fn publish(config: &PodConfig, state_dir: &StateDir) -> Result<OwnedFd, String> 
     };
     state_dir.write_sandbox(&sandbox).map_err(explain("publish itself"))?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_is_gone_is_noticed() {
+        let flags = SocketFlags::CLOEXEC;
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (agent, shim) = pair.unwrap();
+        assert!(!is_abandoned(&shim));
+        drop(agent);
+        assert!(is_abandoned(&shim));
+    }
 }

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
         "streams::a_reader_that_sleeps_is_dropped",
         a_reader_that_sleeps_is_dropped,
     ),
+    ("streams::attached_clients_are_bounded", attached_clients_are_bounded),
     ("streams::terminals", terminals),
 ];
 
@@ -228,6 +229,33 @@ fn a_reader_that_sleeps_is_dropped() {
         let mut got = Vec::new();
         sleeper.read_to_end(&mut got).await.unwrap();
         assert!(!got.is_empty() && got.len() < 8_000_000);
+        pod.stop().await;
+    });
+}
+
+fn attached_clients_are_bounded() {
+    let world = World::new();
+    block_on(async {
+        let pod = world.pod().await;
+        pod.sh("c1", "sleep 1000").await;
+        let mut held = Vec::new();
+        let refused = loop {
+            let (reader, writer) = pipe();
+            match pod.shim.attach("c1", stdout_only(writer)).await {
+                Ok(_) => held.push(reader),
+                Err(error) => break error,
+            }
+            assert!(held.len() < 1000, "there is no bound");
+        };
+        assert!(refused.to_string().contains("attached already"), "{refused}");
+        // One that goes makes room for another, and nobody else has noticed anything.
+        held.pop();
+        let (_reader, writer) = pipe();
+        let mut attached = pod.shim.attach("c1", stdout_only(writer)).await;
+        while attached.is_err() {
+            tokio::task::yield_now().await;
+            attached = pod.shim.attach("c1", stdout_only(pipe().1)).await;
+        }
         pod.stop().await;
     });
 }

@@ -25,6 +25,10 @@ pub(crate) const TESTS: &[Test] = &[
         a_dead_shim_is_noticed_and_cleaned_up_after,
     ),
     (
+        "survival::a_shim_that_published_nothing_is_found_by_its_lock",
+        a_shim_that_published_nothing_is_found_by_its_lock,
+    ),
+    (
         "survival::bad_messages_hurt_only_their_sender",
         bad_messages_hurt_only_their_sender,
     ),
@@ -164,6 +168,19 @@ fn a_dead_shim_is_noticed_and_cleaned_up_after() {
         let (shim, _events) = pod.launcher.create_pod(&config, netns()).await.unwrap();
         shim.shutdown().await.unwrap();
         world.assert_no_pods();
+    });
+}
+
+fn a_shim_that_published_nothing_is_found_by_its_lock() {
+    let world = World::new();
+    block_on(async {
+        let pod = world.pod().await;
+        let dir = world.state_dir();
+        // As an agent finds it whose predecessor was killed while the shim was being set up.
+        fs::remove_file(dir.path().join("sandbox.json")).unwrap();
+        leftovers::remove_pod(&dir, None).unwrap();
+        assert_eq!(start_time_ticks(pod.shim.pid()), None);
+        leftovers::remove_pod(&dir, None).unwrap();
     });
 }
 
