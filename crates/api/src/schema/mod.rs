@@ -239,6 +239,7 @@ fn add_builtin(generator: &mut SchemaGenerator) {
         batch::CronJob,
         batch::Job,
         coordination::Lease,
+        core::Binding,
         core::ConfigMap,
         core::Endpoints,
         core::Event,

@@ -72,6 +72,8 @@ pub enum ProtobufError {
     WrongType,
     #[error("messages are nested too deeply")]
     TooDeep,
+    #[error("the object within the envelope has an encoding, and none is understood")]
+    Encoded,
     #[error("the kind is not known in protobuf form; send it as JSON")]
     UnknownKind,
 }
@@ -95,6 +97,7 @@ pub fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
                 }
             }
             (2, Wire::Bytes(object)) => raw = object,
+            (3, Wire::Bytes(encoding)) if !encoding.is_empty() => return Err(ProtobufError::Encoded),
             _ => {}
         }
     }
@@ -241,9 +244,10 @@ impl Walk {
             (Type::Quantity, Wire::Bytes(bytes)) => first_text(bytes, 1)?.into(),
             (Type::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes)?,
             // Raw JSON in a message of one field.
-            (Type::Any, Wire::Bytes(bytes)) => {
-                serde_json::from_str(&first_text(bytes, 1)?).map_err(|_| ProtobufError::WrongType)?
-            }
+            (Type::Any, Wire::Bytes(bytes)) => match first_text(bytes, 1)?.as_str() {
+                "" => Value::Null,
+                json => serde_json::from_str(json).map_err(|_| ProtobufError::WrongType)?,
+            },
             (Type::Boolean | Type::Int32 | Type::Int64, Wire::Number(bits)) => number(ty, bits),
             (Type::Number, Wire::Number(bits)) => f64::from_bits(bits).into(),
             _ => return Err(ProtobufError::WrongType),
@@ -284,6 +288,9 @@ fn first_text(bytes: &[u8], wanted: u64) -> Result<String, ProtobufError> {
 
 /// Seconds and nanoseconds since 1970; nothing at all is no time.
 fn time(bytes: &[u8]) -> Result<Value, ProtobufError> {
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
     let (mut seconds, mut nanos) = (0_i64, 0_i32);
     for field in Fields(bytes) {
         match field? {
@@ -292,11 +299,13 @@ fn time(bytes: &[u8]) -> Result<Value, ProtobufError> {
             _ => {}
         }
     }
-    if (seconds, nanos) == (0, 0) {
-        return Ok(Value::Null);
-    }
     let time = jiff::Timestamp::new(seconds, nanos).map_err(|_| ProtobufError::WrongType)?;
-    Ok(time.to_string().into())
+    let text = if nanos == 0 {
+        time.to_string()
+    } else {
+        format!("{time:.6}")
+    };
+    Ok(text.into())
 }
 
 fn int_or_string(bytes: &[u8]) -> Result<Value, ProtobufError> {
@@ -376,93 +385,4 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, ProtobufError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    fn bytes(number: u8, content: &[u8]) -> Vec<u8> {
-        let length = u8::try_from(content.len()).unwrap();
-        assert!(length < 128);
-        [&[number << 3 | 2, length][..], content].concat()
-    }
-
-    fn envelope(api_version: &str, kind: &str, object: &[u8]) -> Vec<u8> {
-        let type_meta = [bytes(1, api_version.as_bytes()), bytes(2, kind.as_bytes())].concat();
-        [
-            MAGIC.to_vec(),
-            bytes(1, &type_meta),
-            bytes(2, object),
-            bytes(3, b""),
-            bytes(4, b""),
-        ]
-        .concat()
-    }
-
-    #[test]
-    fn a_secret_as_kubectl_sends_it() {
-        let time = bytes(8, b"");
-        let metadata = [bytes(1, b"s"), bytes(2, b""), bytes(3, b""), vec![7 << 3, 0], time].concat();
-        let pair = [bytes(1, b"k"), bytes(2, &[0xff, 0])].concat();
-        // `immutable: false` is a statement, an empty type is none.
-        let secret = [bytes(1, &metadata), bytes(2, &pair), bytes(3, b""), vec![5 << 3, 0]].concat();
-        assert_eq!(
-            decode(&envelope("v1", "Secret", &secret)).unwrap(),
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "/wA="}, "immutable": false})
-        );
-    }
-
-    #[test]
-    fn a_pod_with_everything_odd() {
-        let quantity = [bytes(1, b"cpu"), bytes(2, &bytes(1, b"500m"))].concat();
-        let port = [vec![1 << 3, 0, 2 << 3, 80], bytes(3, b"")].concat();
-        let probe = bytes(1, &bytes(2, &bytes(2, &port)));
-        let container = [bytes(1, b"c"), bytes(8, &bytes(1, &quantity)), bytes(10, &probe)].concat();
-        let volume = [bytes(1, b"v"), bytes(2, &bytes(2, b""))].concat();
-        let negative = [vec![4 << 3], vec![0xff; 9], vec![1]].concat();
-        let spec = [bytes(1, &volume), bytes(2, &container), negative, vec![11 << 3, 0]].concat();
-        assert_eq!(
-            decode(&envelope("v1", "Pod", &bytes(2, &spec))).unwrap(),
-            json!({"apiVersion": "v1", "kind": "Pod", "spec": {
-                "volumes": [{"name": "v", "emptyDir": {}}],
-                "terminationGracePeriodSeconds": -1,
-                "containers": [{"name": "c", "resources": {"limits": {"cpu": "500m"}},
-                    "livenessProbe": {"httpGet": {"port": 80}}}]}})
-        );
-    }
-
-    #[test]
-    fn malformed() {
-        assert_eq!(decode(b"{}"), Err(ProtobufError::NoMagic));
-        assert_eq!(decode(&envelope("v1", "Nope", b"")), Err(ProtobufError::UnknownKind));
-        assert_eq!(decode(&[MAGIC, &[0x0a, 0x7f]].concat()), Err(ProtobufError::Truncated));
-        assert_eq!(
-            decode(&envelope("v1", "Pod", &[1 << 3, 1])),
-            Err(ProtobufError::WrongType)
-        );
-    }
-
-    /// Every name in the table is a field of its type; otherwise it would silently be lost.
-    #[test]
-    fn the_table_fits_the_schemas() {
-        let schemas = Schemas::builtin();
-        for (message, fields) in TABLE.iter() {
-            let Some(index) = schemas.by_name.get(&definition_of(message)) else {
-                continue;
-            };
-            for field in fields.values().filter(|field| field.inlined.is_none()) {
-                let known = schemas.definitions[*index].fields.contains_key(field.name);
-                assert!(known, "{message}.{}", field.name);
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(object in prop::collection::vec(any::<u8>(), 0..100), kind in "Pod|Secret|Node|Event") {
-            let _ = decode(&object);
-            let _ = decode(&envelope("v1", &kind, &object));
-        }
-    }
-}
+mod tests;
