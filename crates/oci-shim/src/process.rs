@@ -15,12 +15,13 @@
 use crate::error::{Error, Result, Step};
 use crate::init::Link;
 use crate::plan::ProcessPlan;
+use crate::rootfs::open_in_own_proc;
 use crate::sys;
 use catamaran_shim::privilege;
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use std::ffi::{CString, OsStr};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -251,15 +252,18 @@ fn check_cwd() -> Result<()> {
 fn apply_labels(plan: &ProcessPlan) -> Result<()> {
     if let Some(profile) = plan.apparmor.as_deref().filter(|profile| *profile != "unconfined") {
         let text = format!("exec {profile}");
-        let modern = std::fs::write("/proc/self/attr/apparmor/exec", &text);
-        modern
-            .or_else(|_| std::fs::write("/proc/self/attr/exec", &text))
+        write_attribute("apparmor/exec", &text)
+            .or_else(|_| write_attribute("exec", &text))
             .step(|| format!("set process.apparmorProfile {profile}"))?;
     }
     if let Some(label) = &plan.selinux {
-        std::fs::write("/proc/self/attr/exec", label).step(|| format!("set process.selinuxLabel {label}"))?;
+        write_attribute("exec", label).step(|| format!("set process.selinuxLabel {label}"))?;
     }
     Ok(())
+}
+
+fn write_attribute(name: &str, value: &str) -> io::Result<()> {
+    open_in_own_proc(&format!("self/attr/{name}"))?.write_all(value.as_bytes())
 }
 
 fn environment(plan: &ProcessPlan) -> Vec<CString> {

@@ -12,7 +12,7 @@ use crate::plan::{MountPlan, OverlayPlan, Parameter, Plan, What};
 use crate::sys::{self, MountAttr};
 use catamaran_shim::overlay::{Writable, mount_overlay};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -155,6 +155,7 @@ fn perform(root: &Root, mount: &MountPlan, plan: &Plan) -> io::Result<()> {
         } => {
             let tree = new_file_system(kind, source, parameters, mount.attr.set)?;
             let target = target_dir(root, mount, kind)?;
+            keep_off_proc(&mount.destination, &tree, &target)?;
             if *copy_up {
                 copy_up_into(&target, &tree)?;
             }
@@ -186,10 +187,58 @@ fn bind(root: &Root, mount: &MountPlan, source: &Path, recursive: bool) -> io::R
     } else {
         root.make_file(&mount.destination)?
     };
+    keep_off_proc(&mount.destination, &tree, &target)?;
     if mount.attr.set != 0 || mount.attr.clear != 0 {
         sys::mount_setattr(&tree, false, &mount.attr)?;
     }
     finish(mount, &tree, &target)
+}
+
+/// Files of `/proc` that may be replaced, by LXCFS for example: they only tell what a container may use.
+const REPLACEABLE: [&str; 11] = [
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "net/dev",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
+];
+
+/// Whoever mounts over a part of `/proc` answers for the kernel there, to the runner too (CVE-2019-19921, CVE-2025-52881).
+/// Asked of the place itself: links in the image lead there by other names.
+fn keep_off_proc(destination: &Path, tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
+    if !is_proc(target)? {
+        return Ok(());
+    }
+    let destination = relative(destination);
+    let allowed = match destination.strip_prefix("proc") {
+        Ok(whole) if whole.as_os_str().is_empty() => is_proc(tree)?,
+        Ok(part) => REPLACEABLE.iter().any(|file| part == Path::new(file)),
+        Err(_) => false,
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(io::Error::other("nothing can be mounted inside /proc"))
+    }
+}
+
+fn is_proc(fd: &OwnedFd) -> io::Result<bool> {
+    const PROC_MAGIC: i64 = 0x9fa0;
+    Ok(rustix::fs::fstatfs(fd)?.f_type as i64 == PROC_MAGIC)
+}
+
+/// Opens a file of `/proc` for writing, whatever stands at `/proc` by now.
+pub(crate) fn open_in_own_proc(path: &str) -> io::Result<std::fs::File> {
+    let proc = new_file_system("proc", "proc", &[], 0)?;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat2(&proc, path, flags, Mode::empty(), how)?.into())
 }
 
 fn file_type(fd: &OwnedFd) -> io::Result<FileType> {
@@ -300,11 +349,13 @@ fn cgroup(root: &Root, mount: &MountPlan, plan: &Plan) -> io::Result<()> {
         && Some(only) == group.unified_dir()
     {
         let tree = open_tree(CWD, only, clone_flags(false))?;
+        keep_off_proc(&mount.destination, &tree, &target)?;
         sys::mount_setattr(&tree, false, &mount.attr)?;
         return finish(mount, &tree, &target);
     }
     let mode = Parameter::Value("mode".into(), "755".into());
     let base = new_file_system("tmpfs", "tmpfs", &[mode], mount.attr.set & !READ_ONLY)?;
+    keep_off_proc(&mount.destination, &base, &target)?;
     finish(mount, &base, &target)?;
     for dir in &dirs {
         let tree = open_tree(CWD, *dir, clone_flags(false))?;
@@ -451,4 +502,26 @@ pub(crate) fn write_sysctls(plan: &Plan) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn the_own_proc_is_the_kernels() {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "needs root");
+            println!("skipped: needs root");
+            return;
+        }
+        let own = format!("/proc/self/task/{}/comm", rustix::process::getpid().as_raw_nonzero());
+        let before = std::fs::read_to_string(&own).expect("a name");
+        let mut comm = open_in_own_proc("self/comm").expect("opens");
+        comm.write_all(b"tested").expect("written");
+        assert_eq!(std::fs::read_to_string(&own).expect("a name").trim(), "tested");
+        comm.write_all(before.trim().as_bytes()).expect("written");
+        open_in_own_proc("self/cwd/comm").expect_err("a way out of it");
+    }
 }

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("masked_and_read_only_paths", protected),
     ("links_in_the_image_cannot_move_mounts_outside", evil_links),
     ("proc_must_not_be_a_link", evil_proc),
+    ("nothing_is_mounted_inside_proc", inside_proc),
     ("a_working_directory_cannot_be_outside", evil_cwd),
     ("the_host_is_out_of_reach", isolated),
     ("moving_the_root_works_without_pivot", no_pivot),
@@ -152,6 +153,30 @@ fn evil_proc() {
             .err
             .contains("mount proc at /proc: the image has a symbolic link there")
     );
+}
+
+fn inside_proc() {
+    for destination in ["/proc/sys", "/proc/self/attr", "/proc", "/elsewhere/sys"] {
+        let mut world = World::new();
+        let dir = world.path("dir");
+        std::fs::create_dir(&dir).expect("made");
+        symlink("/proc", world.rootfs().join("elsewhere")).expect("link");
+        for mount in [
+            json!({"destination": destination, "source": dir, "options": ["bind"]}),
+            json!({"destination": destination, "type": "tmpfs"}),
+        ] {
+            world.add_mount(mount);
+            let ended = world.sh("true");
+            assert!(ended.err.contains("inside /proc"), "{destination}: {}", ended.err);
+            world.spec["mounts"].as_array_mut().expect("a list").pop();
+        }
+        world.assert_nothing_left();
+    }
+    let mut world = World::new();
+    let fake = world.path("meminfo");
+    std::fs::write(&fake, "little").expect("written");
+    world.add_mount(json!({"destination": "/proc/meminfo", "source": fake, "options": ["bind", "ro"]}));
+    assert_eq!(world.sh("cat /proc/meminfo").ok(), "little");
 }
 
 fn evil_cwd() {
