@@ -3,10 +3,13 @@
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use oci_spec::runtime::Hook;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -76,29 +79,34 @@ fn run_one(kind: &str, hook: &Hook, state: &[u8]) -> Result<(), String> {
             .flatten()
             .filter_map(|variable| variable.split_once('=')),
     );
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    // Files in memory, not pipes: neither side ever waits for the other, whatever a hook reads or writes.
+    let files = memory_file(state).and_then(|input| Ok((input, memory_file(b"")?)));
+    let (input, errors) = files.map_err(|error| format!("cannot be started: {error}"))?;
+    let shared = errors.try_clone().map_err(|error| format!("cannot be started: {error}"))?;
+    command.stdin(input).stdout(Stdio::null()).stderr(shared);
     let mut child = command.spawn().map_err(|error| format!("cannot be started: {error}"))?;
-    // A hook may end without reading; that is its business.
-    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(state));
     if let Some(seconds) = hook.timeout() {
         wait_at_most(&mut child, Duration::from_secs(seconds.unsigned_abs()))?;
     }
-    let output = child
-        .wait_with_output()
-        .map_err(|error| format!("cannot be waited for: {error}"))?;
-    tracing::debug!(kind, hook = %hook.path().display(), status = %output.status, "hook ended");
-    if output.status.success() {
+    let status = child.wait().map_err(|error| format!("cannot be waited for: {error}"))?;
+    tracing::debug!(kind, hook = %hook.path().display(), %status, "hook ended");
+    if status.success() {
         return Ok(());
     }
-    let words = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "failed with {}: {}",
-        output.status,
-        words.trim().chars().take(200).collect::<String>()
-    ))
+    let mut words = [0; WORDS_MAX];
+    let length = errors.read_at(&mut words, 0).unwrap_or_default();
+    let words = String::from_utf8_lossy(&words[..length]);
+    Err(format!("failed with {status}: {}", words.trim()))
+}
+
+/// How much of what a hook complains about is passed on, in bytes.
+const WORDS_MAX: usize = 200;
+
+fn memory_file(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create(c"hook", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn wait_at_most(child: &mut Child, limit: Duration) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! The verbs that act on containers.
 
 use super::args::{Flag, Parsed, parse, switch, value};
-use super::state::{Dir, State, Status};
+use super::state::{Dir, State, Status, start_time};
 use super::{Context, Failure, Outcome, foreground};
 use crate::error::{Error, Result, Step};
 use crate::init::{self, Running};
@@ -45,7 +45,8 @@ impl Creation {
         plan.process.preserve_fds = preserve_fds(&options)?;
         check_console(plan.process.terminal, detached || options.has("detach"), &options)?;
         let dir = Dir::create(&context.root, id)?;
-        dir.keep_spec(&bundle).inspect_err(|_| drop(dir.remove()))?;
+        let prepared = refuse_shared_cgroup(&plan.cgroup).and_then(|()| Ok(dir.keep_spec(&bundle)?));
+        prepared.inspect_err(|_| drop(dir.remove()))?;
         Ok(Creation { plan, dir, options })
     }
 
@@ -69,6 +70,14 @@ impl Creation {
                 Err(error)
             }
         }
+    }
+}
+
+/// Two containers of one cgroup would be killed and removed together.
+fn refuse_shared_cgroup(path: &str) -> Result<(), Failure> {
+    match open_cgroup(path)?.pids().first() {
+        Some(pid) => Err(format!("cgroup {path} is in use: process {pid} is in it").into()),
+        None => Ok(()),
     }
 }
 
@@ -143,17 +152,21 @@ pub(super) fn kill(context: &Context, args: &[String]) -> Outcome {
     if dir.status(&state) == Status::Stopped {
         return Err("container not running".to_owned().into());
     }
-    send(state.pid, signal)?;
+    send(&state, signal)?;
     Ok(0)
 }
 
-fn send(pid: i32, signal: i32) -> Result<()> {
-    let step = || format!("signal process {pid}");
-    let raw = Pid::from_raw(pid)
+fn send(state: &State, signal: i32) -> Result<()> {
+    let step = || format!("signal process {}", state.pid);
+    let raw = Pid::from_raw(state.pid)
         .ok_or(io::ErrorKind::InvalidInput)
         .map_err(io::Error::from)
         .step(step)?;
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).step(step)?;
+    // Asked while the descriptor is held: the number cannot change hands any more.
+    if start_time(state.pid) != Some(state.start_time) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH)).step(step);
+    }
     sys::send_signal(pidfd.as_fd(), signal).step(step)
 }
 
@@ -170,6 +183,10 @@ pub(super) fn delete(context: &Context, args: &[String]) -> Outcome {
     let state = match dir.load() {
         Ok(state) => state,
         Err(_) if options.has("force") => {
+            // Its start was cut short. What there may be of it besides is named by the spec.
+            if let Ok(plan) = dir.spec().and_then(|spec| plan::plan(id, Path::new("/"), &spec)) {
+                init::remove_cgroup(&plan.cgroup);
+            }
             dir.remove()?;
             return Ok(0);
         }
@@ -180,7 +197,7 @@ pub(super) fn delete(context: &Context, args: &[String]) -> Outcome {
             return Err(format!("cannot delete container {id} that is not stopped: running").into());
         }
         Status::Stopped => {}
-        Status::Created | Status::Running => drop(send(state.pid, libc::SIGKILL)),
+        Status::Created | Status::Running => drop(send(&state, libc::SIGKILL)),
     }
     destroy(&dir, &state)?;
     Ok(0)

@@ -92,7 +92,11 @@ impl Dir {
         };
         let path = self.0.join("state.json");
         let text = serde_json::to_vec(&state).expect("plain values");
-        std::fs::write(&path, text).step(|| format!("write {}", path.display()))
+        // By rename: another command may be reading, or this one be killed here.
+        let draft = self.0.join("state.json.new");
+        std::fs::write(&draft, text)
+            .and_then(|()| std::fs::rename(&draft, &path))
+            .step(|| format!("write {}", path.display()))
     }
 
     /// The bundle may change or vanish while the container lives.

@@ -14,6 +14,8 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("signals_to_the_runner_reach_the_container", signals_are_proxied),
     ("create_start_state_kill_delete", lifecycle),
     ("ids_and_states_are_checked", checks),
+    ("two_containers_cannot_share_a_cgroup", shared_cgroup),
+    ("a_start_cut_short_can_be_deleted", cut_short),
     ("exec_joins_the_container", exec_joins),
     ("exec_with_a_terminal", exec_terminal),
     ("a_terminal_is_the_containers_own", terminal),
@@ -110,6 +112,32 @@ fn lifecycle() {
     World::until("it stopped", || world.status() == "stopped");
     assert_ne!(world.oci(&["kill", &world.id, "9"]).code, 0, "it has stopped");
     world.oci(&["delete", &world.id]).ok();
+    world.assert_nothing_left();
+}
+
+fn shared_cgroup() {
+    let mut world = World::new();
+    let child = world.sh_ready("echo ready; exec sleep 1000");
+    let mut other = World::new();
+    other.spec["linux"]["cgroupsPath"] = json!(world.cgroup);
+    let refused = other.sh("true");
+    assert!(refused.err.contains("is in use"), "{}", refused.err);
+    other.assert_nothing_left();
+    assert_eq!(world.status(), "running", "the first is none the worse for it");
+    world.oci(&["kill", &world.id, "KILL"]).ok();
+    assert_eq!(World::ended(child).code, 137);
+}
+
+fn cut_short() {
+    let world = World::new();
+    // What a runner leaves that is killed between its first and its last step.
+    world.write_spec();
+    let dir = world.path("state").join(&world.id);
+    std::fs::create_dir_all(&dir).expect("made");
+    std::fs::copy(world.bundle().join("config.json"), dir.join("config.json")).expect("copied");
+    catamaran_shim::cgroup::Cgroup::create(&world.cgroup, &Default::default()).expect("made");
+    assert_ne!(world.oci(&["delete", &world.id]).code, 0, "it may be starting");
+    world.oci(&["delete", "--force", &world.id]).ok();
     world.assert_nothing_left();
 }
 
@@ -308,6 +336,11 @@ fn failing_hook() {
         "{}",
         ended.err
     );
+    // More than a pipe holds: the hook must not wait for a reader.
+    let script = "head -c 200000 /dev/zero | tr '\\0' x >&2; exit 1";
+    world.spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 60}]});
+    let ended = world.sh("true");
+    assert!(ended.err.contains("failed with"), "{}", ended.err);
     world.spec["hooks"] = json!({"createContainer": [{"path": "/bin/sleep", "args": ["sleep", "100"], "timeout": 1}]});
     let ended = world.sh("touch /tmp/ran");
     assert!(ended.err.contains("took longer than 1 s"), "{}", ended.err);
