@@ -163,13 +163,17 @@ fn mounted_layers(proc: &Path, layers: &[PathBuf]) -> Result<HashSet<String>, Er
         if !name(&process).bytes().all(|byte| byte.is_ascii_digit()) {
             continue;
         }
-        // Processes end while we look, and one without a readable namespace link is looked at on its own.
-        if fs::read_link(process.join("ns/mnt")).is_ok_and(|namespace| !namespaces.insert(namespace)) {
+        // One without a readable namespace link is looked at on its own.
+        let namespace = fs::read_link(process.join("ns/mnt")).ok();
+        if namespace.as_ref().is_some_and(|namespace| namespaces.contains(namespace)) {
             continue;
         }
-        let Ok(table) = fs::read(process.join("mountinfo")) else {
-            continue;
+        // Processes end while we look. Then another one of its namespace has to show what is mounted there.
+        let table = match fs::read(process.join("mountinfo")) {
+            Ok(table) if !table.is_empty() => table,
+            _ => continue,
         };
+        namespaces.extend(namespace);
         let table = String::from_utf8_lossy(&table);
         mounted.extend(
             layers
@@ -225,6 +229,15 @@ mod tests {
             fs::write(proc.path().join(pid).join("mountinfo"), table).unwrap();
         }
         fs::create_dir_all(proc.path().join("sys")).unwrap();
+        // Most processes of the container are just ending; one that is not must be asked, whatever the order.
+        for pid in 60..=77 {
+            let process = proc.path().join(pid.to_string());
+            fs::create_dir_all(process.join("ns")).unwrap();
+            std::os::unix::fs::symlink("mnt:[4026532256]", process.join("ns/mnt")).unwrap();
+            if pid != 77 {
+                fs::write(process.join("mountinfo"), "").unwrap();
+            }
+        }
         let layers = [used.clone(), unused].map(PathBuf::from);
         assert_eq!(mounted_layers(proc.path(), &layers).unwrap(), HashSet::from([used]));
     }

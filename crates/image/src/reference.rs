@@ -124,11 +124,6 @@ impl Reference {
             (None, None) => DEFAULT_TAG,
         }
     }
-
-    /// Whether pulling it again can give something else; the pull-policy default depends on it.
-    pub fn is_latest(&self) -> bool {
-        self.digest.is_none() && self.tag.as_deref() == Some(DEFAULT_TAG)
-    }
 }
 
 impl FromStr for Reference {

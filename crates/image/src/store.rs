@@ -80,6 +80,8 @@ impl Store {
             std::fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
         }
         restrict(&inner.layers, 0o700)?;
+        // Whoever may open a lock for reading may hold it for ever.
+        restrict(&inner.locks, 0o700)?;
         Ok(Store { inner: Arc::new(inner) })
     }
 
