@@ -157,7 +157,7 @@ impl PodNetwork {
 
     /// A wired namespace with its address; the caller must [`release`](Self::release) the address in the end.
     pub async fn acquire(&self) -> Result<PodNet, Error> {
-        self.ready.lock().await.recv().await.unwrap_or(Err(Error::Stopped))
+        next_of(&mut *self.ready.lock().await).await
     }
 
     /// Gives an address back. The namespace itself goes when the last process in it does.
@@ -186,6 +186,20 @@ impl Drop for PodNetwork {
     fn drop(&mut self) {
         self.filler.abort();
     }
+}
+
+/// The next one that is ready. Failures in the pool may be of long ago, when all addresses were in use for example: they
+/// are thrown away, and what is tried now counts.
+async fn next_of<T>(ready: &mut mpsc::Receiver<Result<T, Error>>) -> Result<T, Error> {
+    let mut next = ready.recv().await;
+    if matches!(next, Some(Err(_))) {
+        let mut others = std::iter::from_fn(|| ready.try_recv().ok());
+        next = match others.find(Result::is_ok) {
+            Some(made) => Some(made),
+            None => ready.recv().await,
+        };
+    }
+    next.unwrap_or(Err(Error::Stopped))
 }
 
 /// Keeps the pool full: the channel's capacity is the pool, a full channel is where this waits.
@@ -231,9 +245,12 @@ fn choose_block(config: &Config, wiring: &mut Wiring, idle: bool) -> Result<Ipv4
 
 /// Held while a block is chosen; released when dropped.
 fn lock_host() -> Result<std::fs::File, Error> {
+    use std::os::unix::fs::OpenOptionsExt as _;
     const PATH: &str = "/run/catamaran-network.lock";
     let lock = || {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(PATH)?;
+        let mut options = std::fs::OpenOptions::new();
+        // Private: whoever may open it for reading may hold it for ever.
+        let file = options.create(true).append(true).mode(0o600).open(PATH)?;
         file.lock()?;
         Ok(file)
     };
