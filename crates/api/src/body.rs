@@ -283,8 +283,16 @@ mod tests {
             "",
             expect!["json parse error: EOF while parsing a value at line 1 column 0"],
         );
-        check(Format::Yaml, "a: [1\nb: 2", expect!["yaml parse error: illegal placement of ':' indicator at line 2 column 2"]);
-        check(Format::Yaml, "a: .nan", expect!["yaml parse error: a number must be finite at line 1 column 4"]);
+        check(
+            Format::Yaml,
+            "a: [1\nb: 2",
+            expect!["yaml parse error: illegal placement of ':' indicator at line 2 column 2"],
+        );
+        check(
+            Format::Yaml,
+            "a: .nan",
+            expect!["yaml parse error: a number must be finite at line 1 column 4"],
+        );
         let deep = "[".repeat(100_000);
         assert!(parse(Format::Json, deep.as_bytes()).is_err());
         assert!(parse(Format::Yaml, "[".repeat(5_000).as_bytes()).is_err());

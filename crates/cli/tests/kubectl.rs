@@ -138,3 +138,116 @@ fn configuration_objects_and_namespaces() {
     assert!(k(&["get", "runtimeclasses"]).contains("wasm"));
     cluster.stop();
 }
+
+/// kubectl's typed clients send protobuf for these, and nothing else.
+#[test]
+fn typed_clients() {
+    let Some(mut cluster) = cluster() else { return };
+    let k = |arguments: &[&str]| stdout(&mut cluster.kubectl(arguments));
+    k(&["create", "namespace", "wire"]);
+    k(&["config", "set-context", "--current", "--namespace=wire"]);
+    k(&["create", "serviceaccount", "robot"]);
+    k(&[
+        "create",
+        "configmap",
+        "conf",
+        "--from-literal=a=1",
+        "--from-literal=b=yes",
+    ]);
+    let credentials = [
+        "--docker-server=r.example",
+        "--docker-username=u",
+        "--docker-password=p",
+    ];
+    k(&[&["create", "secret", "docker-registry", "pull"], &credentials[..]].concat());
+    k(&[
+        "create",
+        "secret",
+        "generic",
+        "bytes",
+        "--from-literal=k=\u{e9}",
+        "--type=example.com/own",
+    ]);
+    assert_eq!(
+        k(&["get", "secret", "bytes", "-o", "jsonpath={.type} {.data.k}"]),
+        "example.com/own w6k="
+    );
+    assert_eq!(
+        k(&["get", "secret", "pull", "-o", "jsonpath={.type}"]),
+        "kubernetes.io/dockerconfigjson"
+    );
+    let again = refusal(&mut cluster.kubectl(&["create", "serviceaccount", "robot"]));
+    assert!(again.contains("already exists"), "{again}");
+    let nameless = refusal(&mut cluster.kubectl(&["create", "namespace", "No_Name"]));
+    assert!(
+        nameless.contains("metadata.name: Invalid value: \"No_Name\""),
+        "{nameless}"
+    );
+
+    k(&["cordon", "node-1"]);
+    assert_eq!(
+        k(&["get", "node", "node-1", "-o", "jsonpath={.spec.unschedulable}"]),
+        "true"
+    );
+    k(&["uncordon", "node-1"]);
+    k(&["taint", "node", "node-1", "a=b:NoSchedule"]);
+    assert_eq!(
+        k(&["get", "node", "node-1", "-o", "jsonpath={.spec.taints[0].key}"]),
+        "a"
+    );
+    k(&["taint", "node", "node-1", "a-"]);
+
+    // The modes are octal, the values of labels and data are words.
+    let manifest = cluster.directory.path().join("octal.yaml");
+    std::fs::write(&manifest, OCTAL).expect("write");
+    k(&["apply", "--server-side=false", "-f", manifest.to_str().expect("utf-8")]);
+    stdout(&mut cluster.cata(&["delete", "pod", "octal", "-n", "wire"]));
+    stdout(&mut cluster.cata(&["apply", "-n", "wire", "-f", manifest.to_str().expect("utf-8")]));
+    k(&["wait", "--for=condition=Ready", "pod/octal", "--timeout=60s"]);
+    assert_eq!(
+        k(&[
+            "get",
+            "pod",
+            "octal",
+            "-o",
+            "jsonpath={.spec.volumes[0].configMap.defaultMode}"
+        ]),
+        "256"
+    );
+    assert_eq!(k(&["exec", "octal", "--", "bash", "-c", "echo $ON"]), "yes\n");
+    let yaml = k(&["get", "pod", "octal", "-o", "yaml"]);
+    assert!(
+        yaml.contains("value: \"yes\"") && yaml.contains("defaultMode: 256"),
+        "{yaml}"
+    );
+    let ours = stdout(&mut cluster.cata(&["get", "pod", "octal", "-n", "wire", "-o", "yaml"]));
+    assert_eq!(ours, yaml, "kubectl and cata write the same YAML");
+
+    k(&[
+        "drain",
+        "node-1",
+        "--force",
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--grace-period=1",
+    ]);
+    assert_eq!(k(&["get", "pods", "-o", "name"]), "");
+    cluster.stop();
+}
+
+const OCTAL: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: octal}
+spec:
+  terminationGracePeriodSeconds: 0x1
+  enableServiceLinks: off
+  volumes:
+  - {name: conf, configMap: {name: conf, defaultMode: 0400, optional: no}}
+  containers:
+  - name: sh
+    image: host/tools:v1
+    command: [bash, -c, 'trap "exit 0" TERM; while true; do read -rt 1 <> <(:); done']
+    env: [{name: "ON", value: "yes"}]
+    volumeMounts: [{name: conf, mountPath: /conf}]
+"#;
