@@ -21,6 +21,13 @@ pub enum Format {
 }
 
 impl Format {
+    /// What to say to a client that sent something else.
+    pub const MEDIA_TYPES: &[&str] = &[
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf",
+    ];
+
     /// From a `Content-Type`; no type at all means JSON. `None` for what is not understood.
     pub fn from_content_type(content_type: &str) -> Option<Self> {
         let essence = content_type.split(';').next().unwrap_or_default().trim();

@@ -5,6 +5,7 @@ use super::negotiate::{self, Shape};
 use super::query::Query;
 use super::render::{self, Style};
 use super::request_info::RequestInfo;
+use super::reviews::Review;
 use super::{App, layers, watch_stream};
 use crate::registry::filter::Filter;
 use crate::registry::resource::Resource;
@@ -54,10 +55,10 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
             _ => Err(Status::method_not_allowed()),
         };
     }
-    let resource = app
-        .registry
-        .resource(&info.api_version, &info.plural)
-        .ok_or_else(Status::unknown_path)?;
+    let Some(resource) = app.registry.resource(&info.api_version, &info.plural) else {
+        let review = Review::find(&info).ok_or_else(Status::unknown_path)?;
+        return review.answer(app, &info, &head, body).await;
+    };
     let query = Query::parse(&head.uri)?;
     let target = target(resource, &info)?;
     let call = Call {
@@ -159,6 +160,9 @@ impl Call<'_> {
 
     async fn watch(&self) -> Result<Response, Status> {
         let style = self.style()?;
+        let room = Arc::clone(&self.app.watches)
+            .try_acquire_owned()
+            .map_err(|_| Status::too_many_requests("too many watches are open, try again later", 5))?;
         let seconds = self.query.number("timeoutSeconds")?;
         let options = WatchOptions {
             filter: self.filter()?,
@@ -172,7 +176,7 @@ impl Call<'_> {
                 .map(Duration::from_secs),
         };
         let watching = self.app.registry.watch(&self.target, options).await?;
-        watch_stream::response(watching, style)
+        watch_stream::response(watching, style, room)
     }
 
     async fn create(&self, body: axum::body::Body) -> Result<Response, Status> {
@@ -351,9 +355,9 @@ fn content_type(headers: &HeaderMap) -> &str {
         .unwrap_or_default()
 }
 
-fn format(headers: &HeaderMap) -> Result<Format, Status> {
+pub(super) fn format(headers: &HeaderMap) -> Result<Format, Status> {
     Format::from_content_type(content_type(headers))
-        .ok_or_else(|| Status::unsupported_media_type(&["application/json", "application/yaml"]))
+        .ok_or_else(|| Status::unsupported_media_type(Format::MEDIA_TYPES))
 }
 
 fn unsupported_patch(headers: &HeaderMap) -> Status {
@@ -368,7 +372,7 @@ fn unsupported_patch(headers: &HeaderMap) -> Status {
 }
 
 /// The whole body, bounded in length and time.
-async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Status> {
+pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Status> {
     let too_large = || Status::request_too_large(format!("limit is {LONGEST_BODY}"));
     let announced = headers
         .get(header::CONTENT_LENGTH)
