@@ -6,20 +6,23 @@
 mod container;
 mod sandbox;
 
-use crate::credentials;
 use crate::env::Downward;
+use crate::image_gc::Wake;
 use crate::images::{Images, Ready};
 use crate::layout::{Layout, PodKey};
-use crate::machine::{Failure, Machine, Prepared, Reports, SandboxUp, StartFailure, StartRequest, StartedAttempt};
+use crate::machine::{
+    Failure, Machine, Prepared, Reports, SandboxUp, Severity, StartFailure, StartRequest, StartedAttempt,
+};
 use crate::objects::ObjectSource;
 use crate::reports::ApiReports;
 use crate::world::Ended;
 use crate::{WasmCompiler, volume};
 use async_trait::async_trait;
+use catamaran_image::Credential;
 use catamaran_net::PodNetwork;
 use catamaran_shim::client::{Launcher, PodShim};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -88,7 +91,8 @@ impl Sandboxes {
 
 pub(crate) struct LocalMachine {
     parts: Parts,
-    images: Images,
+    pub(crate) images: Arc<Images>,
+    pub(crate) collector: Arc<Wake>,
     pub(crate) sandboxes: Sandboxes,
     starts: Semaphore,
     /// Removal of files in the background; awaited when the agent stops.
@@ -104,11 +108,13 @@ struct PreparedImage {
 
 impl LocalMachine {
     pub(crate) fn new(parts: Parts) -> Self {
-        let images = Images::new(parts.images.clone());
+        let collector = Arc::new(Wake::new(parts.layout.data_dir.clone()));
+        let images = Arc::new(Images::new(parts.images.clone(), collector.clone()));
         let starts = Semaphore::new(MAX_STARTS);
         Self {
             parts,
             images,
+            collector,
             sandboxes: Sandboxes::default(),
             starts,
             cleaning: TaskTracker::new(),
@@ -147,7 +153,7 @@ impl LocalMachine {
         }
     }
 
-    async fn credentials(&self, pod: &Pod) -> Vec<catamaran_image::Credential> {
+    async fn credentials(&self, pod: &Arc<Pod>) -> Vec<Credential> {
         let mut found = Vec::new();
         let names = pod
             .spec
@@ -159,23 +165,41 @@ impl LocalMachine {
         };
         if !references.is_empty() {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-            match self.parts.objects.fetch(namespace, &references).await {
-                Ok(objects) => found.extend(
-                    objects
-                        .secrets
-                        .values()
-                        .flat_map(|secret| credentials::from_secret(secret)),
-                ),
-                Err(error) => tracing::warn!(error = crate::chain(&error), "cannot read image pull secrets"),
+            let secrets = match self.parts.objects.fetch(namespace, &references).await {
+                Ok(objects) => objects.secrets,
+                Err(error) => {
+                    tracing::warn!(error = crate::chain(&error), "cannot read image pull secrets");
+                    BTreeMap::new()
+                }
+            };
+            let missing: Vec<&str> = references
+                .secrets
+                .iter()
+                .filter(|name| !secrets.contains_key(*name))
+                .map(String::as_str)
+                .collect();
+            if !missing.is_empty() {
+                self.tell_of_missing_pull_secrets(pod, &missing);
             }
+            found.extend(secrets.values().flat_map(|secret| credentials::from_secret(secret)));
         }
         if let Some(path) = &self.parts.docker_config {
             match tokio::fs::read(path).await {
-                Ok(bytes) => found.extend(credentials::from_docker_config(&bytes)),
+                Ok(bytes) => found.extend(docker_config(&bytes, &path.display().to_string())),
                 Err(error) => tracing::warn!(path = %path.display(), %error, "cannot read the docker configuration"),
             }
         }
         found
+    }
+
+    /// The pull goes on: the registry may want no credentials at all.
+    fn tell_of_missing_pull_secrets(&self, pod: &Arc<Pod>, missing: &[&str]) {
+        let message = format!(
+            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+            missing.join(", ")
+        );
+        let reason = "FailedToRetrieveImagePullSecret";
+        self.parts.reports.event(pod, None, Severity::Warning, reason, &message);
     }
 
     async fn last_message(&self, pod: &Pod, container: &str, id: &str, attempt: u32, failed: bool) -> Option<String> {
@@ -267,6 +291,8 @@ impl Machine for LocalMachine {
     fn clean(&self, pod: &PodKey, logs: bool) {
         let directory = self.layout().pod_dir(&pod.uid);
         let logs = logs.then(|| self.layout().logs_dir(pod));
+        let (images, uid) = (self.images.clone(), pod.uid.clone());
+        self.cleaning.spawn(async move { images.release(&uid).await });
         self.cleaning.spawn_blocking(move || {
             volume::unmount_below(&directory);
             remove_tree(&directory);
@@ -302,6 +328,27 @@ impl Machine for LocalMachine {
                 .event(pod, None, severity, &failure.reason, &failure.message);
         }
     }
+}
+
+/// What a pull secret (`kubernetes.io/dockerconfigjson` or `kubernetes.io/dockercfg`) says; nothing when it is neither.
+fn of_secret(secret: &Secret) -> Vec<Credential> {
+    let keys = [".dockerconfigjson", ".dockercfg"];
+    let data = secret.data.as_ref();
+    match keys.iter().find_map(|key| data?.get(*key)) {
+        Some(bytes) => {
+            let name = secret.metadata.name.as_deref().unwrap_or_default();
+            docker_config(&bytes.0, &format!("image pull secret {name}"))
+        }
+        None => Vec::new(),
+    }
+}
+
+/// A source that cannot be read must not keep a public image from being pulled.
+fn docker_config(bytes: &[u8], what: &str) -> Vec<Credential> {
+    Credential::parse_docker_config(bytes, what).unwrap_or_else(|error| {
+        tracing::warn!(error = crate::chain(&error), "ignoring registry credentials");
+        Vec::new()
+    })
 }
 
 fn log_failure(what: &str, uid: &str, result: Result<(), catamaran_shim::client::Error>) {
@@ -354,5 +401,28 @@ fn failed_start(message: String, exit_code: i32, reason: &str) -> Ended {
         message,
         started_at: Some(now),
         finished_at: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pull_secrets_of_both_types_are_read() {
+        let users = |key: &str, text: &str| -> Vec<String> {
+            let data = BTreeMap::from([(key.to_owned(), k8s_openapi::ByteString(text.as_bytes().to_vec()))]);
+            let secret = Secret {
+                data: Some(data),
+                ..Secret::default()
+            };
+            of_secret(&secret).into_iter().map(|found| found.username).collect()
+        };
+        let new = r#"{"auths": {"*.example.com/team": {"auth": "dXNlcjpwYTpzcw=="}}}"#;
+        assert_eq!(users(".dockerconfigjson", new), ["user"]);
+        let old = r#"{"r.example.com": {"username": "old", "password": "p"}}"#;
+        assert_eq!(users(".dockercfg", old), ["old"]);
+        assert!(users(".dockerconfigjson", "not json").is_empty());
+        assert!(users("other", new).is_empty());
     }
 }

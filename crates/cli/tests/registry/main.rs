@@ -324,10 +324,22 @@ fn passwords_come_from_pull_secrets_and_refusals_are_said() {
     manifest += &reporter("missing-tag", &registry.name("fleet/report:v9"), "right");
     manifest += &reporter("missing-repository", &registry.name("fleet/nothing:v1"), "right");
     manifest += &reporter("good", &image, "right");
+    manifest +=
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: crew}, imagePullSecrets: [{name: right}]}\n---\n";
+    let with_account =
+        reporter("member", &image, "").replace("restartPolicy", "serviceAccountName: crew, restartPolicy");
+    manifest += &with_account;
     cluster.apply(&manifest);
 
     wait_for(&cluster, "good", "jsonpath={.status.phase}=Succeeded");
     assert_eq!(log(&cluster, "good", "main"), ["leaving with 0"]);
+    wait_for(&cluster, "member", "jsonpath={.status.phase}=Succeeded");
+    assert_eq!(cluster.get("pod/member", "{.spec.imagePullSecrets[0].name}"), "right");
+    event(
+        &cluster,
+        "absent-secret",
+        "Unable to retrieve some image pull secrets (absent)",
+    );
     for pod in ["no-secret", "wrong-password", "absent-secret"] {
         let message = pull_failure(&cluster, pod);
         assert!(

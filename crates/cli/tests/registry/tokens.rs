@@ -49,7 +49,7 @@ impl TokenServer {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // A client that went away is its own affair.
-                let _ = answer(stream, &key, &chain, &log);
+                let _ = answer(&stream, &key, &chain, &log);
             }
         });
         Some(Self {
@@ -67,8 +67,8 @@ fn chain(certificate: &Path) -> String {
     text.lines().filter(|line| !line.starts_with('-')).collect()
 }
 
-fn answer(stream: TcpStream, key: &Path, chain: &str, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
-    let mut lines = BufReader::new(&stream).lines();
+fn answer(mut stream: &TcpStream, key: &Path, chain: &str, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     let mut authorization = None;
     while let Some(line) = lines.next().transpose()?.filter(|line| !line.is_empty()) {
@@ -93,7 +93,7 @@ fn answer(stream: TcpStream, key: &Path, chain: &str, log: &Mutex<Vec<String>>) 
     log.lock().expect("lock").push(format!("{user} {}", scopes.join(" ")));
     let body = body.to_string();
     write!(
-        &stream,
+        stream,
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )

@@ -1,10 +1,10 @@
-//! What Kubernetes' own admission plugins add to every pod: a service account, a priority, and patience with a node
-//! that is away.
+//! What Kubernetes' own admission plugins add to every pod: a service account and its pull secrets, a priority, and
+//! patience with a node that is away.
 
 use super::{Plugin, Request, World, as_pod};
 use crate::kinds::Object;
 use catamaran_api::Status;
-use k8s_openapi::api::core::v1::{PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{LocalObjectReference, PodSpec, ServiceAccount, Toleration};
 
 pub(super) struct PodDefaults;
 
@@ -12,7 +12,7 @@ pub(super) struct PodDefaults;
 const AWAY_SECONDS: i64 = 300;
 
 impl Plugin for PodDefaults {
-    fn admit(&self, _world: &World<'_>, request: &Request<'_>, object: &mut dyn Object) -> Result<(), Status> {
+    fn admit(&self, world: &World<'_>, request: &Request<'_>, object: &mut dyn Object) -> Result<(), Status> {
         if !request.is_create_of("v1", "pods") {
             return Ok(());
         }
@@ -27,7 +27,11 @@ impl Plugin for PodDefaults {
                 .filter(|name| !name.is_empty())
                 .unwrap_or("default".to_owned());
         }
-        spec.service_account = Some(account.clone());
+        let account = account.clone();
+        if spec.image_pull_secrets.as_ref().is_none_or(Vec::is_empty) {
+            spec.image_pull_secrets = pull_secrets(world, request, &account)?;
+        }
+        spec.service_account = Some(account);
         spec.priority.get_or_insert(0);
         spec.preemption_policy
             .get_or_insert_with(|| "PreemptLowerPriority".to_owned());
@@ -36,6 +40,20 @@ impl Plugin for PodDefaults {
         }
         Ok(())
     }
+}
+
+/// What the pod's service account pulls with.
+fn pull_secrets(
+    world: &World<'_>,
+    request: &Request<'_>,
+    account: &str,
+) -> Result<Option<Vec<LocalObjectReference>>, Status> {
+    let namespace = request.target.namespace.as_deref();
+    let Some(record) = world.get("v1", "serviceaccounts", namespace, account) else {
+        return Ok(None);
+    };
+    let account: ServiceAccount = serde_json::from_slice(&record.json()).map_err(Status::internal)?;
+    Ok(account.image_pull_secrets.filter(|secrets| !secrets.is_empty()))
 }
 
 fn tolerate(spec: &mut PodSpec, key: &str) {
