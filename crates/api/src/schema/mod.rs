@@ -222,9 +222,9 @@ impl<'s> Node<'s> {
 
 fn add_builtin(generator: &mut SchemaGenerator) {
     use k8s_openapi::api::{
-        apps::v1 as apps, autoscaling::v2 as autoscaling, batch::v1 as batch, coordination::v1 as coordination,
-        core::v1 as core, networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
-        storage::v1 as storage,
+        apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
+        autoscaling::v2 as autoscaling, batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
+        networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac, storage::v1 as storage,
     };
     macro_rules! add {
         ($($kind:ty),* $(,)?) => { $(generator.subschema_for::<$kind>();)* };
@@ -235,6 +235,11 @@ fn add_builtin(generator: &mut SchemaGenerator) {
         apps::Deployment,
         apps::ReplicaSet,
         apps::StatefulSet,
+        authentication::SelfSubjectReview,
+        authorization::LocalSubjectAccessReview,
+        authorization::SelfSubjectAccessReview,
+        authorization::SelfSubjectRulesReview,
+        authorization::SubjectAccessReview,
         autoscaling::HorizontalPodAutoscaler,
         batch::CronJob,
         batch::Job,

@@ -248,6 +248,16 @@ impl Walk {
                 "" => Value::Null,
                 json => serde_json::from_str(json).map_err(|_| ProtobufError::WrongType)?,
             },
+            // A list where protobuf allows none, in a map, is in a message of one field.
+            (Type::List(items), Wire::Bytes(bytes)) => {
+                let mut list = Vec::new();
+                for field in Fields(bytes) {
+                    if let (1, wire) = field? {
+                        list.push(self.value(items, wire, depth + 1)?);
+                    }
+                }
+                Value::Array(list)
+            }
             (Type::Boolean | Type::Int32 | Type::Int64, Wire::Number(bits)) => number(ty, bits),
             (Type::Number, Wire::Number(bits)) => f64::from_bits(bits).into(),
             _ => return Err(ProtobufError::WrongType),

@@ -136,6 +136,11 @@ fn envelope_of_any_length(api_version: &str, kind: &str, object: &[u8]) -> Vec<u
 fn the_table_covers_the_schemas() {
     let schemas = Schemas::builtin();
     let kinds = [
+        "authentication.v1.SelfSubjectReview",
+        "authorization.v1.LocalSubjectAccessReview",
+        "authorization.v1.SelfSubjectAccessReview",
+        "authorization.v1.SelfSubjectRulesReview",
+        "authorization.v1.SubjectAccessReview",
         "coordination.v1.Lease",
         "core.v1.Binding",
         "core.v1.ConfigMap",
@@ -237,4 +242,26 @@ fn a_lease_a_binding_and_options() {
                 "propagationPolicy": "Background"})
         );
     }
+}
+
+#[test]
+fn a_review() {
+    let groups = bytes(2, &[bytes(1, b"g1"), bytes(1, b"g2")].concat());
+    let extra = bytes(5, &[bytes(1, b"k"), groups].concat());
+    let attributes = bytes(
+        1,
+        &[bytes(1, b"ns"), bytes(2, b"get"), bytes(3, b""), bytes(5, b"pods")].concat(),
+    );
+    let spec = [attributes, bytes(3, b"jane"), extra].concat();
+    assert_eq!(
+        decode(&envelope(
+            "authorization.k8s.io/v1",
+            "SubjectAccessReview",
+            &bytes(2, &spec)
+        ))
+        .unwrap(),
+        json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+            "resourceAttributes": {"namespace": "ns", "verb": "get", "resource": "pods"},
+            "user": "jane", "extra": {"k": ["g1", "g2"]}}})
+    );
 }
