@@ -66,12 +66,17 @@ impl Error {
     }
 
     pub(crate) fn report(&self) -> Report {
+        let mut message = self.line();
+        message.truncate(message.floor_char_boundary(REPORT_MAX));
         Report {
-            message: self.line(),
+            message,
             exit_code: self.exit_code(),
         }
     }
 }
+
+/// Most bytes of an error that cross to another process: in one packet, however long the program's name is.
+const REPORT_MAX: usize = 4096;
 
 /// An [`Error`] on its way to another process.
 #[derive(Clone, Debug, Serialize, Deserialize)]

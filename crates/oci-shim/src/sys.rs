@@ -152,15 +152,13 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     }
 }
 
+/// What `execve` takes: valid for as long as the strings are.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
 /// Replaces the program. Returns only the reason why it could not.
 pub(crate) fn execve(path: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
-    let pointers = |strings: &[CString]| {
-        strings
-            .iter()
-            .map(|s| s.as_ptr())
-            .chain([std::ptr::null()])
-            .collect::<Vec<*const libc::c_char>>()
-    };
     let (argv, env) = (pointers(argv), pointers(env));
     // SAFETY: null-terminated arrays of null-terminated strings that outlive the call.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
@@ -169,13 +167,6 @@ pub(crate) fn execve(path: &CStr, argv: &[CString], env: &[CString]) -> io::Erro
 
 /// Executes the file behind a descriptor with this process' own environment.
 pub(crate) fn fexecve_self(file: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> io::Error {
-    let pointers = |strings: &[CString]| {
-        strings
-            .iter()
-            .map(|s| s.as_ptr())
-            .chain([std::ptr::null()])
-            .collect::<Vec<*const libc::c_char>>()
-    };
     let (argv, env) = (pointers(argv), pointers(env));
     // SAFETY: as in `execve`, with an empty path that stands for the descriptor.
     unsafe {

@@ -1,7 +1,7 @@
 //! The verbs that act on containers.
 
 use super::args::{Flag, Parsed, parse, switch, value};
-use super::state::{Dir, State, Status, start_time};
+use super::state::{Dir, State, Status};
 use super::{Context, Failure, Outcome, foreground};
 use crate::error::{Error, Result, Step};
 use crate::init::{self, Running};
@@ -164,7 +164,7 @@ fn send(state: &State, signal: i32) -> Result<()> {
         .step(step)?;
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).step(step)?;
     // Asked while the descriptor is held: the number cannot change hands any more.
-    if start_time(state.pid) != Some(state.start_time) {
+    if !state.is_alive() {
         return Err(io::Error::from_raw_os_error(libc::ESRCH)).step(step);
     }
     sys::send_signal(pidfd.as_fd(), signal).step(step)

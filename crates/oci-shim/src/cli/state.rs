@@ -6,6 +6,7 @@
 use crate::error::{Error, Result, Step};
 use crate::hooks;
 use crate::plan::Plan;
+use catamaran_shim::state_dir::start_time_ticks;
 use oci_spec::runtime::Spec;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -28,6 +29,13 @@ pub(super) struct State {
     pub cgroup: String,
     #[serde(default)]
     pub annotations: HashMap<String, String>,
+}
+
+impl State {
+    /// Whether that very process still runs.
+    pub(super) fn is_alive(&self) -> bool {
+        start_time_ticks(self.pid) == Some(self.start_time)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +91,7 @@ impl Dir {
             oci_version: plan.oci_version.clone(),
             id: plan.id.clone(),
             pid,
-            start_time: start_time(pid).unwrap_or_default(),
+            start_time: start_time_ticks(pid).unwrap_or_default(),
             bundle: plan.bundle.clone(),
             rootfs: plan.root.clone(),
             created: jiff::Timestamp::now(),
@@ -125,7 +133,7 @@ impl Dir {
     }
 
     pub(super) fn status(&self, state: &State) -> Status {
-        if start_time(state.pid) != Some(state.start_time) {
+        if !state.is_alive() {
             Status::Stopped
         } else if self.gate().exists() {
             Status::Created
@@ -187,17 +195,4 @@ pub(super) fn ids(root: &Path) -> Vec<String> {
         .collect();
     ids.sort();
     ids
-}
-
-/// Field 22 of `/proc/<pid>/stat`; `None` for a process that has ended, reaped or not.
-pub(super) fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may contain anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        None
-    } else {
-        fields.nth(18)?.parse().ok()
-    }
 }
