@@ -153,6 +153,10 @@ async fn an_exhausted_block_says_so_and_recovers() {
     };
     assert_eq!(pods.len(), 5);
     assert_eq!(refused.to_string(), "all 5 pod addresses of 10.43.255.0/29 are in use");
+    // The next refusal goes into the pool meanwhile.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
     let freed = pods.pop().expect("a pod");
     network.release(freed.ip);
     drop(freed.netns);
