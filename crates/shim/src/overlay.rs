@@ -90,12 +90,6 @@ impl<'a> Layer<'a> {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
-    /// The path, if an option string can hold it as it is.
-    fn plain_name(&self) -> Option<String> {
-        let plain = |path: &&str| path.starts_with('/') && !path.contains([':', ',', '\\']);
-        self.path.to_str().filter(plain).map(str::to_owned)
-    }
-
     /// The path itself where that is unambiguous: it is what `/proc/self/mountinfo` will show.
     fn name(&self) -> PathBuf {
         let bytes = self.path.as_os_str().as_encoded_bytes();
@@ -156,9 +150,15 @@ fn mount_by_options(lower: &[Layer<'_>], top: Option<&(Layer<'_>, Layer<'_>)>, t
 }
 
 fn option_string(lower: &[Layer<'_>], top: Option<&(Layer<'_>, Layer<'_>)>) -> String {
-    let by_name = spell(lower, top, |layer| layer.plain_name()).filter(|options| options.len() <= OPTIONS_MAX);
+    let by_name = spell(lower, top, plain_name).filter(|options| options.len() <= OPTIONS_MAX);
     let by_descriptor = || spell(lower, top, |layer| Some(layer.by_descriptor().display().to_string()));
     by_name.or_else(by_descriptor).unwrap_or_default()
+}
+
+/// The path, if an option string can hold it as it is.
+fn plain_name(layer: &Layer<'_>) -> Option<String> {
+    let plain = |path: &&str| path.starts_with('/') && !path.contains([':', ',', '\\']);
+    layer.path.to_str().filter(plain).map(str::to_owned)
 }
 
 /// The options with every layer called what `name` says; `None` if it has no name for one of them.
