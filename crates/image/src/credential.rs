@@ -249,10 +249,25 @@ mod tests {
     #[test]
     fn globs_match_and_take_no_time() {
         let matches = |glob: &str, text: &str| glob_matches(glob.as_bytes(), text.as_bytes());
-        for (glob, text) in [("*", ""), ("a*c", "abcbc"), ("?b*", "Ab"), ("*b*", "abc"), ("", ""), ("**", "x"), ("A", "a")] {
+        for (glob, text) in [
+            ("*", ""),
+            ("a*c", "abcbc"),
+            ("?b*", "Ab"),
+            ("*b*", "abc"),
+            ("", ""),
+            ("**", "x"),
+            ("A", "a"),
+        ] {
             assert!(matches(glob, text), "{glob} {text}");
         }
-        for (glob, text) in [("", "a"), ("?", ""), ("a*c", "ab"), ("*b", "bc"), ("a?", "a"), ("*bb", "b")] {
+        for (glob, text) in [
+            ("", "a"),
+            ("?", ""),
+            ("a*c", "ab"),
+            ("*b", "bc"),
+            ("a?", "a"),
+            ("*bb", "b"),
+        ] {
             assert!(!matches(glob, text), "{glob} {text}");
         }
         assert!(!matches(&"*a".repeat(30), &("a".repeat(200) + "b")));
