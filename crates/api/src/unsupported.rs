@@ -49,10 +49,6 @@ pub fn container(container: &Container) -> Vec<String> {
             lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some()),
             "lifecycle.preStop",
         ),
-        (
-            lifecycle.is_some_and(|lifecycle| lifecycle.stop_signal.is_some()),
-            "lifecycle.stopSignal",
-        ),
         (is_filled(container.volume_devices.as_deref()), "volumeDevices"),
     ]);
     for (index, port) in container.ports.iter().flatten().enumerate() {

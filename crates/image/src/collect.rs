@@ -11,16 +11,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::content::replace;
 use crate::form;
 use crate::layers::chain_ids;
 use crate::lock::FileLock;
 use crate::store::{Inner, blocking};
-use crate::{Digest, Error, Image, Store};
+use crate::{Digest, Error, Store};
 
 /// A layer handed out this recently may be about to be mounted.
 const MOUNT_GRACE: Duration = Duration::from_secs(120);
-const MAX_HOLDER_LENGTH: usize = 200;
 
 /// What a collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,27 +32,6 @@ pub struct Collected {
 }
 
 impl Store {
-    /// Keeps an image's content for `holder` (a container ID, say), through restarts, until [`Store::release`].
-    pub async fn hold(&self, image: &Image, holder: &str) -> Result<(), Error> {
-        let path = self.inner.lease(holder)?;
-        let (store, manifest) = (self.clone(), image.manifest.clone());
-        blocking(move || {
-            let _in_flight = store.inner.in_flight()?;
-            replace(&path, store.inner.content.temporary_dir(), manifest.as_bytes())
-        })
-        .await
-    }
-
-    /// Ends what `hold` began. Releasing what is not held is fine. Collects nothing.
-    #[expect(clippy::unused_async, reason = "symmetry with hold; unlink is quick")]
-    pub async fn release(&self, holder: &str) -> Result<(), Error> {
-        let path = self.inner.lease(holder)?;
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
-            _ => Ok(()),
-        }
-    }
-
     /// Removes blobs, layers and leftovers that nothing needs.
     pub async fn collect(&self) -> Result<Collected, Error> {
         let store = self.clone();
@@ -63,17 +40,6 @@ impl Store {
 }
 
 impl Inner {
-    fn lease(&self, holder: &str) -> Result<PathBuf, Error> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if holder.is_empty() || holder.len() > MAX_HOLDER_LENGTH || !holder.bytes().all(plain) {
-            return Err(Error::invalid(
-                format!("lease holder {holder:?}"),
-                "not a plain identifier",
-            ));
-        }
-        Ok(self.leases.join(holder))
-    }
-
     fn collect(&self, now: SystemTime) -> Result<Collected, Error> {
         let Some(_alone) = FileLock::try_exclusive(&self.collector_lock())? else {
             return Ok(Collected {
@@ -123,10 +89,7 @@ impl Inner {
     fn needed(&self) -> Result<Needed, Error> {
         let snapshot = self.catalog.snapshot()?;
         let mut manifests: HashSet<Digest> = snapshot.images.keys().cloned().collect();
-        for lease in entries(&self.leases)? {
-            let text = fs::read_to_string(&lease).map_err(|source| Error::io("read", &lease, source))?;
-            manifests.insert(Digest::parse(text.trim())?);
-        }
+        manifests.extend(self.held_manifests()?);
         let mut needed = Needed::default();
         for digest in manifests {
             if !self.content.path(&digest).exists() {
@@ -165,7 +128,10 @@ fn mounted_layers(proc: &Path, layers: &[PathBuf]) -> Result<HashSet<String>, Er
         }
         // One without a readable namespace link is looked at on its own.
         let namespace = fs::read_link(process.join("ns/mnt")).ok();
-        if namespace.as_ref().is_some_and(|namespace| namespaces.contains(namespace)) {
+        if namespace
+            .as_ref()
+            .is_some_and(|namespace| namespaces.contains(namespace))
+        {
             continue;
         }
         // Processes end while we look. Then another one of its namespace has to show what is mounted there.
@@ -186,11 +152,11 @@ fn mounted_layers(proc: &Path, layers: &[PathBuf]) -> Result<HashSet<String>, Er
     Ok(mounted)
 }
 
-fn name(path: &Path) -> &str {
+pub(crate) fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let fail = |source| Error::io("list", dir, source);
     fs::read_dir(dir)
         .map_err(fail)?

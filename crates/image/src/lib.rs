@@ -18,6 +18,7 @@ mod form;
 mod image;
 mod import;
 mod layers;
+mod lease;
 mod lock;
 mod manifest;
 mod options;

@@ -4,7 +4,7 @@
 //! <dir>/catalog.json       names → manifests           (catalog.rs)
 //! <dir>/blobs/sha256/…     manifests, configs, layers  (content.rs)
 //! <dir>/layers/<chain>/    unpacked layers, by chain ID (layers.rs)
-//! <dir>/leases/<holder>    what a container needs       (collect.rs)
+//! <dir>/leases/<holder>    what a container needs       (lease.rs)
 //! <dir>/locks/…  tmp/…     flocks; whatever is not finished
 //! ```
 //! Opening makes directories and reads nothing, so it costs the same with ten images and with ten thousand. Parsed images

@@ -331,3 +331,41 @@ async fn mirrors_are_asked_first() {
     store.pull(&upstream.name("app:upstream"), &[]).await.unwrap();
     assert!(Reference::parse(&store.get(&upstream.name("app:both")).await.unwrap().unwrap().names[0]).is_ok());
 }
+
+#[tokio::test]
+async fn a_full_disk_costs_only_what_can_be_pulled_again_and_nobody_holds() {
+    let fake = Fake::start().await;
+    let (dir, store) = store(|_| ());
+    let mut names = Vec::new();
+    for repository in ["team/held", "team/old", "team/new", "team/renamed"] {
+        fake.image(repository, "v1", "amd64", repository);
+        names.push(fake.name(&format!("{repository}:v1")));
+        store.pull(&names[names.len() - 1], &[]).await.unwrap();
+    }
+    let held = store.get(&names[0]).await.unwrap().unwrap();
+    store.hold(&held, "pod").await.unwrap();
+    store.tag(&names[3], "mine:1").await.unwrap();
+    let rootfs = dir.path().join("rootfs");
+    std::fs::create_dir_all(&rootfs).unwrap();
+    store
+        .pack(&catamaran_image::PackSource::RootfsDir(rootfs), "packed:1")
+        .await
+        .unwrap();
+
+    let hour = std::time::Duration::from_secs(3600);
+    assert!(store.prune(hour, || false).await.unwrap().is_empty(), "too young");
+    let asked = std::cell::Cell::new(0);
+    let enough = || asked.replace(asked.get() + 1) == 1;
+    assert_eq!(
+        store.prune(hour * 0, enough).await.unwrap(),
+        std::slice::from_ref(&names[1]),
+        "the oldest, then there is room"
+    );
+    assert_eq!(
+        store.prune(hour * 0, || false).await.unwrap(),
+        std::slice::from_ref(&names[2])
+    );
+    for name in [&names[0], &names[3], "packed:1"] {
+        assert!(store.get(name).await.unwrap().is_some(), "{name} stays");
+    }
+}

@@ -90,6 +90,18 @@ async fn what_a_container_holds_stays() {
     age(dir.path());
     store.remove("x").await.unwrap();
     assert_eq!(store.get("x").await.unwrap(), None);
+    let held = store
+        .held("container-1")
+        .await
+        .unwrap()
+        .expect("a container can be started again from it");
+    assert_eq!((held.id.as_str(), held.names.len()), (image.id.as_str(), 0));
+    assert_eq!(store.held("container-2").await.unwrap(), None);
+    assert_eq!(store.holders().await.unwrap(), ["container-1"]);
+    // What a power cut may leave of a lease.
+    fs::write(dir.path().join("images/leases/container-2"), "").unwrap();
+    store.collect().await.unwrap();
+    store.release("container-2").await.unwrap();
     assert_eq!(blobs(dir.path()), 3);
     assert!(root.iter().all(|layer| layer.join("content").exists()));
     let restarted = Store::open(dir.path().join("images"), Default::default()).unwrap();

@@ -13,9 +13,9 @@ use crate::local::{LocalMachine, Sandboxed};
 use crate::machine::SandboxUp;
 use crate::record::{self, PodRecord};
 use crate::rotate;
-use crate::unsupported;
 use crate::worker::Start;
 use crate::world::{Attempt, Ended, Hold, RestartPolicy, Sandbox, Slot, World};
+use catamaran_api::unsupported;
 use catamaran_shim::StateDir;
 use catamaran_shim::client::{Error as ShimError, PodShim};
 use catamaran_shim::spec::ContainerState;
@@ -269,16 +269,66 @@ fn set_active_deadline(world: &mut World, pod: &Pod, start_time: Timestamp) {
 
 /// Containers with a field that is not honoured wait, and say which one it is.
 fn hold_unsupported(world: &mut World, pod: &Pod, now: Timestamp) {
-    let of_pod = unsupported::pod(pod);
-    for (slot, (container, init)) in world.slots.iter_mut().zip(crate::containers(pod)) {
-        let path = if init { "spec.initContainers" } else { "spec.containers" };
-        let message = of_pod.clone().or_else(|| unsupported::container(path, container));
-        slot.hold = message.map(|message| Hold {
+    let Some(spec) = &pod.spec else { return };
+    let of_pod = unsupported::pod(spec).into_iter().next();
+    let init = spec.init_containers.as_ref().map_or(0, Vec::len);
+    for (index, (slot, (container, _))) in world.slots.iter_mut().zip(crate::containers(pod)).enumerate() {
+        let path = match index.checked_sub(init) {
+            Some(index) => format!("spec.containers[{index}]"),
+            None => format!("spec.initContainers[{index}]"),
+        };
+        let own = || unsupported::container(container).into_iter().next();
+        let field = of_pod.clone().or_else(|| Some(format!("{path}.{}", own()?)));
+        slot.hold = field.map(|field| Hold {
             reason: "CreateContainerConfigError".to_owned(),
-            message,
+            message: format!("{field} is not supported by this node agent yet; remove it to run the pod"),
             since: now,
             until: None,
             settled: None,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_not_honoured_is_named_and_holds_only_whom_it_concerns() {
+        let held = |spec: serde_json::Value| -> Vec<String> {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("a pod");
+            let mut world = new_world(&pod, Timestamp::UNIX_EPOCH);
+            hold_unsupported(&mut world, &pod, Timestamp::UNIX_EPOCH);
+            let fields = world
+                .slots
+                .into_iter()
+                .map(|slot| slot.hold.map_or_else(String::new, |hold| hold.message));
+            fields
+                .map(|message| message.split(' ').next().unwrap_or_default().to_owned())
+                .collect()
+        };
+        let containers = json!([{"name": "a"}, {"name": "b", "readinessProbe": {}}]);
+        assert_eq!(
+            held(json!({"containers": containers})),
+            ["", "spec.containers[1].readinessProbe"]
+        );
+        let init = json!([{"name": "i", "restartPolicy": "Always"}]);
+        assert_eq!(
+            held(json!({"initContainers": init, "containers": containers})),
+            [
+                "spec.initContainers[0].restartPolicy",
+                "",
+                "spec.containers[1].readinessProbe"
+            ]
+        );
+        assert_eq!(
+            held(json!({"hostNetwork": true, "containers": containers})),
+            ["spec.hostNetwork"; 2]
+        );
+        assert_eq!(
+            held(json!({"containers": [{"name": "a", "lifecycle": {"stopSignal": "SIGUSR1"}}]})),
+            [""]
+        );
     }
 }

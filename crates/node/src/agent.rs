@@ -7,7 +7,7 @@ use crate::objects::ObjectSource;
 use crate::pods::{Known, Pods};
 use crate::registration::{self, Identity, Machine};
 use crate::reports::ApiReports;
-use crate::{WasmCompiler, rotate, server};
+use crate::{WasmCompiler, image_gc, rotate, server};
 use catamaran_net::PodNetwork;
 use catamaran_shim::client::Launcher;
 use jiff::Timestamp;
@@ -183,7 +183,7 @@ impl Agent {
             layout,
             launcher: config.launcher,
             network: config.network,
-            images: config.images,
+            images: config.images.clone(),
             compiler: config.compiler,
             objects,
             reports,
@@ -217,6 +217,11 @@ impl Agent {
         };
         let others = vec![
             tokio::spawn(heartbeat.run(shutdown.clone())),
+            tokio::spawn(image_gc::run(
+                config.images,
+                machine.collector.clone(),
+                shutdown.clone(),
+            )),
             tokio::spawn(rotate::run(machine.sandboxes.clone(), shutdown.clone())),
             tokio::spawn(server::serve(listener, tls, service, shutdown.clone())),
         ];

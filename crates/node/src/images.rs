@@ -162,7 +162,10 @@ impl Images {
                 let mut held = self.held.lock();
                 for holder in holders {
                     if let Some(uid) = pod_of(&holder) {
-                        held.entry(uid.to_owned()).or_default().entry(holder.clone()).or_default();
+                        held.entry(uid.to_owned())
+                            .or_default()
+                            .entry(holder.clone())
+                            .or_default();
                     }
                 }
             }
@@ -187,7 +190,13 @@ impl Images {
 
     /// Ends the leases of all pods but these.
     pub(crate) async fn release_except(&self, kept: &HashSet<String>) {
-        let gone: Vec<String> = self.held.lock().keys().filter(|uid| !kept.contains(*uid)).cloned().collect();
+        let gone: Vec<String> = self
+            .held
+            .lock()
+            .keys()
+            .filter(|uid| !kept.contains(*uid))
+            .cloned()
+            .collect();
         for uid in gone {
             self.release(&uid).await;
         }
@@ -201,7 +210,10 @@ impl Images {
         // Whoever shows other credentials must pull for themselves: sharing would hand out what they may not see. Those for
         // other registries are never shown.
         let credentials: Vec<Credential> = match Reference::parse(reference) {
-            Ok(parsed) => Credential::matching(&credentials, &parsed).into_iter().cloned().collect(),
+            Ok(parsed) => Credential::matching(&credentials, &parsed)
+                .into_iter()
+                .cloned()
+                .collect(),
             Err(_) => Vec::new(),
         };
         let shown: Vec<_> = credentials
@@ -308,7 +320,9 @@ mod tests {
         after.recover().await;
         after.release_except(&HashSet::from([POD.to_owned()])).await;
         assert_eq!(reopened.collect().await.expect("collected").blobs, 0);
-        ensure(&after, "demo:1").await.expect("held through a restart of the agent");
+        ensure(&after, "demo:1")
+            .await
+            .expect("held through a restart of the agent");
 
         after.release(POD).await;
         after.release(POD).await;
@@ -321,7 +335,9 @@ mod tests {
     async fn leases_of_pods_that_are_gone_do_not_leak() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = store(directory.path()).await;
-        ensure(&Images::new(store.clone(), Arc::default()), "demo:1").await.expect("present");
+        ensure(&Images::new(store.clone(), Arc::default()), "demo:1")
+            .await
+            .expect("present");
         assert_eq!(store.holders().await.expect("readable").len(), 1);
         let wake = Arc::<Wake>::default();
         let images = Images::new(store.clone(), wake.clone());

@@ -20,10 +20,10 @@
 mod adopt;
 mod agent;
 pub mod backoff;
-mod credentials;
 pub mod decide;
 mod env;
 mod expand;
+mod image_gc;
 mod images;
 mod layers;
 mod layout;
@@ -46,7 +46,6 @@ pub mod status;
     reason = "registering a descriptor with the runtime promises that it stays open"
 )]
 mod sys;
-mod unsupported;
 mod users;
 mod volume;
 pub mod worker;

@@ -181,7 +181,7 @@ impl LocalMachine {
             if !missing.is_empty() {
                 self.tell_of_missing_pull_secrets(pod, &missing);
             }
-            found.extend(secrets.values().flat_map(|secret| credentials::from_secret(secret)));
+            found.extend(secrets.values().flat_map(|secret| of_secret(secret)));
         }
         if let Some(path) = &self.parts.docker_config {
             match tokio::fs::read(path).await {

@@ -78,6 +78,7 @@ impl Pods {
 
     /// Takes over what runs, then follows the API server until told to end.
     pub(crate) async fn run(mut self, leave: CancellationToken, mut ending: mpsc::Receiver<Duration>) {
+        self.machine.images.recover().await;
         self.adopt_all().await;
         let api: Api<Pod> = Api::all(self.client.clone());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node_name));
@@ -236,8 +237,9 @@ impl Pods {
         }
         let (layout, seen) = (self.machine.layout().clone(), self.seen.clone());
         let workers: HashSet<_> = self.workers.keys().cloned().collect();
-        let sweep = move || sweep(&layout, |uid| seen.contains(uid) || workers.contains(uid));
-        let _ = tokio::task::spawn_blocking(sweep).await;
+        let kept: HashSet<String> = seen.union(&workers).cloned().collect();
+        self.machine.images.release_except(&kept).await;
+        let _ = tokio::task::spawn_blocking(move || sweep(&layout, |uid| kept.contains(uid))).await;
     }
 
     fn spawn(&mut self, key: PodKey, start: Start) {

@@ -1,7 +1,7 @@
 //! Starting one container: image, environment, identity, mounts, bundle, shim.
 
 use super::{LocalMachine, PreparedImage, failed_start, sandbox};
-use crate::images::{Progress, Ready};
+use crate::images::{Progress, Ready, Wanted};
 use crate::layout::{Layout, PodKey, RECORD};
 use crate::machine::{Failure, Prepared, Reports, Retry, Severity, StartFailure, StartRequest, StartedAttempt};
 use crate::record::{self, ContainerRecord};
@@ -42,9 +42,15 @@ pub(super) async fn image(machine: &LocalMachine, pod: &Arc<Pod>, name: &str) ->
         };
         reports.event(pod, Some(name), Severity::Normal, reason, &message);
     };
+    let wanted = Wanted {
+        uid: pod.metadata.uid.as_deref().unwrap_or_default(),
+        container: name,
+        reference,
+        policy,
+    };
     let ready = machine
         .images
-        .ensure(reference, policy, machine.credentials(pod), progress)
+        .ensure(&wanted, machine.credentials(pod), progress)
         .await?;
     let handler = match pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()) {
         Some(class) => Some(machine.parts.objects.runtime_handler(class).await),
