@@ -10,10 +10,14 @@ pub const MAX_OPERATIONS: usize = 10_000;
 /// What all `copy` operations of one patch may add together, in bytes of JSON.
 pub const MAX_COPIED: usize = 3 * 1024 * 1024;
 
+/// How deep objects may be nested after a patch. Text that is read is never deeper than half of this; `copy` and `move`
+/// could stack it until whatever walks the object runs out of stack.
+pub const MAX_DEPTH: usize = 256;
+
 /// Applies a patch document to an object.
 ///
 /// # Errors
-/// 400 for what is no patch, 413 beyond [`MAX_OPERATIONS`], 422 where an operation fails (a `test` that is not so, a path that does
+/// 400 for what is no patch, 413 beyond [`MAX_OPERATIONS`], 422 beyond [`MAX_COPIED`] and [`MAX_DEPTH`], and where an operation fails (a `test` that is not so, a path that does
 /// not exist).
 pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
     let operations: Vec<PatchOperation> =
@@ -26,6 +30,7 @@ pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
     }
     let mut result = object.clone();
     let mut copied = 0;
+    let mut deepest = MAX_DEPTH / 2;
     for (index, operation) in operations.iter().enumerate() {
         if let PatchOperation::Copy(copy) = operation {
             copied += result.pointer(copy.from.as_str()).map_or(0, size);
@@ -34,6 +39,12 @@ pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
                     "the patch copies more than {MAX_COPIED} bytes"
                 )));
             }
+        }
+        deepest = depth_after(&result, operation, deepest);
+        if deepest > MAX_DEPTH {
+            return Err(Status::unprocessable(format!(
+                "operation {index} nests the object more than {MAX_DEPTH} levels deep"
+            )));
         }
         json_patch::patch(&mut result, std::slice::from_ref(operation)).map_err(|error| {
             let path = operation.path();
@@ -45,6 +56,30 @@ pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
         })?;
     }
     Ok(result)
+}
+
+/// A bound of the depth after an operation, given one before it. Looks at the object only where the bound is reached.
+fn depth_after(object: &Value, operation: &PatchOperation, deepest: usize) -> usize {
+    let below = operation.path().as_str().matches('/').count();
+    let from = match operation {
+        PatchOperation::Copy(copy) => copy.from.as_str(),
+        PatchOperation::Move(moved) => moved.from.as_str(),
+        PatchOperation::Add(_) | PatchOperation::Replace(_) => return deepest.max(below + MAX_DEPTH / 2),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => return deepest,
+    };
+    if below + deepest <= MAX_DEPTH {
+        return below + deepest;
+    }
+    let placed = below + object.pointer(from).map_or(0, depth);
+    placed.max(depth(object))
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// Roughly the length of the JSON text.
@@ -84,6 +119,25 @@ mod tests {
             result,
             json!({"metadata": {"labels": {}}, "moved": [0, 2, 3], "copy": [0, 2, 3]})
         );
+    }
+
+    #[test]
+    fn nothing_is_stacked_without_end() {
+        // Each round puts the whole of `a` below its own end, which doubles how deep it is.
+        let (mut operations, mut end) = (Vec::new(), String::from("/a"));
+        for _ in 0..10 {
+            operations.push(json!({"op": "copy", "from": "/a", "path": "/b"}));
+            operations.push(json!({"op": "move", "from": "/b", "path": format!("{end}/a")}));
+            end = end.repeat(2);
+        }
+        let error = apply(&json!({"a": {}}), Value::from(operations).to_string().as_bytes()).unwrap_err();
+        assert!(error.message().contains("more than 256 levels deep"), "{error:?}");
+
+        // Many that leave it flat are as good as one.
+        let moves = ["/a", "/b"].into_iter().cycle().take(2001).collect::<Vec<_>>();
+        let operation = |pair: &[&str]| json!({"op": "move", "from": pair[0], "path": pair[1]});
+        let patch = Value::from_iter(moves.windows(2).map(operation)).to_string();
+        assert_eq!(apply(&json!({"a": {}}), patch.as_bytes()).unwrap(), json!({"a": {}}));
     }
 
     #[test]
