@@ -240,15 +240,20 @@ async fn pods_are_bound_once_and_their_status_is_their_own() {
     expect![[r#"409 Conflict: Operation cannot be fulfilled on pods "p": pod p is already assigned to node "n1""#]]
         .assert_eq(&cluster.post(&format!("{path}/binding"), &binding).await.failure());
 
-    // The status endpoint changes the status and nothing else; the others do not change it.
+    // The status endpoint changes the status and what is the user's in the metadata; the others do not change it.
     let mut reported = bound.clone();
     reported["status"]["phase"] = json!("Running");
     reported["spec"]["containers"][0]["image"] = json!("i:2");
-    reported["metadata"]["labels"] = json!({ "x": "y" });
+    reported["metadata"]["labels"] = json!({ "from": "status" });
+    reported["metadata"]["ownerReferences"] = json!([{ "apiVersion": "v1", "kind": "Pod", "name": "o", "uid": "1" }]);
     let reported = cluster.put(&format!("{path}/status"), &reported).await.ok();
     assert_eq!(reported["status"]["phase"], "Running");
     assert_eq!(reported["spec"], bound["spec"]);
-    assert!(reported["metadata"].get("labels").is_none());
+    assert_eq!(reported["metadata"]["labels"], json!({ "from": "status" }));
+    assert!(
+        reported["metadata"].get("ownerReferences").is_none(),
+        "old kubelets damage these"
+    );
     let patch = json!({ "status": { "phase": "Failed" }, "metadata": { "labels": { "x": "y" } } });
     let labelled = cluster.patch(&path, "strategic-merge", &patch).await.ok();
     assert_eq!(labelled["status"]["phase"], "Running");

@@ -23,6 +23,8 @@ pub struct Info {
     pub categories: &'static [&'static str],
     pub subresources: &'static [Subresource],
     pub field_selectors: &'static [FieldLabel],
+    pub unconditional_update: bool,
+    pub create_on_update: bool,
     pub name_rule: NameRule,
     /// Name of the type's schema: `io.k8s.api.core.v1.Pod`.
     pub schema: Cow<'static, str>,
@@ -142,6 +144,8 @@ impl<K: Kind> ErasedKind for K {
             categories: K::CATEGORIES,
             subresources: K::SUBRESOURCES,
             field_selectors: K::FIELD_SELECTORS,
+            unconditional_update: K::UNCONDITIONAL_UPDATE,
+            create_on_update: K::CREATE_ON_UPDATE,
             name_rule: K::NAME_RULE,
             schema: <K::Object as schemars::JsonSchema>::schema_name(),
         }

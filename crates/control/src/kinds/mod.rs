@@ -141,6 +141,10 @@ pub trait Kind: Send + Sync + 'static {
     const SUBRESOURCES: &'static [Subresource] = &[];
     /// Field selectors beside `metadata.name` and `metadata.namespace`.
     const FIELD_SELECTORS: &'static [FieldLabel] = &[];
+    /// May a PUT leave out which version it replaces?
+    const UNCONDITIONAL_UPDATE: bool = true;
+    /// Does a PUT of what is not there create it?
+    const CREATE_ON_UPDATE: bool = false;
     /// What a name may look like.
     const NAME_RULE: NameRule = catamaran_api::names::dns1123_subdomain;
 
@@ -153,7 +157,8 @@ pub trait Kind: Send + Sync + 'static {
     /// Makes a replacement ready: puts back what this endpoint may not change (status).
     fn prepare_update(&self, _new: &mut Self::Object, _old: &Self::Object) {}
 
-    /// Makes a write to `status` ready: takes everything but the status from `old`. Metadata is dealt with generically.
+    /// Makes a write to `status` ready: takes the rest from `old`. Metadata that users may change (labels, annotations,
+    /// finalizers) may change here too, unless the kind puts it back; the other metadata is dealt with generically.
     fn prepare_status(&self, _new: &mut Self::Object, _old: &Self::Object) {}
 
     /// Did the desired state change, so that `metadata.generation` has to grow? `None`: the kind has no generation.

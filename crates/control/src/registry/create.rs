@@ -12,8 +12,7 @@ impl Registry {
     pub(crate) async fn create(&self, target: &Target, body: Body, options: &WriteOptions) -> Result<Written, Status> {
         let resource = &target.resource;
         let mut warnings = Vec::new();
-        let mut object = body::decode(resource, body, options.validation, &mut warnings)?;
-        let object = object.as_mut();
+        let object = body::decode(resource, body, options.validation, &mut warnings)?;
         if object
             .meta()
             .resource_version
@@ -24,6 +23,19 @@ impl Registry {
                 "resourceVersion should not be set on objects to be created",
             ));
         }
+        self.create_object(target, object, warnings, options).await
+    }
+
+    /// Creates a decoded object.
+    pub(super) async fn create_object(
+        &self,
+        target: &Target,
+        mut object: Box<dyn Object>,
+        mut warnings: Vec<String>,
+        options: &WriteOptions,
+    ) -> Result<Written, Status> {
+        let resource = &target.resource;
+        let object = object.as_mut();
         metadata::settle_namespace(object.meta_mut(), target.namespace.as_deref())?;
         let has_generation = resource.kind.spec_changed(object, object).is_some();
         metadata::birth(object.meta_mut(), has_generation);

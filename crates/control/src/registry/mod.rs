@@ -191,3 +191,6 @@ fn codec_failed(error: &(dyn std::error::Error + 'static)) -> Status {
 pub(crate) fn tree(record: &Record) -> Result<Value, Status> {
     serde_json::from_slice(&record.json()).map_err(|error| codec_failed(&error))
 }
+
+#[cfg(test)]
+mod tests;

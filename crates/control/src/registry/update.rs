@@ -4,8 +4,8 @@ use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body, codec_faile
 use crate::admission::{self, Operation};
 use crate::kinds::Object;
 use crate::watch_cache::Record;
-use catamaran_api::Status;
 use catamaran_api::body::Body;
+use catamaran_api::{Errors, Path, Status};
 use catamaran_store::Error as StoreError;
 use std::sync::Arc;
 
@@ -36,10 +36,33 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, Status> {
         let mut warnings = Vec::new();
-        let new = body::decode(&target.resource, body, options.validation, &mut warnings)?;
-        let mut written = self
-            .change(target, part, options, &mut |_, _, _| Ok(new.boxed_clone()))
-            .await?;
+        let mut new = body::decode(&target.resource, body, options.validation, &mut warnings)?;
+        let info = &target.resource.info;
+        let stated = |text: &Option<String>| text.as_deref().is_some_and(|text| !matches!(text, "" | "0"));
+        let states_version = stated(&new.meta().resource_version);
+        let changed = self
+            .change(target, part, options, &mut |_, _, _| {
+                if states_version || info.unconditional_update {
+                    Ok(new.boxed_clone())
+                } else {
+                    Err(version_required(target))
+                }
+            })
+            .await;
+        let mut written = match changed {
+            Err(status)
+                if status.code() == 404
+                    && part == Part::Whole
+                    && info.create_on_update
+                    && !states_version
+                    && !stated(&new.meta().uid) =>
+            {
+                check_name(target, new.meta().name.as_deref().unwrap_or_default())?;
+                new.meta_mut().name = Some(target.name.clone());
+                return self.create_object(target, new, warnings, options).await;
+            }
+            other => other?,
+        };
         written.warnings.splice(0..0, warnings);
         Ok(written)
     }
@@ -106,11 +129,12 @@ impl Registry {
                 admission::admit(&self.world(), &request, new)?;
                 kind.prepare_update(new, old);
             }
-            Part::Status | Part::Finalize => {
+            Part::Status => {
+                kind.prepare_status(new, old);
+                metadata::inherit(new.meta_mut(), old.meta());
+            }
+            Part::Finalize => {
                 *new.meta_mut() = old.meta().clone();
-                if part == Part::Status {
-                    kind.prepare_status(new, old);
-                }
                 metadata::inherit(new.meta_mut(), old.meta());
             }
             Part::System => {}
@@ -125,6 +149,7 @@ impl Registry {
             kind.validate(new, &mut errors);
             kind.validate_update(new, old, &mut errors);
         } else if part == Part::Status {
+            errors.extend(metadata::validate(resource, new));
             kind.validate_status(new, old, &mut errors);
         }
         if !errors.is_empty() {
@@ -190,13 +215,7 @@ impl Registry {
 /// it states its version.
 fn check_identity(target: &Target, new: &dyn Object, old: &dyn Object, current: &Record) -> Result<bool, Status> {
     let (new, old) = (new.meta(), old.meta());
-    let name = new.name.as_deref().unwrap_or_default();
-    if !name.is_empty() && name != target.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            target.name
-        )));
-    }
+    check_name(target, new.name.as_deref().unwrap_or_default())?;
     let namespace = new.namespace.as_deref().unwrap_or_default();
     if !namespace.is_empty() && target.namespace.as_deref().is_some_and(|own| own != namespace) {
         return Err(Status::bad_request(
@@ -217,4 +236,24 @@ fn check_identity(target: &Target, new: &dyn Object, old: &dyn Object, current: 
         ))),
         _ => Err(target.modified()),
     }
+}
+
+fn check_name(target: &Target, name: &str) -> Result<(), Status> {
+    if name.is_empty() || name == target.name {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "the name of the object ({name}) does not match the name on the URL ({})",
+        target.name
+    )))
+}
+
+fn version_required(target: &Target) -> Status {
+    let mut errors = Errors::new();
+    errors.invalid(
+        &Path::new("metadata.resourceVersion"),
+        0,
+        "must be specified for an update",
+    );
+    Status::invalid(&target.resource.group_kind, &target.name, &errors)
 }

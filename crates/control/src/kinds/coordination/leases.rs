@@ -12,6 +12,8 @@ pub(in crate::kinds) struct Leases;
 impl Kind for Leases {
     type Object = Lease;
     const NAMESPACED: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+    const CREATE_ON_UPDATE: bool = true;
 
     fn validate(&self, object: &Lease, errors: &mut Errors) {
         let Some(spec) = &object.spec else { return };

@@ -12,6 +12,7 @@ pub(in crate::kinds) struct Events;
 impl Kind for Events {
     type Object = Event;
     const NAMESPACED: bool = true;
+    const CREATE_ON_UPDATE: bool = true;
     const SHORT_NAMES: &'static [&'static str] = &["ev"];
     const FIELD_SELECTORS: &'static [FieldLabel] = &[
         FieldLabel::new("involvedObject.apiVersion"),

@@ -94,6 +94,7 @@ impl Kind for Pods {
 
     fn prepare_status(&self, new: &mut Pod, old: &Pod) {
         new.spec.clone_from(&old.spec);
+        new.metadata.owner_references.clone_from(&old.metadata.owner_references);
         // What class a pod is in was decided when it was created.
         if let (Some(new), Some(old)) = (&mut new.status, &old.status)
             && new.qos_class.is_none()

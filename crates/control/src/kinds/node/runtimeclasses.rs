@@ -12,6 +12,7 @@ pub(in crate::kinds) struct RuntimeClasses;
 impl Kind for RuntimeClasses {
     type Object = RuntimeClass;
     const NAMESPACED: bool = false;
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn validate(&self, object: &RuntimeClass, errors: &mut Errors) {
         errors.invalid_each(

@@ -1,0 +1,148 @@
+use super::filter::Filter;
+use super::{ListOptions, Registry, Target, Tick, WatchOptions, WriteOptions};
+use catamaran_api::body::Body;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+struct World {
+    registry: Arc<Registry>,
+    shutdown: CancellationToken,
+}
+
+impl World {
+    async fn new(options: &catamaran_store::Options) -> Self {
+        let shutdown = CancellationToken::new();
+        let store = catamaran_store::open_with("mem:", options).unwrap();
+        let registry = Arc::new(Registry::open(store, shutdown.clone()).await.unwrap());
+        tokio::spawn(Arc::clone(&registry.caches).follow(shutdown.clone()));
+        let world = World { registry, shutdown };
+        let namespace = json!({ "metadata": { "name": "default" } });
+        world.create("namespaces", None, namespace).await;
+        world
+    }
+
+    fn target(&self, plural: &str, namespace: Option<&str>) -> Target {
+        Target {
+            resource: Arc::clone(self.registry.resource("v1", plural).unwrap()),
+            namespace: namespace.map(ToOwned::to_owned),
+            name: String::new(),
+        }
+    }
+
+    async fn create(&self, plural: &str, namespace: Option<&str>, value: Value) {
+        let body = Body {
+            value,
+            duplicates: Vec::new(),
+        };
+        let target = self.target(plural, namespace);
+        self.registry
+            .create(&target, body, &WriteOptions::default())
+            .await
+            .unwrap();
+    }
+
+    async fn names(&self, plural: &str) -> Vec<String> {
+        let target = self.target(plural, None);
+        let options = ListOptions {
+            filter: Filter::parse(&target.resource, "", "").unwrap(),
+            limit: 0,
+            continue_token: String::new(),
+            resource_version: String::new(),
+            version_match: None,
+        };
+        let list = self.registry.list(&target, &options).await.unwrap();
+        list.records.iter().map(|record| record.name().to_owned()).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// On one thread, the feed does not run while the store is written to without a pause: it falls out of the store's tail,
+/// is cut off, and has to read the store anew.
+#[tokio::test(flavor = "current_thread")]
+async fn the_caches_survive_being_cut_off_by_the_store() {
+    let options = catamaran_store::Options {
+        tail_events: 4,
+        ..catamaran_store::Options::default()
+    };
+    let world = World::new(&options).await;
+    let target = world.target("configmaps", None);
+    let watch = WatchOptions {
+        filter: Filter::parse(&target.resource, "", "").unwrap(),
+        resource_version: String::new(),
+        version_match: None,
+        bookmarks: false,
+        send_initial_events: None,
+        timeout: None,
+    };
+    let mut watching = world.registry.watch(&target, watch).await.unwrap();
+    let key = |index: usize| target.resource.key(Some("default"), &format!("m{index:03}"));
+    let value = |index: usize| {
+        let name = format!("m{index:03}");
+        format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}","namespace":"default"}}}}"#)
+    };
+    // One at a time, so that the feed is live and in the tail before it is overrun.
+    world.registry.store.create(&key(0), value(0).into()).await.unwrap();
+    assert_eq!(world.names("configmaps").await, ["m000"]);
+    for index in 1..500 {
+        world
+            .registry
+            .store
+            .create(&key(index), value(index).into())
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        world.names("configmaps").await.len(),
+        500,
+        "nothing is missing after the gap"
+    );
+
+    // The watcher learns that it has missed something, rather than missing it.
+    let mut seen = 0;
+    let error = 'end: loop {
+        for tick in watching.next().await.expect("an event or an error") {
+            match tick {
+                Tick::Object(..) => seen += 1,
+                Tick::Error(status) => break 'end status,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert_eq!((error.code(), error.reason()), (410, "Expired"), "after {seen}");
+    assert!(watching.next().await.is_none());
+    // And life goes on.
+    world.registry.store.delete(&key(7), None).await.unwrap();
+    assert_eq!(world.names("configmaps").await.len(), 499);
+}
+
+#[tokio::test]
+async fn events_go_an_hour_after_they_last_happened() {
+    let world = World::new(&catamaran_store::Options::default()).await;
+    let now = Timestamp::now();
+    let event = |name: &str, last: Timestamp| {
+        json!({
+            "metadata": { "name": name },
+            "involvedObject": { "namespace": "default", "name": "x" },
+            "lastTimestamp": last.to_string(),
+        })
+    };
+    let minutes = SignedDuration::from_mins;
+    world.create("events", Some("default"), event("old", now)).await;
+    world
+        .create("events", Some("default"), event("again", now + minutes(30)))
+        .await;
+    world.registry.sweep_events_once(now + minutes(59)).await;
+    assert_eq!(world.names("events").await, ["again", "old"]);
+    world.registry.sweep_events_once(now + minutes(62)).await;
+    assert_eq!(world.names("events").await, ["again"]);
+    world.registry.sweep_events_once(now + minutes(92)).await;
+    assert!(world.names("events").await.is_empty());
+    assert_eq!(world.names("namespaces").await, ["default"], "nothing else goes");
+}
