@@ -38,6 +38,35 @@ pub enum Verdict {
 /// Decides attempts. Called for every request, so it must be quick and may not block.
 pub trait Authorizer: Send + Sync + 'static {
     fn decide(&self, attempt: &Attempt<'_>) -> Verdict;
+
+    /// What somebody may do in a namespace, for people to read. Nobody decides by it.
+    fn rules(&self, _identity: &Identity, _namespace: &str) -> Rules {
+        Rules::default()
+    }
+}
+
+/// Rules as far as they can be listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    pub resources: Vec<ResourceRule>,
+    pub paths: Vec<PathRule>,
+    /// There are no others.
+    pub complete: bool,
+}
+
+/// Verbs on resources; `*` stands for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceRule {
+    pub verbs: Vec<String>,
+    pub groups: Vec<String>,
+    pub plurals: Vec<String>,
+}
+
+/// Verbs on paths that are no resources; `*` stands for all, or for the rest of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathRule {
+    pub verbs: Vec<String>,
+    pub paths: Vec<String>,
 }
 
 /// Everybody who said who they are may do everything; everybody may ask whether the server is well and what it is.
@@ -59,5 +88,30 @@ impl Authorizer for AuthenticatedMay {
         } else {
             Verdict::Unauthenticated
         }
+    }
+
+    fn rules(&self, identity: &Identity, _namespace: &str) -> Rules {
+        let all = || vec!["*".to_owned()];
+        let mut rules = Rules {
+            complete: true,
+            ..Rules::default()
+        };
+        if identity.is_authenticated() {
+            rules.resources.push(ResourceRule {
+                verbs: all(),
+                groups: all(),
+                plurals: all(),
+            });
+            rules.paths.push(PathRule {
+                verbs: all(),
+                paths: all(),
+            });
+        } else {
+            rules.paths.push(PathRule {
+                verbs: vec!["get".to_owned()],
+                paths: OPEN.iter().map(|path| format!("{path}*")).collect(),
+            });
+        }
+        rules
     }
 }

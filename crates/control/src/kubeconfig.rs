@@ -4,6 +4,7 @@ use crate::pki::Pair;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// The content for a server that listens on `address`.
 pub(crate) fn render(address: SocketAddr, ca_pem: &str, admin: &Pair) -> String {
@@ -32,4 +33,13 @@ pub(crate) fn render(address: SocketAddr, ca_pem: &str, admin: &Pair) -> String 
          users:\n\
          - name: catamaran-admin\n  user:\n    client-certificate-data: {cert}\n    client-key-data: {key}\n"
     )
+}
+
+/// The port of the server in a file that [`render`] made. `None` if it is not there or somebody changed it.
+pub(crate) fn port(path: &Path) -> Option<u16> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let server = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("server: https://"))?;
+    server.parse::<SocketAddr>().ok().map(|address| address.port())
 }

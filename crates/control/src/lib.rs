@@ -47,7 +47,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `sqlite:<data_dir>/state.db` if `None`.
     pub store_url: Option<String>,
-    /// Port 0 picks one.
+    /// Port 0 picks one: that of the last start if it is free.
     pub listen: SocketAddr,
     /// Further names and addresses by which clients reach the server, for its certificate.
     pub advertise: Vec<String>,
@@ -116,7 +116,8 @@ impl ControlPlane {
             path: data_dir.clone(),
             source,
         })?;
-        let listener = http::serve::listen(config.listen).await?;
+        let kubeconfig = data_dir.join("kubeconfig");
+        let listener = http::serve::listen(config.listen, kubeconfig::port(&kubeconfig)).await?;
         let addr = listener.local_addr().map_err(|source| http::serve::Error::Listen {
             address: config.listen,
             source,
@@ -147,7 +148,6 @@ impl ControlPlane {
         bootstrap::spawn(&client, &assembled.tasks, &stop.token);
         assembled.app.set_bootstrapped();
 
-        let kubeconfig = data_dir.join("kubeconfig");
         let text = kubeconfig::render(addr, pki.ca_pem(), &pki.admin()?);
         files::write_private(&kubeconfig, text.as_bytes()).map_err(|source| Error::Kubeconfig {
             path: kubeconfig.clone(),
@@ -218,7 +218,8 @@ impl Assembled {
     async fn new(store: Arc<dyn Store>, nodes: http::NodeDialer, shutdown: &CancellationToken) -> Result<Self, Error> {
         let registry = Arc::new(Registry::open(store, shutdown.clone()).await?);
         let tasks = TaskTracker::new();
-        tasks.spawn(Arc::clone(&registry.caches).follow(shutdown.clone()));
+        let follow = Arc::clone(&registry.caches).follow(shutdown.clone());
+        tasks.spawn(vital("the watch cache", follow, shutdown.clone()));
         tasks.spawn(Arc::clone(&registry).sweep_events(shutdown.clone()));
         let app = Arc::new(http::App::new(registry, Arc::new(authz::AuthenticatedMay), nodes));
         let router = http::router(&app);
@@ -227,6 +228,15 @@ impl Assembled {
 
     fn client(&self, identity: &Identity) -> kube::Client {
         client(&self.router, identity.clone())
+    }
+}
+
+/// A task without which the server would answer with yesterday's state: if it panics, the server stops.
+async fn vital(name: &'static str, task: impl Future<Output = ()>, shutdown: CancellationToken) {
+    use futures::FutureExt as _;
+    if std::panic::AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        tracing::error!("{name} failed; the server stops");
+        shutdown.cancel();
     }
 }
 

@@ -1,4 +1,4 @@
-//! OpenAPI v3: what the API looks like, for machines.
+//! OpenAPI: what the API looks like, for machines.
 //!
 //! `kubectl` reads these documents before it does anything interesting: `explain` prints them, `apply` finds merge keys in them,
 //! and every write looks whether the operation has a `fieldValidation` parameter before it dares to ask for strict validation.
@@ -9,6 +9,7 @@
 
 mod components;
 mod paths;
+mod v2;
 
 use crate::kinds::{ErasedKind, Info};
 use bytes::Bytes;
@@ -23,6 +24,13 @@ pub(crate) struct Documents {
     kinds: Vec<&'static dyn ErasedKind>,
     version: &'static str,
     made: OnceLock<Made>,
+    v2: OnceLock<V2>,
+}
+
+/// The one document of v2, in both languages.
+struct V2 {
+    json: Bytes,
+    protobuf: Bytes,
 }
 
 struct Made {
@@ -38,6 +46,7 @@ impl Documents {
             kinds: kinds.to_vec(),
             version,
             made: OnceLock::new(),
+            v2: OnceLock::new(),
         }
     }
 
@@ -49,6 +58,28 @@ impl Documents {
     /// Answers `GET /openapi/v3/{path}`.
     pub(crate) fn document(&self, path: &str) -> Option<Bytes> {
         self.made().documents.get(path).cloned()
+    }
+
+    /// Answers `GET /openapi/v2`.
+    pub(crate) fn v2(&self, protobuf: bool) -> Bytes {
+        let made = self.v2.get_or_init(|| {
+            let kinds: Vec<&dyn ErasedKind> = self.kinds.iter().map(|kind| *kind as &dyn ErasedKind).collect();
+            let mut paths = Map::new();
+            for kind in &kinds {
+                let info = kind.info();
+                paths::add(&info, &format!("/{}", root(&info)), &mut paths);
+            }
+            let document = v2::document(paths, components::schemas(&kinds), self.version);
+            V2 {
+                json: Bytes::from(document.to_string()),
+                protobuf: Bytes::from(v2::protobuf(&document)),
+            }
+        });
+        if protobuf {
+            made.protobuf.clone()
+        } else {
+            made.json.clone()
+        }
     }
 
     fn made(&self) -> &Made {

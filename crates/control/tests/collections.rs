@@ -262,9 +262,21 @@ async fn discovery_lists_every_kind_in_both_forms() {
         ]
     );
     assert_eq!(cluster.get("/api").await.ok()["versions"], json!(["v1"]));
+    let groups = cluster.get("/apis").await.ok();
+    let groups: Vec<&str> = groups["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["name"].as_str().unwrap())
+        .collect();
     assert_eq!(
-        cluster.get("/apis").await.ok()["groups"][0]["name"],
-        "coordination.k8s.io"
+        groups,
+        [
+            "authentication.k8s.io",
+            "authorization.k8s.io",
+            "coordination.k8s.io",
+            "node.k8s.io"
+        ]
     );
     assert_eq!(
         cluster.get("/apis/node.k8s.io").await.ok()["preferredVersion"]["version"],

@@ -4,7 +4,8 @@
 use super::App;
 use super::error::Failure;
 use super::negotiate::{self, Form, Shape};
-use crate::kinds::Subresource;
+use super::reviews;
+use crate::kinds::{Info, Subresource};
 use crate::registry::resource::Resource;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -49,13 +50,51 @@ pub(crate) struct Documents {
     version: HashMap<String, Document>,
 }
 
+/// What one resource has to say.
+struct Listed<'a> {
+    name: &'a str,
+    kind: &'a str,
+    singular: &'a str,
+    namespaced: bool,
+    verbs: Vec<&'static str>,
+    /// Names for short, categories, paths below: what only stored kinds have.
+    info: Option<&'a Info>,
+}
+
+/// Resources by version by group.
+type Groups<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<Listed<'a>>>>;
+
+fn groups_of(resources: &[Arc<Resource>]) -> Groups<'_> {
+    let mut groups = Groups::new();
+    for resource in resources {
+        let info = &resource.info;
+        let versions = groups.entry(&info.group).or_default();
+        versions.entry(&info.version).or_default().push(Listed {
+            name: &info.plural,
+            kind: &info.kind,
+            singular: &info.singular,
+            namespaced: info.namespaced,
+            verbs: verbs(resource),
+            info: Some(info),
+        });
+    }
+    for review in reviews::ALL {
+        let versions = groups.entry(review.group).or_default();
+        versions.entry(reviews::VERSION).or_default().push(Listed {
+            name: review.plural,
+            kind: review.kind,
+            singular: review.plural.trim_end_matches('s'),
+            namespaced: review.namespaced,
+            verbs: vec!["create"],
+            info: None,
+        });
+    }
+    groups
+}
+
 impl Documents {
     pub(crate) fn new(resources: &[Arc<Resource>]) -> Self {
-        let mut groups: BTreeMap<&str, BTreeMap<&str, Vec<&Resource>>> = BTreeMap::new();
-        for resource in resources {
-            let versions = groups.entry(&resource.info.group).or_default();
-            versions.entry(&resource.info.version).or_default().push(resource);
-        }
+        let groups = groups_of(resources);
         let mut version = HashMap::new();
         for (group, versions) in &groups {
             for (name, resources) in versions {
@@ -168,7 +207,7 @@ fn group_version(group: &str, version: &str) -> String {
     }
 }
 
-fn api_group(group: &str, versions: &BTreeMap<&str, Vec<&Resource>>) -> Value {
+fn api_group(group: &str, versions: &BTreeMap<&str, Vec<Listed<'_>>>) -> Value {
     let versions: Vec<Value> = versions
         .keys()
         .map(|version| json!({ "groupVersion": group_version(group, version), "version": version }))
@@ -176,31 +215,29 @@ fn api_group(group: &str, versions: &BTreeMap<&str, Vec<&Resource>>) -> Value {
     json!({ "name": group, "versions": versions, "preferredVersion": versions[0] })
 }
 
-fn resource_list(api_version: &str, resources: &[&Resource]) -> Value {
+fn resource_list(api_version: &str, resources: &[Listed<'_>]) -> Value {
     let mut list = Vec::new();
-    for resource in resources {
-        let info = &resource.info;
+    for listed in resources {
         let mut entry = json!({
-            "name": info.plural,
-            "singularName": info.singular,
-            "namespaced": info.namespaced,
-            "kind": info.kind,
-            "verbs": verbs(resource),
-            "storageVersionHash": hash(resource),
+            "name": listed.name,
+            "singularName": listed.singular,
+            "namespaced": listed.namespaced,
+            "kind": listed.kind,
+            "verbs": listed.verbs,
         });
-        if !info.short_names.is_empty() {
-            entry["shortNames"] = json!(info.short_names);
-        }
-        if !info.categories.is_empty() {
-            entry["categories"] = json!(info.categories);
-        }
+        let Some(info) = listed.info else {
+            list.push(entry);
+            continue;
+        };
+        entry["storageVersionHash"] = json!(hash(info));
+        add_names(&mut entry, info);
         list.push(entry);
         for subresource in info.subresources {
             list.push(json!({
                 "name": format!("{}/{}", info.plural, subresource.name),
                 "singularName": "",
                 "namespaced": info.namespaced,
-                "kind": kind_of(resource, subresource),
+                "kind": kind_of(info, subresource),
                 "verbs": subresource.verbs,
             }));
         }
@@ -208,14 +245,25 @@ fn resource_list(api_version: &str, resources: &[&Resource]) -> Value {
     json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": list })
 }
 
-fn aggregated<'a>(groups: impl Iterator<Item = (&'a &'a str, &'a BTreeMap<&'a str, Vec<&'a Resource>>)>) -> Value {
+fn add_names(entry: &mut Value, info: &Info) {
+    if !info.short_names.is_empty() {
+        entry["shortNames"] = json!(info.short_names);
+    }
+    if !info.categories.is_empty() {
+        entry["categories"] = json!(info.categories);
+    }
+}
+
+fn aggregated<'a>(groups: impl Iterator<Item = (&'a &'a str, &'a BTreeMap<&'a str, Vec<Listed<'a>>>)>) -> Value {
     let items: Vec<Value> = groups
         .map(|(group, versions)| {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|(version, resources)| {
-                    let resources: Vec<Value> =
-                        resources.iter().map(|resource| aggregated_resource(resource)).collect();
+                    let resources: Vec<Value> = resources
+                        .iter()
+                        .map(|listed| aggregated_resource(group, version, listed))
+                        .collect();
                     json!({ "version": version, "resources": resources, "freshness": "Current" })
                 })
                 .collect();
@@ -230,22 +278,17 @@ fn aggregated<'a>(groups: impl Iterator<Item = (&'a &'a str, &'a BTreeMap<&'a st
     })
 }
 
-fn aggregated_resource(resource: &Resource) -> Value {
-    let info = &resource.info;
-    let response_kind = |kind: &str| json!({ "group": info.group, "version": info.version, "kind": kind });
+fn aggregated_resource(group: &str, version: &str, listed: &Listed<'_>) -> Value {
+    let response_kind = |kind: &str| json!({ "group": group, "version": version, "kind": kind });
     let mut entry = json!({
-        "resource": info.plural,
-        "responseKind": response_kind(&info.kind),
-        "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": info.singular,
-        "verbs": verbs(resource),
+        "resource": listed.name,
+        "responseKind": response_kind(listed.kind),
+        "scope": if listed.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": listed.singular,
+        "verbs": listed.verbs,
     });
-    if !info.short_names.is_empty() {
-        entry["shortNames"] = json!(info.short_names);
-    }
-    if !info.categories.is_empty() {
-        entry["categories"] = json!(info.categories);
-    }
+    let Some(info) = listed.info else { return entry };
+    add_names(&mut entry, info);
     if !info.subresources.is_empty() {
         entry["subresources"] = info
             .subresources
@@ -253,7 +296,7 @@ fn aggregated_resource(resource: &Resource) -> Value {
             .map(|subresource| {
                 json!({
                     "subresource": subresource.name,
-                    "responseKind": response_kind(kind_of(resource, subresource)),
+                    "responseKind": response_kind(kind_of(info, subresource)),
                     "verbs": subresource.verbs,
                 })
             })
@@ -272,19 +315,16 @@ fn verbs(resource: &Resource) -> Vec<&'static str> {
         .collect()
 }
 
-fn kind_of<'a>(resource: &'a Resource, subresource: &'a Subresource) -> &'a str {
+fn kind_of<'a>(info: &'a Info, subresource: &'a Subresource) -> &'a str {
     if subresource.kind.is_empty() {
-        &resource.info.kind
+        &info.kind
     } else {
         subresource.kind
     }
 }
 
-fn hash(resource: &Resource) -> String {
+fn hash(info: &Info) -> String {
     use base64::Engine as _;
-    let digest = Sha256::digest(format!(
-        "{}/{}/{}",
-        resource.info.group, resource.info.version, resource.info.kind
-    ));
+    let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
 }

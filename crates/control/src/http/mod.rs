@@ -4,7 +4,7 @@
 //!   serve (TLS, certificate → identity)   in-process client (identity by a layer)
 //!            └───────────────┬───────────────────┘
 //!   panic → 500 Status       │
-//!   authorise                │  layers
+//!   authorise, take turns    │  layers
 //!   health, version, discovery, OpenAPI : /api/** and /apis/** → resource → registry
 //! ```
 
@@ -19,6 +19,7 @@ mod query;
 mod render;
 mod request_info;
 mod resource;
+mod reviews;
 pub(crate) mod serve;
 mod watch_stream;
 
@@ -31,6 +32,12 @@ use axum::Router;
 use axum::routing::{any, get};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Semaphore;
+
+/// Requests worked on at a time, watches and streams not counted; more wait.
+const MOST_REQUESTS: usize = 1000;
+/// Watches at a time; more are refused.
+const MOST_WATCHES: usize = 10_000;
 
 /// What handlers share.
 pub(crate) struct App {
@@ -39,6 +46,10 @@ pub(crate) struct App {
     pub(crate) discovery: discovery::Documents,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) nodes: NodeDialer,
+    /// Room for requests that are over when they are answered.
+    requests: Semaphore,
+    /// Room for watches.
+    watches: Arc<Semaphore>,
     /// The objects every cluster has are there.
     bootstrapped: AtomicBool,
 }
@@ -53,6 +64,8 @@ impl App {
             discovery,
             openapi,
             nodes,
+            requests: Semaphore::new(MOST_REQUESTS),
+            watches: Arc::new(Semaphore::new(MOST_WATCHES)),
             bootstrapped: AtomicBool::new(false),
         }
     }
@@ -78,6 +91,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/readyz/{*check}", get(health::readyz))
         .route("/version", get(health::version))
         .route("/version/", get(health::version))
+        .route("/openapi/v2", get(openapi::v2))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::document))
         .route("/api", get(discovery::core))
@@ -88,6 +102,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/apis/{*path}", any(resource::handle))
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(app),
+            layers::take_turns,
+        ))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(app), layers::authorize))
         .layer(layers::catch_panic())
         .with_state(Arc::clone(app))

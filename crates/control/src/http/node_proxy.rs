@@ -134,6 +134,9 @@ impl NodeDialer {
             .cloned()
             .filter(|_| head.headers.contains_key(header::UPGRADE))
             .ok_or_else(|| Status::bad_request("Upgrade request required"))?;
+        if !head.headers.get(header::UPGRADE).is_some_and(is_websocket) {
+            return Err(refuse_spdy(&pod, &container));
+        }
         let path = format!("/{}/{}/{container}{}", running.verb, below(target), stream_query(query));
         let mut request = request(&place, head.method.clone(), &path, body)?;
         copy_upgrade_headers(&head.headers, request.headers_mut());
@@ -198,6 +201,28 @@ impl NodeDialer {
             }
         });
         Ok(sender)
+    }
+}
+
+fn is_websocket(upgrade: &HeaderValue) -> bool {
+    upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
+}
+
+/// Nodes speak WebSocket only. Clients that speak both try SPDY once WebSocket has failed, and show its error: so this
+/// one says why a WebSocket would have failed, if that can be seen.
+fn refuse_spdy(pod: &Pod, container: &str) -> Status {
+    let status = pod.status.as_ref();
+    let runs = status
+        .and_then(|status| status.container_statuses.as_ref())
+        .into_iter()
+        .chain(status.and_then(|status| status.init_container_statuses.as_ref()))
+        .flatten()
+        .filter(|status| status.name == container)
+        .any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+    if runs {
+        Status::bad_request("SPDY is not supported: use a client that speaks WebSocket (v5.channel.k8s.io)")
+    } else {
+        Status::bad_request(format!("container {container} is not running"))
     }
 }
 

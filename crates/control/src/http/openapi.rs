@@ -1,4 +1,4 @@
-//! Serves the OpenAPI v3 documents.
+//! Serves the OpenAPI documents.
 
 use super::App;
 use super::error::Failure;
@@ -6,29 +6,52 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use catamaran_api::Status;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use std::sync::Arc;
+
+const JSON: &str = "application/json";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Clients that want protobuf write its name in one of two ways.
+pub(super) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let protobuf = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|accept| accept.to_str().ok())
+        .any(|accept| accept.contains("proto-openapi.spec.v2"));
+    let content_type = if protobuf { V2_PROTOBUF } else { JSON };
+    let make = move |app: &App| Some(app.openapi.v2(protobuf));
+    let mut response = made(app, content_type, "no-cache", make).await;
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
 
 pub(super) async fn index(State(app): State<Arc<App>>) -> Response {
     // What it names changes with the server's version.
-    made(app, "no-cache", |app| Some(app.openapi.index())).await
+    made(app, JSON, "no-cache", |app| Some(app.openapi.index())).await
 }
 
 pub(super) async fn document(State(app): State<Arc<App>>, Path(path): Path<String>) -> Response {
     // The hash in the URL stands for the content.
-    made(app, "public, max-age=86400", move |app| app.openapi.document(&path)).await
+    made(app, JSON, "public, max-age=86400", move |app| {
+        app.openapi.document(&path)
+    })
+    .await
 }
 
 /// The first answer takes milliseconds of work to make, which do not belong on a thread that serves others.
 async fn made(
     app: Arc<App>,
+    content_type: &'static str,
     cache_control: &'static str,
     make: impl FnOnce(&App) -> Option<Bytes> + Send + 'static,
 ) -> Response {
     match tokio::task::spawn_blocking(move || make(&app)).await {
         Ok(Some(json)) => {
             let headers = [
-                (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
                 (header::CACHE_CONTROL, HeaderValue::from_static(cache_control)),
             ];
             (headers, json).into_response()

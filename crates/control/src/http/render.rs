@@ -22,6 +22,11 @@ use std::task::{Context, Poll};
 /// Size of the pieces a long list is sent in.
 const CHUNK: usize = 64 << 10;
 
+/// Bytes of all warnings of an answer together …
+const WARNINGS_CHARS: usize = 4096;
+/// … and characters of each, where they would be more.
+const WARNING_CHARS: usize = 256;
+
 /// How to answer, settled before the work is done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
@@ -120,9 +125,21 @@ pub(crate) fn row(
     Ok(Row::new(resource.kind.row(object.as_ref(), now), value, include))
 }
 
-/// Adds `Warning` headers, which `kubectl` prints.
+/// Adds `Warning` headers, which `kubectl` prints: shortened where all together would be more than clients take.
 pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
+    let total: usize = warnings.iter().map(String::len).sum();
+    let most = if total > WARNINGS_CHARS {
+        WARNING_CHARS
+    } else {
+        WARNINGS_CHARS
+    };
+    let mut left = WARNINGS_CHARS;
     for warning in warnings {
+        let warning: String = warning.chars().take(most).collect();
+        left = left.saturating_sub(warning.len());
+        if left == 0 {
+            return;
+        }
         let mut text = String::with_capacity(warning.len() + 8);
         text.push_str("299 - \"");
         for c in warning.chars() {

@@ -356,8 +356,7 @@ fn content_type(headers: &HeaderMap) -> &str {
 }
 
 pub(super) fn format(headers: &HeaderMap) -> Result<Format, Status> {
-    Format::from_content_type(content_type(headers))
-        .ok_or_else(|| Status::unsupported_media_type(Format::MEDIA_TYPES))
+    Format::from_content_type(content_type(headers)).ok_or_else(|| Status::unsupported_media_type(Format::MEDIA_TYPES))
 }
 
 fn unsupported_patch(headers: &HeaderMap) -> Status {

@@ -68,8 +68,13 @@ pub(crate) fn tls(server: &Pair, ca_pem: &str) -> Result<ServerConfig, Error> {
     Ok(config)
 }
 
-/// Opens the socket.
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+/// Opens the socket. If any port will do (0) and the one before is free, it is that: those who know it find us again.
+pub(crate) async fn listen(address: SocketAddr, before: Option<u16>) -> Result<TcpListener, Error> {
+    if let (0, Some(port)) = (address.port(), before)
+        && let Ok(listener) = TcpListener::bind(SocketAddr::new(address.ip(), port)).await
+    {
+        return Ok(listener);
+    }
     TcpListener::bind(address)
         .await
         .map_err(|source| Error::Listen { address, source })

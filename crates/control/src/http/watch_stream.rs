@@ -17,9 +17,10 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
-/// The answer that carries a watch.
-pub(super) fn response(watching: Watching, style: Style) -> Result<Response, Status> {
+/// The answer that carries a watch. `room` is given back at its end.
+pub(super) fn response(watching: Watching, style: Style, room: OwnedSemaphorePermit) -> Result<Response, Status> {
     if style.form.language == Language::Yaml {
         return Err(Status::not_acceptable(&["application/json"]));
     }
@@ -28,11 +29,14 @@ pub(super) fn response(watching: Watching, style: Style) -> Result<Response, Sta
         resource: Arc::clone(&watching.cache().resource),
         first_table: true,
     };
-    let lines = stream::unfold((watching, writer), |(mut watching, mut writer)| async move {
-        let ticks = watching.next().await?;
-        let bytes = writer.write(&ticks);
-        Some((Ok::<Bytes, Infallible>(bytes), (watching, writer)))
-    });
+    let lines = stream::unfold(
+        (watching, writer, room),
+        |(mut watching, mut writer, room)| async move {
+            let ticks = watching.next().await?;
+            let bytes = writer.write(&ticks);
+            Some((Ok::<Bytes, Infallible>(bytes), (watching, writer, room)))
+        },
+    );
     let mut response = Response::new(Body::from_stream(lines));
     let form = Form {
         shape: Shape::Whole,
