@@ -11,14 +11,17 @@
 //! Status is written when the pod has come to rest, not at every turn: on the way from bound to Ready there is exactly
 //! one write. A pod that takes long shows its intermediate states after `COALESCE`.
 
+mod containers;
+mod publishing;
+
 use crate::decide::{Step, decide};
 use crate::layout::PodKey;
 use crate::machine::{
     Failure, Machine, Prepared, Reported, Reports, Retry, SandboxUp, Severity, StartFailure, StartRequest,
     StartedAttempt,
 };
-use crate::status::{self, Facts, crash_message};
-use crate::world::{Attempt, Ended, Hold, Intent, Sandbox, Stage, StopReason, World};
+use crate::status;
+use crate::world::{Ended, Hold, Intent, Sandbox, Stage, StopReason, World};
 use async_trait::async_trait;
 use catamaran_shim::client::{Event as ShimEvent, Events};
 use jiff::{SignedDuration, Timestamp};
@@ -334,13 +337,6 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         }
     }
 
-    fn replace_later(&mut self, index: usize, deadline: Timestamp) {
-        let name = self.world.slots[index].name.clone();
-        let message = format!("Container {name} definition changed, will be restarted");
-        self.event(Some(&name), Severity::Normal, "Killing", &message);
-        self.execute(&Step::Stop(index, deadline));
-    }
-
     fn shim_event(&mut self, event: ShimEvent) {
         match event {
             ShimEvent::Exited { id, exit } => {
@@ -375,20 +371,6 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             );
             self.world.lose_sandbox();
         }
-    }
-
-    /// Adds the container's last words to its end, off this task.
-    fn complete_end(&mut self, index: usize, id: String, ended: Ended) {
-        let (machine, pod) = (self.machine.clone(), self.pod.clone());
-        let slot = &self.world.slots[index];
-        let (container, number) = (
-            slot.name.clone(),
-            slot.current.as_ref().map_or(0, |attempt| attempt.number),
-        );
-        self.spawn(async move {
-            let ended = machine.last_words(&pod, &container, &id, number, ended).await;
-            Done::Ended(index, id, ended)
-        });
     }
 
     /// Does one step. True when the worker's life is over.
@@ -580,242 +562,6 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             until,
             settled: None,
         });
-    }
-
-    fn hold(&mut self, index: usize, failure: Failure) {
-        let now = self.world.now;
-        let Failure { reason, message, retry } = failure;
-        let image = crate::containers(&self.pod)
-            .nth(index)
-            .and_then(|(c, _)| c.image.clone())
-            .unwrap_or_default();
-        let slot = &mut self.world.slots[index];
-        slot.image = Stage::Absent;
-        slot.starting = false;
-        let (until, settled) = match retry {
-            Retry::Never => (None, None),
-            Retry::Soon => (Some(now + CONFIG_RETRY), None),
-            Retry::PullBackoff => {
-                slot.pull = slot.pull.raised(now, now);
-                let text = format!("Back-off pulling image \"{image}\": {reason}: {message}");
-                (
-                    Some(slot.pull.ready_at(now)),
-                    Some(("ImagePullBackOff".to_owned(), text)),
-                )
-            }
-        };
-        let name = slot.name.clone();
-        slot.hold = Some(Hold {
-            reason: reason.clone(),
-            message: message.clone(),
-            since: now,
-            until,
-            settled,
-        });
-        if retry == Retry::PullBackoff {
-            self.event(
-                Some(&name),
-                Severity::Warning,
-                "Failed",
-                &format!("Failed to pull image \"{image}\": {message}"),
-            );
-            self.event(
-                Some(&name),
-                Severity::Normal,
-                "BackOff",
-                &format!("Back-off pulling image \"{image}\""),
-            );
-            self.event(Some(&name), Severity::Warning, "Failed", &format!("Error: {reason}"));
-        } else {
-            let severity_reason = if reason == "InvalidImageName" {
-                "InspectFailed"
-            } else {
-                "Failed"
-            };
-            self.event(
-                Some(&name),
-                Severity::Warning,
-                severity_reason,
-                &format!("Error: {message}"),
-            );
-        }
-    }
-
-    fn started(&mut self, index: usize, request: &StartRequest, result: Result<StartedAttempt, StartFailure>) {
-        let now = self.world.now;
-        self.prepared.remove(&index);
-        let name = request.container.clone();
-        let slot = &mut self.world.slots[index];
-        slot.starting = false;
-        slot.image = Stage::Absent;
-        slot.stopping = None;
-        let mut attempt = Attempt {
-            id: request.id.clone(),
-            number: request.attempt,
-            image_id: String::new(),
-            started_at: now,
-            ended: None,
-        };
-        match result {
-            Err(StartFailure::Waiting(failure)) => return self.hold(index, failure),
-            Err(StartFailure::Ended { ended, image_id }) => {
-                let message = format!("Error: {}", ended.message);
-                attempt.image_id = image_id;
-                attempt.ended = Some(ended);
-                self.event(Some(&name), Severity::Warning, "Failed", &message);
-            }
-            Ok(started) => {
-                attempt.image_id = started.image_id;
-                attempt.started_at = started.started_at;
-                attempt.ended = started.ended;
-                self.event(
-                    Some(&name),
-                    Severity::Normal,
-                    "Created",
-                    &format!("Created container: {name}"),
-                );
-                self.event(
-                    Some(&name),
-                    Severity::Normal,
-                    "Started",
-                    &format!("Started container {name}"),
-                );
-            }
-        }
-        let slot = &mut self.world.slots[index];
-        slot.hold = None;
-        if let Some(ended) = slot
-            .current
-            .as_ref()
-            .filter(|_| !slot.stale)
-            .and_then(|before| before.ended.as_ref())
-        {
-            slot.crash = slot.crash.raised(ended.finished_at, now);
-        }
-        slot.stale = false;
-        slot.rerun = false;
-        let forgotten = slot.previous.take();
-        slot.previous = slot.current.take();
-        slot.current = Some(attempt);
-        if let Some(old) = forgotten {
-            let keep = slot.previous.as_ref().map_or(0, |previous| previous.number);
-            let (machine, key, name) = (self.machine.clone(), self.key.clone(), name);
-            self.spawn(async move {
-                machine.remove_container(&key, &name, &old.id, keep).await;
-                Done::Nothing
-            });
-        }
-        if let Some(ended) = self.early_ends.remove(&request.id) {
-            self.complete_end(index, request.id.clone(), ended);
-        } else {
-            self.tell_back_off(index);
-        }
-    }
-
-    fn ended(&mut self, index: usize, id: &str, ended: Ended) {
-        let slot = &mut self.world.slots[index];
-        if let Some(attempt) = slot.current.as_mut().filter(|attempt| attempt.id == id) {
-            attempt.ended.get_or_insert(ended);
-            slot.stopping = None;
-            self.tell_back_off(index);
-        }
-    }
-
-    /// The event that goes with `CrashLoopBackOff`.
-    fn tell_back_off(&self, index: usize) {
-        let slot = &self.world.slots[index];
-        let Some(ended) = slot.ended() else { return };
-        let restarts = match slot.init {
-            true => ended.code != 0 && self.world.restart_policy != crate::world::RestartPolicy::Never,
-            false => self.world.restart_policy.restarts(ended.code),
-        };
-        let waits = slot.crash.ready_at(ended.finished_at) > self.world.now;
-        if restarts && waits && self.world.intent == Intent::Run {
-            let message = format!(
-                "Back-off restarting failed container {} in pod {}",
-                slot.name,
-                crate::pod_ref(&self.pod)
-            );
-            self.event(Some(&slot.name), Severity::Warning, "BackOff", &message);
-            tracing::debug!(
-                pod = self.key.uid,
-                "{}",
-                crash_message(&self.pod, &slot.name, slot.crash.delay_after(ended.finished_at))
-            );
-        }
-    }
-
-    fn compute_status(&mut self) {
-        let facts = Facts {
-            pod: &self.pod,
-            world: &self.world,
-            before: Some(&self.status).filter(|status| status.conditions.is_some()),
-            node_ip: self.node_ip,
-            pod_ip: self.ip,
-            start_time: self.start_time,
-        };
-        self.status = status::status(&facts);
-    }
-
-    /// Sends the status if it is new and the pod is at rest (or has been in motion for long). Returns when to look again.
-    fn publish(&mut self) -> Option<Timestamp> {
-        let now = self.world.now;
-        if self.world.finished
-            || matches!(
-                self.world.intent,
-                Intent::Stop {
-                    why: StopReason::Shutdown | StopReason::Orphaned,
-                    ..
-                }
-            )
-        {
-            return None;
-        }
-        self.compute_status();
-        if self.acknowledged.as_ref() == Some(&self.status) {
-            self.dirty_since = None;
-            return None;
-        }
-        let since = *self.dirty_since.get_or_insert(now);
-        if self.publishing {
-            return None;
-        }
-        if let Some(at) = self.retry_report_at.filter(|at| *at > now) {
-            return Some(at);
-        }
-        if self.in_motion() && now < since + COALESCE {
-            return Some(since + COALESCE);
-        }
-        self.publishing = true;
-        self.dirty_since = None;
-        self.retry_report_at = None;
-        let (reports, key, status) = (self.reports.clone(), self.key.clone(), Box::new(self.status.clone()));
-        self.spawn(async move {
-            let reported = reports.status(&key, &status).await;
-            Done::Published(status, reported)
-        });
-        None
-    }
-
-    /// Something is under way that is expected to change the status again at once.
-    fn in_motion(&self) -> bool {
-        let initializing = !self.world.initialized();
-        self.world.sandbox == Sandbox::Creating
-            || self.world.slots.iter().any(|slot| {
-                slot.starting
-                    || (slot.image == Stage::Working && slot.hold.is_none())
-                    || (initializing && slot.running())
-            })
-    }
-
-    fn published(&mut self, status: PodStatus, reported: Reported) {
-        self.publishing = false;
-        match reported {
-            Reported::Done => self.acknowledged = Some(status),
-            // The watch will say so too; until then nobody wants this status.
-            Reported::Gone => self.acknowledged = Some(self.status.clone()),
-            Reported::Failed => self.retry_report_at = Some(self.world.now + REPORT_RETRY),
-        }
     }
 
     fn event(&self, container: Option<&str>, severity: Severity, reason: &str, message: &str) {
