@@ -25,7 +25,7 @@ pub use layout::{Hierarchy, Layout, Version};
 use oci_spec::runtime::LinuxResources;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,16 @@ pub enum Error {
     Devices { path: PathBuf, source: io::Error },
     #[error("processes remain in cgroup {path}")]
     Busy { path: String },
+}
+
+impl Error {
+    /// The error with its cause, in one line.
+    pub(crate) fn line(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
 }
 
 /// What a cgroup has used so far. Zero where the controller is absent.
@@ -239,14 +249,6 @@ impl Cgroup {
         })
     }
 
-    /// Moves a whole process here.
-    pub fn join(&self, pid: i32) -> Result<(), Error> {
-        for dir in &self.dirs {
-            write_file(&dir.path.join("cgroup.procs"), &pid.to_string())?;
-        }
-        Ok(())
-    }
-
     /// Processes in this group and the groups below it, as the caller's pid namespace names them.
     pub fn pids(&self) -> Vec<i32> {
         ending::pids(self)
@@ -339,11 +341,6 @@ impl Entry {
             rustix::io::write(file, b"0")?;
         }
         Ok(())
-    }
-
-    /// The descriptors, for a caller that closes everything else.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.files.iter().map(AsFd::as_fd)
     }
 }
 

@@ -87,17 +87,15 @@ fn kill_lock_holder(dir: &StateDir) {
 /// become another process's.
 fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) {
     let pidfd: Option<OwnedFd> = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    let Some(pidfd) = pidfd.filter(|_| is_meant()) else { return };
+    let Some(pidfd) = pidfd.filter(|_| is_meant()) else {
+        return;
+    };
     if sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).is_ok() {
         let _ = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&ENDING)));
     }
 }
 
 fn end_cgroup(path: &str) -> Result<(), String> {
-    let explain = |error: cgroup::Error| match std::error::Error::source(&error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
-    let cgroup = Cgroup::open(path).map_err(explain)?;
-    cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(explain)
+    let ended = Cgroup::open(path).and_then(|cgroup| cgroup.kill_all().and_then(|()| cgroup.remove()));
+    ended.map_err(|error| error.line())
 }

@@ -205,7 +205,9 @@ impl Pod {
         let execs = self.execs.len();
         let container = self.running(container_id)?;
         if execs >= EXECS_MAX {
-            return Err(refuse(format!("{EXECS_MAX} processes are being executed in this pod already")));
+            return Err(refuse(format!(
+                "{EXECS_MAX} processes are being executed in this pod already"
+            )));
         }
         let (kind, container_pid) = (container.state.config.runtime, container.state.pid);
         let stdio = if process.terminal() == Some(true) {

@@ -136,12 +136,8 @@ pub(super) fn set_oom_score(score: &str) {
 }
 
 fn enter(config: &PodConfig, netns: &OwnedFd) -> Result<Option<i32>, String> {
-    let chain = |error: crate::cgroup::Error| match std::error::Error::source(&error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
-    let cgroup = Cgroup::create(&shim_cgroup(config), &LinuxResources::default()).map_err(chain)?;
-    cgroup.join_self().map_err(chain)?;
+    let cgroup = Cgroup::create(&shim_cgroup(config), &LinuxResources::default()).map_err(|error| error.line())?;
+    cgroup.join_self().map_err(|error| error.line())?;
     move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(explain("enter the pod's network namespace"))?;
     sys::unshare(libc::CLONE_NEWIPC | libc::CLONE_NEWUTS).map_err(explain("make ipc and uts namespaces"))?;
