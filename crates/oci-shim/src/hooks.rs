@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use oci_spec::runtime::Hook;
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
 use std::fs::File;
@@ -82,7 +82,9 @@ fn run_one(kind: &str, hook: &Hook, state: &[u8]) -> Result<(), String> {
     // Files in memory, not pipes: neither side ever waits for the other, whatever a hook reads or writes.
     let files = memory_file(state).and_then(|input| Ok((input, memory_file(b"")?)));
     let (input, errors) = files.map_err(|error| format!("cannot be started: {error}"))?;
-    let shared = errors.try_clone().map_err(|error| format!("cannot be started: {error}"))?;
+    let shared = errors
+        .try_clone()
+        .map_err(|error| format!("cannot be started: {error}"))?;
     command.stdin(input).stdout(Stdio::null()).stderr(shared);
     let mut child = command.spawn().map_err(|error| format!("cannot be started: {error}"))?;
     if let Some(seconds) = hook.timeout() {

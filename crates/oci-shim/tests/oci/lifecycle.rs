@@ -48,7 +48,12 @@ fn programs_that_cannot_run() {
     );
     assert_eq!(world.args(&["/no/such/file"]).run().code, 127);
     let long = world.args(&[&"x".repeat(100_000)]).run();
-    assert!(long.code == 127 && long.err.contains("exec \"xxx"), "{} {}", long.code, &long.err[..200.min(long.err.len())]);
+    assert!(
+        long.code == 127 && long.err.contains("exec \"xxx"),
+        "{} {}",
+        long.code,
+        &long.err[..200.min(long.err.len())]
+    );
     assert_eq!(world.args(&["/etc"]).run().code, 126);
     std::fs::write(world.rootfs().join("plain"), "text").expect("written");
     assert_eq!(world.args(&["/plain"]).run().code, 126);
