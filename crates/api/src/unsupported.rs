@@ -16,6 +16,7 @@ pub fn pod(spec: &PodSpec) -> Vec<String> {
         (spec.resources.is_some(), "spec.resources"),
         (spec.os.as_ref().is_some_and(|os| os.name != "linux"), "spec.os"),
     ]);
+    fields.extend(placement(spec));
     if let Some(security) = &spec.security_context {
         fields.extend(pod_security(security));
     }
@@ -26,6 +27,26 @@ pub fn pod(spec: &PodSpec) -> Vec<String> {
                 .map(|source| format!("spec.volumes[{index}].{source}")),
         );
     }
+    fields
+}
+
+/// Demands on where other pods run. Preferences among them are just that, and are passed over.
+fn placement(spec: &PodSpec) -> Vec<String> {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let affinity = spec.affinity.as_ref();
+    let near = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
+    let apart = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let near = near.and_then(|near| near.required_during_scheduling_ignored_during_execution.as_deref());
+    let apart = apart.and_then(|apart| apart.required_during_scheduling_ignored_during_execution.as_deref());
+    let mut fields = Vec::new();
+    for (terms, name) in [(near, "podAffinity"), (apart, "podAntiAffinity")] {
+        if is_filled(terms) {
+            fields.push(format!("spec.affinity.{name}.{REQUIRED}"));
+        }
+    }
+    let spread = spec.topology_spread_constraints.iter().flatten().enumerate();
+    let hard = spread.filter(|(_, constraint)| constraint.when_unsatisfiable == "DoNotSchedule");
+    fields.extend(hard.map(|(index, _)| format!("spec.topologySpreadConstraints[{index}]")));
     fields
 }
 
@@ -181,6 +202,11 @@ mod tests {
     fn each_field_is_named() {
         let spec: PodSpec = serde_json::from_value(json!({
             "hostNetwork": true,
+            "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]},
+                "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution":
+                    [{"weight": 1, "podAffinityTerm": {"topologyKey": "zone"}}]}},
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"},
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
             "securityContext": {"seccompProfile": {"type": "Localhost"}},
             "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "nfs": {"server": "s", "path": "/"}},
                 {"name": "c", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}],
@@ -191,6 +217,8 @@ mod tests {
         fields.extend(container(&spec.containers[0]));
         expect![[r#"
             spec.hostNetwork
+            spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution
+            spec.topologySpreadConstraints[1]
             spec.securityContext.seccompProfile.localhostProfile
             spec.volumes[1].nfs
             spec.volumes[2].projected.sources.serviceAccountToken
