@@ -36,11 +36,32 @@ impl fmt::Display for Applied {
     }
 }
 
+/// Who only checks, and changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DryRun {
+    #[default]
+    None,
+    /// This program sends nothing that would change an object.
+    Client,
+    /// The server does everything but keep the result.
+    Server,
+}
+
+impl DryRun {
+    /// What kubectl appends to its messages.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Client => " (dry run)",
+            Self::Server => " (server dry run)",
+        }
+    }
+}
+
 /// How to apply.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options {
-    /// The server checks everything and changes nothing.
-    pub(crate) dry_run: bool,
+    pub(crate) dry_run: DryRun,
     /// `Strict`, `Warn` or `Ignore` for fields the server does not know.
     pub(crate) validation: Option<&'static str>,
 }
@@ -49,7 +70,7 @@ impl Options {
     fn query(self) -> String {
         let mut pairs = vec![("fieldManager", "cata-client-side-apply")];
         pairs.push(("fieldValidation", self.validation.unwrap_or("Strict")));
-        if self.dry_run {
+        if self.dry_run == DryRun::Server {
             pairs.push(("dryRun", "All"));
         }
         crate::client::query_string(&pairs)
@@ -71,7 +92,7 @@ pub(crate) async fn apply(
     let name = manifest["metadata"]["name"]
         .as_str()
         .with_context(|| format!("a {kind} has no metadata.name; apply needs one (create takes generateName)"))?;
-    let namespace = connection.namespace_of(manifest);
+    let namespace = connection.namespace_of(manifest)?;
     let collection = resource.path(Some(namespace));
     let modified = annotated(manifest)?;
     let named = format!("{}/{name}", resource.qualified_singular());
@@ -102,6 +123,9 @@ async fn write(
         round += 1;
         let current = match connection.send(Method::GET, &path, "application/json", None).await {
             Ok(current) => current,
+            Err(error) if is_not_found(&error) && options.dry_run == DryRun::Client => {
+                return Ok(("created", modified.clone()));
+            }
             Err(error) if is_not_found(&error) => {
                 let create = format!("{collection}?{query}");
                 match connection
@@ -115,9 +139,15 @@ async fn write(
             }
             Err(error) => return Err(error),
         };
+        if round == 1 && current["metadata"]["annotations"][LAST_APPLIED].is_null() {
+            warn_of_first_apply(&path, name);
+        }
         let (content_type, patch) = patch_for(modified, &current);
         if patch.as_object().is_some_and(Map::is_empty) {
             return Ok(("unchanged", current));
+        }
+        if options.dry_run == DryRun::Client {
+            return Ok(("configured", current));
         }
         match connection
             .send(Method::PATCH, &format!("{path}?{query}"), content_type, Some(&patch))
@@ -126,7 +156,7 @@ async fn write(
             Ok(object) => {
                 let same = object["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"];
                 return Ok((
-                    if same && !options.dry_run {
+                    if same && options.dry_run == DryRun::None {
                         "unchanged"
                     } else {
                         "configured"
@@ -138,6 +168,15 @@ async fn write(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// What an object that was made otherwise has, and its manifest has not, stays as it is: better said than found out.
+fn warn_of_first_apply(path: &str, name: &str) {
+    let plural = path.rsplit('/').nth(1).unwrap_or_default();
+    eprintln!(
+        "Warning: resource {plural}/{name} is missing the {LAST_APPLIED} annotation which is required by cata apply. \
+         The missing annotation will be patched automatically; fields the manifest does not mention stay as they are."
+    );
 }
 
 fn is_conflict(error: &kube::Error) -> bool {

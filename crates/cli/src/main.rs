@@ -16,6 +16,7 @@ mod demo;
 mod follow;
 mod manifest;
 mod print;
+mod report;
 #[allow(
     unsafe_code,
     reason = "restoring a signal's default disposition has no safe interface"
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     match cmd::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", one_line(&error));
+            report::print(&error);
             ExitCode::FAILURE
         }
     }
@@ -50,39 +51,5 @@ fn internal_role(arguments: &[OsString]) -> Option<ExitCode> {
         "__wasm-compile" => Some(catamaran_wasm_shim::compile_main()),
         "oci" => Some(catamaran_oci_shim::cli(arguments[2..].to_vec())),
         _ => None,
-    }
-}
-
-/// The whole chain of causes on one line, without repeating what a cause already said.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain() {
-        let cause = match cause.downcast_ref::<kube::Error>() {
-            // Its own Display spells out the whole Status.
-            Some(kube::Error::Api(status)) => status.message.clone(),
-            _ => cause.to_string(),
-        };
-        let cause = cause.trim().replace('\n', " ");
-        if !line.contains(&cause) {
-            if !line.is_empty() {
-                line.push_str(": ");
-            }
-            line.push_str(&cause);
-        }
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use anyhow::anyhow;
-
-    #[test]
-    fn errors_are_one_line_and_say_nothing_twice() {
-        let error = anyhow!("no such file")
-            .context("cannot read x: no such file")
-            .context("cannot apply");
-        assert_eq!(super::one_line(&error), "cannot apply: cannot read x: no such file");
-        assert_eq!(super::one_line(&anyhow!("a\nb")), "a b");
     }
 }

@@ -30,6 +30,15 @@ impl FileArgs {
                 objects.extend(parse(&text, "standard input")?);
                 continue;
             }
+            if path
+                .to_str()
+                .is_some_and(|path| path.starts_with("http://") || path.starts_with("https://"))
+            {
+                bail!(
+                    "manifests are not fetched from the network: download it, look at it, and name the file ({})",
+                    path.display()
+                );
+            }
             for file in self.manifests_at(path)? {
                 let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
                 objects.extend(parse(&text, &file.display().to_string())?);
@@ -71,7 +80,7 @@ pub(crate) fn parse(text: &str, source: &str) -> Result<Vec<Value>> {
     let mut objects = Vec::new();
     for (index, document) in documents(text).into_iter().enumerate() {
         let place = || format!("{source}, document {}", index + 1);
-        let value = document.with_context(|| format!("{}: not valid YAML", place()))?;
+        let value = document.with_context(place)?;
         if value.is_null() {
             continue;
         }
@@ -93,14 +102,26 @@ pub(crate) fn parse(text: &str, source: &str) -> Result<Vec<Value>> {
 }
 
 /// JSON is nearly YAML, but not where strings have surrogate pairs; so what looks like JSON is tried as that first.
-fn documents(text: &str) -> Vec<Result<Value, yaml::YamlError>> {
+fn documents(text: &str) -> Vec<Result<Value>> {
+    let mut no_json = None;
     if text.trim_start().starts_with('{') {
         let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
-        if let Ok(values) = values {
-            return values.into_iter().map(Ok).collect();
+        match values {
+            Ok(values) => return values.into_iter().map(Ok).collect(),
+            Err(error) => no_json = Some(error),
         }
     }
-    yaml::documents(text).map(|document| document.map(|body| body.value)).collect()
+    let documents = yaml::documents(text).map(|document| document.map(|body| body.value));
+    documents
+        .map(|document| match (document, no_json.take()) {
+            (Ok(value), _) => Ok(value),
+            // A key in quotes right after the brace: the author meant JSON.
+            (Err(_), Some(error)) if text.trim_start()[1..].trim_start().starts_with('"') => {
+                Err(error).context("not valid JSON")
+            }
+            (Err(error), _) => Err(error).context("not valid YAML"),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -123,9 +144,14 @@ mod tests {
         let error = parse("apiVersion: v1\nkind: Pod\n---\nkind: Pod\n", "pod.yaml").expect_err("no apiVersion");
         assert_eq!(error.to_string(), "pod.yaml, document 2: apiVersion not set");
         let error = parse("a: [", "pod.yaml").expect_err("no YAML");
-        assert!(format!("{error:#}").contains(" at line 1 column "), "{error:#}");
+        assert!(format!("{error:#}").contains(" at line "), "{error:#}");
         assert!(
             format!("{error:#}").starts_with("pod.yaml, document 1: not valid YAML"),
+            "{error:#}"
+        );
+        let error = parse("{\"apiVersion\": \"v1\", \"kind\": ", "pod.json").expect_err("no JSON");
+        assert!(
+            format!("{error:#}").starts_with("pod.json, document 1: not valid JSON: EOF while parsing"),
             "{error:#}"
         );
     }

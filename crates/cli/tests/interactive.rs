@@ -154,3 +154,57 @@ fn terminals_streams_and_exit_codes() {
     });
     cluster.stop();
 }
+
+#[test]
+fn pods_run_by_hand_give_their_exit_code() {
+    let Some(mut cluster) = Cluster::start(&[]) else { return };
+    cluster.pack_images();
+    let run = |flags: &[&str], script: &str, input: &[u8]| {
+        let image = [
+            "run",
+            "x",
+            "--image",
+            "host/tools:v1",
+            "--rm",
+            "--restart=Never",
+            "--command",
+        ];
+        let mut child = cluster
+            .cata(&image)
+            .args(flags)
+            .args(["--", "bash", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cata");
+        let mut keyboard = child.stdin.take().expect("stdin");
+        keyboard.write_all(input).expect("write");
+        drop(keyboard);
+        let output = child.wait_with_output().expect("output");
+        // The next one has the same name.
+        stdout(&mut cluster.cata(&["wait", "pod/x", "--for=delete", "--timeout=60s"]));
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, said, _) = run(
+        &["-i"],
+        "while read -r line; do echo got $line; done; exit 5",
+        b"a\nb\n",
+    );
+    assert_eq!((code, said.as_str()), (Some(5), "got a\ngot b\n"));
+    // Over before anybody can attach.
+    let (code, said, errors) = run(&["--attach", "--quiet"], "echo quick; exit 4", b"");
+    assert_eq!((code, said.as_str(), errors.as_str()), (Some(4), "quick\n", ""));
+    let mut never = cluster.cata(&["run", "x", "--image", "host/tools:v1", "--rm", "-i", "--restart=Never"]);
+    let output = never
+        .args(["--command", "--", "no-such-program"])
+        .output()
+        .expect("cata");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(127), "{errors}");
+    assert!(
+        errors.contains("\"no-such-program\": executable file not found"),
+        "{errors}"
+    );
+    cluster.stop();
+}

@@ -228,7 +228,7 @@ spec:
     );
     let gone = refusal(&mut cluster.cata(&["get", "pod", "served"]));
     assert!(
-        gone.contains("from server (NotFound): pods \"served\" not found"),
+        gone.contains("Error from server (NotFound): pods \"served\" not found"),
         "{gone}"
     );
     cluster.stop();

@@ -1,20 +1,26 @@
 //! How client verbs find and talk to an API server.
 //!
-//! The order of configuration: `--kubeconfig`, `KUBECONFIG`, `<data-dir>/kubeconfig` when a data directory was named,
-//! `~/.kube/config`, and last the default data directory, so that `cata` works beside a running `cata dev` with no setup.
+//! The order of configuration: `--kubeconfig`, `KUBECONFIG`, `<data-dir>/kubeconfig` when a data directory was named (and
+//! nothing else then), `~/.kube/config`, and last the default data directory, so that `cata` works beside a running `cata dev` with no setup.
 //! Requests are made on raw JSON: a client that decodes into types drops what it does not know.
 
 pub(crate) mod discovery;
 pub(crate) mod refs;
+pub(crate) mod refusal;
+mod warnings;
 pub(crate) mod watch;
 
 use crate::data_dir::DataDir;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tower::util::MapResponseLayer;
 
 /// kubectl's global flags.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -55,6 +61,8 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) server: String,
+    /// `--namespace` was given: manifests must not say otherwise.
+    pub(crate) namespace_is_explicit: bool,
 }
 
 impl ClientArgs {
@@ -65,11 +73,12 @@ impl ClientArgs {
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).context("the kubeconfig cannot be used")?;
+        let client = ClientBuilder::try_from(config).context("the kubeconfig cannot be used")?;
         Ok(Connection {
-            client,
+            client: client.with_layer(&MapResponseLayer::new(warnings::show)).build(),
             namespace,
             server,
+            namespace_is_explicit: self.namespace.is_some(),
         })
     }
 
@@ -102,23 +111,66 @@ impl ClientArgs {
         if let Some(path) = &self.kubeconfig {
             return read(path);
         }
-        if std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty())
-            && let Some(kubeconfig) = Kubeconfig::from_env().context("KUBECONFIG cannot be read")?
-        {
-            return Ok(kubeconfig);
+        if let Some(paths) = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty()) {
+            return merged(&paths);
+        }
+        // Who names a place does not mean another cluster that happens to be configured elsewhere.
+        if let Some(data_dir) = data_dir {
+            return found(&data_dir.kubeconfig())?.with_context(|| {
+                format!(
+                    "there is no cluster in {}: start one with `cata dev --data-dir`, or name another place",
+                    data_dir.path.display()
+                )
+            });
         }
         let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
         let default = DataDir::default_path().ok().map(|path| path.join("kubeconfig"));
-        let candidates = [data_dir.map(DataDir::kubeconfig), home, default];
-        match candidates.into_iter().flatten().find(|path| path.exists()) {
-            Some(path) => read(&path),
-            None => bail!("no kubeconfig found; start a cluster with `cata dev`, or name one with --kubeconfig"),
+        for path in [home, default].into_iter().flatten() {
+            if let Some(kubeconfig) = found(&path)? {
+                return Ok(kubeconfig);
+            }
         }
+        bail!("no kubeconfig found; start a cluster with `cata dev`, or name one with --kubeconfig or --data-dir")
     }
 }
 
-fn read(path: &std::path::Path) -> Result<Kubeconfig> {
-    Kubeconfig::read_from(path).with_context(|| format!("cannot read the kubeconfig {}", path.display()))
+/// The files of `KUBECONFIG`, earlier ones first; those that do not exist are passed over, as kubectl does.
+fn merged(paths: &OsStr) -> Result<Kubeconfig> {
+    let mut merged: Option<Kubeconfig> = None;
+    for path in std::env::split_paths(paths).filter(|path| !path.as_os_str().is_empty()) {
+        if let Some(next) = found(&path)? {
+            merged = Some(match merged {
+                None => next,
+                Some(earlier) => earlier
+                    .merge(next)
+                    .context("the files of KUBECONFIG do not fit together")?,
+            });
+        }
+    }
+    merged.with_context(|| format!("no file of KUBECONFIG={} exists", paths.to_string_lossy()))
+}
+
+/// `None` when there is no such file. One that cannot be read is an error: it was meant.
+fn found(path: &Path) -> Result<Option<Kubeconfig>> {
+    match std::fs::metadata(path) {
+        Ok(_) => read(path).map(Some),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(unreadable(path, error)),
+    }
+}
+
+fn read(path: &Path) -> Result<Kubeconfig> {
+    // Its own error for a file it may not open does not say what to do about it.
+    std::fs::File::open(path).map_err(|error| unreadable(path, error))?;
+    Kubeconfig::read_from(path).with_context(|| format!("{} is no kubeconfig", path.display()))
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> anyhow::Error {
+    let step = match error.kind() {
+        ErrorKind::PermissionDenied => " (it is its owner's only: use sudo, or a copy of your own)",
+        _ => "",
+    };
+    anyhow::Error::new(error).context(format!("cannot read the kubeconfig {}{step}", path.display()))
 }
 
 /// `90`, `90s`, `1m30s`, `1h`: Go's durations, as kubectl takes them; a bare number is seconds.
@@ -201,8 +253,19 @@ impl Connection {
     }
 
     /// The namespace an object goes to: its own, else the connection's.
-    pub(crate) fn namespace_of<'a>(&'a self, object: &'a Value) -> &'a str {
-        object["metadata"]["namespace"].as_str().unwrap_or(&self.namespace)
+    ///
+    /// # Errors
+    /// The object names another one than the user.
+    pub(crate) fn namespace_of<'a>(&'a self, object: &'a Value) -> Result<&'a str> {
+        match object["metadata"]["namespace"].as_str() {
+            Some(own) if self.namespace_is_explicit && own != self.namespace => bail!(
+                "the namespace from the provided object {own:?} does not match the namespace {:?}; \
+                 pass --namespace={own}, or none",
+                self.namespace
+            ),
+            Some(own) => Ok(own),
+            None => Ok(&self.namespace),
+        }
     }
 }
 
@@ -211,20 +274,57 @@ pub(crate) fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Puts a `metav1.Status` into kubectl's words: `Error from server (NotFound): pods "x" not found`.
+/// Turns an error of the client into one for a user: a [`refusal::Refusal`], or that nobody answers.
 pub(crate) fn explain(error: kube::Error, server: &str) -> anyhow::Error {
     match error {
-        kube::Error::Api(status) => anyhow::anyhow!("from server ({}): {}", status.reason, status.message),
-        kube::Error::HyperError(_) | kube::Error::Service(_) => anyhow::Error::new(error).context(format!(
-            "the API server at {server} cannot be reached; is the cluster running? (`cata dev`)"
-        )),
+        kube::Error::Api(status) => refusal::Refusal::new(&status).into(),
+        kube::Error::HyperError(_) | kube::Error::Service(_) => unreachable_server(&error, server),
         other => other.into(),
     }
+}
+
+/// The deepest cause says it; the layers above only say that they had one.
+fn unreachable_server(error: &kube::Error, server: &str) -> anyhow::Error {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    let cause = cause.to_string();
+    if cause.contains("certificate") {
+        return anyhow!(
+            "the API server at {server} is not the one this kubeconfig was made for ({cause}); \
+             take the kubeconfig of the running cluster"
+        );
+    }
+    anyhow!("the API server at {server} cannot be reached ({cause}); is the cluster running? (`cata dev`)")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn missing_files_of_a_list_are_passed_over() {
+        let directory = tempfile::tempdir().expect("directory");
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).expect("write");
+            path
+        };
+        let first = write("first", "{apiVersion: v1, kind: Config, current-context: one}");
+        let second = write("second", "{apiVersion: v1, kind: Config, current-context: two}");
+        let list = std::env::join_paths([Path::new("/none/x"), &first, &second]).expect("paths");
+        assert_eq!(merged(&list).expect("merged").current_context.as_deref(), Some("one"));
+        let none = merged(OsStr::new("/none/x:/none/y")).expect_err("nothing there");
+        assert!(none.to_string().contains("/none/x:/none/y"), "{none}");
+        let other = read(&write("other", "something")).expect_err("no kubeconfig");
+        assert!(other.to_string().ends_with("other is no kubeconfig"), "{other:#}");
+        assert!(
+            found(&directory.path().join("first/below"))
+                .expect("no error")
+                .is_none()
+        );
+    }
 
     #[test]
     fn durations_are_gos() {

@@ -9,13 +9,13 @@ use anyhow::Result;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// `wide` adds verbs and categories, `name` prints names only
-    #[arg(short, long, default_value = "", value_parser = ["", "wide", "name"])]
-    output: String,
+    #[arg(short, long, value_name = "FORMAT", hide_possible_values = true, value_parser = ["wide", "name"])]
+    output: Option<String>,
     /// Kinds that live in namespaces (or, with =false, those that do not)
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     namespaced: Option<bool>,
     /// Kinds of one API group
-    #[arg(long)]
+    #[arg(long, value_name = "GROUP")]
     api_group: Option<String>,
     /// Do not print column headers
     #[arg(long)]
@@ -31,11 +31,11 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
             .is_none_or(|namespaced| namespaced == resource.namespaced)
             && args.api_group.as_ref().is_none_or(|group| *group == resource.group)
     });
-    if args.output == "name" {
+    if args.output.as_deref() == Some("name") {
         wanted.for_each(|resource| println!("{}", resource.qualified()));
         return Ok(());
     }
-    let wide = args.output == "wide";
+    let wide = args.output.as_deref() == Some("wide");
     let mut headers: Vec<String> = ["NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND"]
         .map(str::to_owned)
         .into();

@@ -1,11 +1,12 @@
 //! `cata apply` and `cata create`.
 
-use crate::apply::{self, Options};
+use crate::apply::{self, DryRun, Options};
 use crate::client::discovery::Catalogue;
 use crate::client::{ClientArgs, Connection, explain, query_string};
 use crate::data_dir::DataDir;
 use crate::manifest::FileArgs;
 use crate::print::Output;
+use crate::report;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
@@ -13,11 +14,17 @@ use serde_json::Value;
 pub(crate) struct Args {
     #[command(flatten)]
     files: FileArgs,
-    /// Only ask whether the server would
-    #[arg(long, default_value = "none", value_name = "none|server", value_parser = ["none", "server"])]
-    dry_run: String,
+    /// Change nothing: `server` asks it what it would do, `client` does not even ask
+    #[arg(
+        long,
+        default_value = "none",
+        value_name = "WHO",
+        value_enum,
+        hide_possible_values = true
+    )]
+    dry_run: DryRun,
     /// What to do about fields the server does not know
-    #[arg(long, default_value = "strict", value_parser = ["strict", "warn", "ignore", "true", "false"])]
+    #[arg(long, default_value = "strict", value_name = "HOW", value_parser = ["strict", "warn", "ignore", "true", "false"])]
     validate: String,
     /// Output format: yaml, json, name, jsonpath=…
     #[arg(short, long, value_name = "FORMAT")]
@@ -34,14 +41,14 @@ impl Args {
             _ => "Strict",
         };
         Options {
-            dry_run: self.dry_run == "server",
+            dry_run: self.dry_run,
             validation: Some(validation),
         }
     }
 
     async fn start(&self, data_dir: Option<&DataDir>) -> Result<(Vec<Value>, Connection, Catalogue)> {
         if self.files.files.is_empty() {
-            bail!("must specify one of -f and -k: name a manifest with -f FILE");
+            bail!("name a manifest file, a directory, or - for standard input, with -f");
         }
         let objects = self.files.objects()?;
         if objects.is_empty() {
@@ -55,14 +62,7 @@ impl Args {
     fn report(&self, named: &str, verb: &str, object: &Value) -> Result<()> {
         match self.output.as_deref().map(Output::parse).transpose()? {
             Some(output) if !output.is_table() => print!("{}", output.render(object, &|_| named.to_owned())?),
-            _ => println!(
-                "{named} {verb}{}",
-                if self.dry_run == "server" {
-                    " (server dry run)"
-                } else {
-                    ""
-                }
-            ),
+            _ => println!("{named} {verb}{}", self.dry_run.mark()),
         }
         Ok(())
     }
@@ -91,24 +91,28 @@ pub(super) async fn create(args: Args, data_dir: Option<&DataDir>) -> Result<()>
             ("fieldManager", "cata-create"),
             ("fieldValidation", options.validation.unwrap_or("Strict")),
         ];
-        if options.dry_run {
+        if options.dry_run == DryRun::Server {
             pairs.push(("dryRun", "All"));
         }
         let path = format!(
             "{}?{}",
-            resource.path(Some(connection.namespace_of(object))),
+            resource.path(Some(connection.namespace_of(object)?)),
             query_string(&pairs)
         );
-        let created = connection
-            .send(http::Method::POST, &path, "application/json", Some(object))
-            .await;
-        let created = created.map_err(|error| explain(error, &connection.server))?;
+        let asked = object["metadata"]["name"].as_str().unwrap_or_default();
+        let singular = resource.qualified_singular();
+        let created = if options.dry_run == DryRun::Client {
+            object.clone()
+        } else {
+            let created = connection
+                .send(http::Method::POST, &path, "application/json", Some(object))
+                .await;
+            created.map_err(|error| {
+                explain(error, &connection.server).context(format!("cannot create {singular}/{asked}"))
+            })?
+        };
         let name = created["metadata"]["name"].as_str().unwrap_or_default();
-        args.report(
-            &format!("{}/{name}", resource.qualified_singular()),
-            "created",
-            &created,
-        )
+        args.report(&format!("{singular}/{name}"), "created", &created)
     })
     .await
 }
@@ -120,7 +124,7 @@ async fn each(objects: &[Value], work: impl AsyncFn(&Value) -> Result<()>) -> Re
         if let Err(error) = work(object).await
             && let Some(earlier) = failure.replace(error)
         {
-            eprintln!("error: {earlier:#}");
+            report::print(&earlier);
         }
     }
     failure.map_or(Ok(()), Err)

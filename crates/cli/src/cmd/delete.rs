@@ -6,6 +6,7 @@ use crate::client::watch::{names_of, wait_for_object};
 use crate::client::{ClientArgs, Connection, explain, is_not_found, parse_duration};
 use crate::data_dir::DataDir;
 use crate::manifest::FileArgs;
+use crate::report;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -24,7 +25,13 @@ pub(crate) struct Args {
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
     /// Seconds a pod gets to end by itself; 0 with --force removes it at once
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value_t = -1)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        allow_negative_numbers = true,
+        default_value_t = -1,
+        hide_default_value = true
+    )]
     grace_period: i64,
     /// Do not wait for the node to confirm; sets the grace period to 0
     #[arg(long)]
@@ -33,23 +40,23 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "grace_period")]
     now: bool,
     /// What happens to dependents: background, orphan or foreground
-    #[arg(long, default_value = "background", value_parser = ["background", "orphan", "foreground"])]
+    #[arg(long, default_value = "background", value_name = "HOW", hide_possible_values = true, value_parser = ["background", "orphan", "foreground"])]
     cascade: String,
     /// It is no error when an object does not exist
     #[arg(long)]
     ignore_not_found: bool,
     /// Wait until the objects are gone
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     wait: bool,
     /// How long to wait; 0 is for ever
     #[arg(long, default_value = "0", value_name = "DURATION", value_parser = parse_duration)]
     timeout: Duration,
     /// Only ask whether the server would
-    #[arg(long, value_name = "none|server", default_value = "none", value_parser = ["none", "server"])]
+    #[arg(long, value_name = "none|server", default_value = "none", hide_possible_values = true, value_parser = ["none", "server"])]
     dry_run: String,
     /// `name` prints resource/name only
-    #[arg(short, long, default_value = "", value_parser = ["", "name"])]
-    output: String,
+    #[arg(short, long, value_name = "FORMAT", value_parser = ["name"])]
+    output: Option<String>,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -81,7 +88,7 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
         let name = object["metadata"]["name"]
             .as_str()
             .context("a manifest has no metadata.name")?;
-        doomed.push((resource, connection.namespace_of(&object).to_owned(), name.to_owned()));
+        doomed.push((resource, connection.namespace_of(&object)?.to_owned(), name.to_owned()));
     }
     if !args.words.is_empty() {
         for target in targets(&catalogue, &args.words)? {
@@ -110,6 +117,9 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
         bail!("you must provide one or more resources by argument or filename (-f)");
     }
 
+    if doomed.is_empty() {
+        println!("No resources found");
+    }
     let mut going = Vec::new();
     let mut failure = None;
     for (resource, namespace, name) in doomed {
@@ -118,7 +128,7 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
             Ok(None) => {}
             Err(error) => {
                 if let Some(earlier) = failure.replace(error) {
-                    eprintln!("error: {earlier:#}");
+                    report::print(&earlier);
                 }
             }
         }
@@ -179,7 +189,7 @@ async fn delete(
         Err(error) => return Err(explain(error, &connection.server)),
     };
     let singular = resource.qualified_singular();
-    if args.output == "name" {
+    if args.output.is_some() {
         println!("{singular}/{name}");
     } else {
         let how = if args.force { "force deleted" } else { "deleted" };

@@ -36,6 +36,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
     assembly::require_root("dev")?;
     let mut manifests = args.files.objects()?;
+    let own = manifests.len();
     if args.demo {
         manifests.extend(manifest::parse(demo::MANIFEST, "the demo")?);
     }
@@ -76,13 +77,17 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
             }
             let mut shown = follow::Follow::new(client.clone());
             let connection = Connection {
+                namespace_is_explicit: false,
                 client,
                 namespace: "default".to_owned(),
                 server: address,
             };
             let catalogue = Catalogue::fetch(&connection).await?;
-            for manifest in &manifests {
-                let applied = apply::apply(&connection, &catalogue, manifest, apply::Options::default()).await?;
+            for (index, manifest) in manifests.iter().enumerate() {
+                let applied = match index < own {
+                    true => apply::apply(&connection, &catalogue, manifest, apply::Options::default()).await?,
+                    false => demo::apply(&connection, &catalogue, manifest).await?,
+                };
                 println!("{applied}");
                 shown.add(&applied);
             }

@@ -4,7 +4,7 @@ use crate::client::refs::pod_name;
 use crate::client::{ClientArgs, Connection, explain};
 use crate::data_dir::DataDir;
 use crate::terminal::{self, RawMode};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures::SinkExt;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -27,7 +27,7 @@ pub(crate) struct StreamArgs {
     pub(super) tty: bool,
     /// Print only what the remote process prints
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }
@@ -36,11 +36,14 @@ pub(crate) struct StreamArgs {
 pub(crate) struct ExecArgs {
     /// Pod, as NAME or pod/NAME
     pod: String,
+    /// Without -- in between nobody could tell whose a flag is; kept only to say so
+    #[arg(hide = true, value_name = "WORD")]
+    stray: Vec<String>,
+    /// Command and its arguments, after --
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
     #[command(flatten)]
     streams: StreamArgs,
-    /// Command and its arguments, after --
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    command: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,14 +55,20 @@ pub(crate) struct AttachArgs {
 }
 
 pub(super) async fn exec(args: ExecArgs, data_dir: Option<&DataDir>) -> Result<ExitCode> {
+    if !args.stray.is_empty() || args.command.is_empty() {
+        bail!("the command goes after --, as in: cata exec {} -- COMMAND", args.pod);
+    }
     let (connection, pods, name) = find(&args.pod, &args.streams, data_dir).await?;
+    let container = container(&args.streams, &pods, &name, &connection).await?;
     let raw = raw_mode(&args.streams)?;
-    let params = params(&args.streams, &pods, &name, raw.is_some(), &connection).await?;
+    let params = params(&args.streams, container, raw.is_some());
     let process = pods
         .exec(&name, &args.command, &params)
         .await
         .map_err(|error| explain(error, &connection.server))?;
-    converse(process, params.tty).await
+    let status = converse(process, params.tty).await?;
+    drop(raw);
+    exit_code(status)
 }
 
 pub(super) async fn attach(args: AttachArgs, data_dir: Option<&DataDir>) -> Result<ExitCode> {
@@ -74,8 +83,9 @@ pub(super) async fn attach_to(
     name: &str,
     streams: &StreamArgs,
 ) -> Result<ExitCode> {
+    let container = container(streams, pods, name, connection).await?;
     let raw = raw_mode(streams)?;
-    let params = params(streams, pods, name, raw.is_some(), connection).await?;
+    let params = params(streams, container, raw.is_some());
     if params.stdin && params.tty && !streams.quiet {
         eprint!("If you don't see a command prompt, try pressing enter.\r\n");
     }
@@ -83,7 +93,9 @@ pub(super) async fn attach_to(
         .attach(name, &params)
         .await
         .map_err(|error| explain(error, &connection.server))?;
-    converse(process, params.tty).await
+    let status = converse(process, params.tty).await?;
+    drop(raw);
+    exit_code(status)
 }
 
 async fn find(pod: &str, args: &StreamArgs, data_dir: Option<&DataDir>) -> Result<(Connection, Api<Pod>, String)> {
@@ -103,40 +115,32 @@ fn raw_mode(args: &StreamArgs) -> Result<Option<RawMode>> {
     Ok(raw)
 }
 
-async fn params(
-    args: &StreamArgs,
-    pods: &Api<Pod>,
-    name: &str,
-    raw: bool,
-    connection: &Connection,
-) -> Result<AttachParams> {
-    let container = match &args.container {
-        Some(container) => container.clone(),
-        None => {
-            let pod = pods
-                .get(name)
-                .await
-                .map_err(|error| explain(error, &connection.server))?;
-            let all: Vec<String> = pod
-                .spec
-                .iter()
-                .flat_map(|spec| &spec.containers)
-                .map(|container| container.name.clone())
-                .collect();
-            let annotated = pod
-                .metadata
-                .annotations
-                .and_then(|mut annotations| annotations.remove("kubectl.kubernetes.io/default-container"));
-            if all.len() > 1 && annotated.is_none() && !args.quiet {
-                eprint!("Defaulted container {:?} out of: {}\r\n", all[0], all.join(", "));
-            }
-            annotated
-                .or_else(|| all.into_iter().next())
-                .context("the pod has no containers")?
-        }
-    };
+/// The container that was named, or the one a pod has for those who name none.
+async fn container(args: &StreamArgs, pods: &Api<Pod>, name: &str, connection: &Connection) -> Result<String> {
+    if let Some(container) = &args.container {
+        return Ok(container.clone());
+    }
+    let pod = pods
+        .get(name)
+        .await
+        .map_err(|error| explain(error, &connection.server))?;
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let all: Vec<&str> = containers.map(|container| container.name.as_str()).collect();
+    let annotations = pod.metadata.annotations.as_ref();
+    let annotated = annotations.and_then(|annotations| annotations.get("kubectl.kubernetes.io/default-container"));
+    if all.len() > 1 && annotated.is_none() && !args.quiet {
+        eprintln!("Defaulted container {:?} out of: {}", all[0], all.join(", "));
+    }
+    annotated
+        .map(String::as_str)
+        .or(all.first().copied())
+        .map(str::to_owned)
+        .context("the pod has no containers")
+}
+
+fn params(args: &StreamArgs, container: String, raw: bool) -> AttachParams {
     let tty = args.tty && (raw || !args.stdin);
-    Ok(AttachParams {
+    AttachParams {
         container: Some(container),
         stdin: args.stdin,
         stdout: true,
@@ -144,11 +148,11 @@ async fn params(
         stderr: !tty,
         tty,
         ..AttachParams::default()
-    })
+    }
 }
 
-/// Copies streams until the remote side ends; its exit code is ours.
-async fn converse(mut process: AttachedProcess, tty: bool) -> Result<ExitCode> {
+/// Copies streams until the remote side ends, and returns how it ended.
+async fn converse(mut process: AttachedProcess, tty: bool) -> Result<Option<Status>> {
     let status = process.take_status();
     if let Some(stdin) = process.stdin() {
         tokio::spawn(copy(tokio::io::stdin(), stdin));
@@ -171,7 +175,7 @@ async fn converse(mut process: AttachedProcess, tty: bool) -> Result<ExitCode> {
     };
     // The exchange is over once the status is here; how the connection closes changes nothing.
     let _ = process.join().await;
-    exit_code(status)
+    Ok(status)
 }
 
 async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
@@ -211,12 +215,10 @@ fn exit_code(status: Option<Status>) -> Result<ExitCode> {
         .find_map(|cause| cause.message?.parse::<i32>().ok());
     match code {
         Some(code) => {
-            eprint!("command terminated with exit code {code}\r\n");
+            eprintln!("command terminated with exit code {code}");
             Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
         }
-        None => anyhow::bail!(
-            "from server: {}",
-            status.message.unwrap_or_else(|| "the command failed".to_owned())
-        ),
+        // The node's word, which came through the conversation itself; the server refused nothing.
+        None => bail!(status.message.unwrap_or_else(|| "the command failed".to_owned())),
     }
 }

@@ -43,6 +43,10 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     }
     println!("DESCRIPTION:");
     print_wrapped(schema["description"].as_str().unwrap_or("<empty>"), 4);
+    // What the type is, below what it is here.
+    if let Some(type_description) = schema[TYPE_DESCRIPTION].as_str() {
+        print_wrapped(type_description, 4);
+    }
     if properties(&schema).is_some_and(|properties| !properties.is_empty()) {
         println!("\nFIELDS:");
         print_fields(&document, &schema, args.recursive, 2, 0);
@@ -86,6 +90,9 @@ fn resolve(document: &Value, schema: &Value) -> Value {
     }
 }
 
+/// Where [`described`] keeps the description of a field's type, beside that of the field.
+const TYPE_DESCRIPTION: &str = "x-type-description";
+
 /// The schema behind a field (of its items, when it is a list), under the field's own description where it has one.
 fn described(document: &Value, field: &Value) -> Value {
     let mut schema = match field["items"].is_object() {
@@ -94,7 +101,10 @@ fn described(document: &Value, field: &Value) -> Value {
         false => resolve(document, field),
     };
     if let (Some(own), Some(object)) = (field["description"].as_str(), schema.as_object_mut()) {
-        object.insert("description".to_owned(), own.into());
+        let of_type = object.insert("description".to_owned(), own.into());
+        if let Some(of_type) = of_type.filter(|of_type| of_type.as_str() != Some(own)) {
+            object.insert(TYPE_DESCRIPTION.to_owned(), of_type);
+        }
     }
     schema
 }

@@ -1,11 +1,15 @@
 //! `cata get`.
 
 use crate::client::discovery::Catalogue;
-use crate::client::refs::{Target, targets};
+use crate::client::refs::{Target, manifest_targets, targets};
+use crate::client::refusal::Refusal;
 use crate::client::{ClientArgs, Connection, explain, query_string};
 use crate::data_dir::DataDir;
+use crate::manifest::FileArgs;
+use crate::print::order::Order;
 use crate::print::table::{self, Layout, Table};
 use crate::print::{Output, items, without_managed_fields};
+use crate::report;
 use anyhow::{Context, Result, bail};
 use futures::{AsyncBufReadExt, TryStreamExt};
 use serde_json::{Value, json};
@@ -15,10 +19,15 @@ use std::pin::pin;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// TYPE [NAME…], TYPE/NAME…, or TYPE,TYPE
-    #[arg(required = true, value_name = "RESOURCE")]
+    #[arg(value_name = "RESOURCE")]
     words: Vec<String>,
+    #[command(flatten)]
+    files: FileArgs,
+    /// Print what the server answers at this path, as it is
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["words", "files", "output", "watch"])]
+    raw: Option<String>,
     /// Output format: wide, yaml, json, name, jsonpath=…, custom-columns=…
-    #[arg(short, long, default_value = "", value_name = "FORMAT")]
+    #[arg(short, long, default_value = "", hide_default_value = true, value_name = "FORMAT")]
     output: String,
     /// Objects of all namespaces
     #[arg(short = 'A', long)]
@@ -38,6 +47,12 @@ pub(crate) struct Args {
     /// Show labels as the last column
     #[arg(long)]
     show_labels: bool,
+    /// Labels to show as columns; may be repeated
+    #[arg(short = 'L', long, value_name = "KEY", value_delimiter = ',')]
+    label_columns: Vec<String>,
+    /// Sort by what this JSONPath finds in each object, for example .metadata.name
+    #[arg(long, value_name = "JSONPATH", value_parser = Order::parse, conflicts_with = "watch")]
+    sort_by: Option<Order>,
     /// Do not print column headers
     #[arg(long)]
     no_headers: bool,
@@ -45,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long)]
     ignore_not_found: bool,
     /// Ask the server for lists in chunks of this size; 0 asks for everything at once
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_name = "COUNT")]
     chunk_size: u32,
     /// Keep metadata.managedFields in yaml and json
     #[arg(long)]
@@ -54,11 +69,34 @@ pub(crate) struct Args {
     client: ClientArgs,
 }
 
+impl Args {
+    fn layout(&self, wide: bool, headers: bool, target: &Target<'_>) -> Layout<'_> {
+        Layout {
+            wide,
+            headers,
+            namespace: self.all_namespaces && target.resource.namespaced,
+            label_columns: &self.label_columns,
+            labels: self.show_labels,
+        }
+    }
+}
+
 pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     let output = Output::parse(&args.output)?;
     let connection = args.client.connect(data_dir).await?;
+    if let Some(path) = &args.raw {
+        return print_raw(&connection, path).await;
+    }
+    let manifests = args.files.objects()?;
     let catalogue = Catalogue::fetch(&connection).await?;
-    let targets = targets(&catalogue, &args.words)?;
+    let targets = match args.files.files.is_empty() {
+        true => targets(&catalogue, &args.words)?,
+        false if args.words.is_empty() => manifest_targets(&catalogue, &connection, &manifests)?,
+        false => bail!("name resources by arguments or by manifests (-f), not both"),
+    };
+    if args.all_namespaces && targets.iter().any(|target| !target.names.is_empty()) {
+        bail!("a resource cannot be retrieved by name across all namespaces; use -n NAMESPACE");
+    }
     if args.watch || args.watch_only {
         let [target] = targets.as_slice() else {
             bail!("you may only watch one kind of resource at a time")
@@ -72,23 +110,46 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     }
 }
 
+async fn print_raw(connection: &Connection, path: &str) -> Result<()> {
+    let request = http::Request::get(path).body(Vec::new());
+    let request = request.with_context(|| format!("{path:?} is no path; it begins with a slash"))?;
+    let text = connection.client.request_text(request).await;
+    print!("{}", text.map_err(|error| explain(error, &connection.server))?);
+    Ok(())
+}
+
+/// The path of the collection a target is in.
+fn collection(args: &Args, connection: &Connection, target: &Target<'_>) -> String {
+    let namespace = target.namespace.as_deref().unwrap_or(&connection.namespace);
+    target.resource.path((!args.all_namespaces).then_some(namespace))
+}
+
 /// One request's worth: a collection, or one object of it.
 fn paths(args: &Args, connection: &Connection, target: &Target<'_>) -> Vec<String> {
-    let namespace = (!args.all_namespaces).then_some(connection.namespace.as_str());
-    let collection = target.resource.path(namespace);
+    let collection = collection(args, connection, target);
     if target.names.is_empty() {
         return vec![format!("{collection}?{}", query(args, &[]))];
     }
     target
         .names
         .iter()
-        .map(|name| format!("{collection}/{name}?"))
+        .map(|name| format!("{collection}/{name}?{}", query_string(&whole_objects(args))))
+        .collect()
+}
+
+/// Rows carry the object's metadata; what is sorted by may be anywhere in it.
+fn whole_objects(args: &Args) -> Vec<(&'static str, &'static str)> {
+    args.sort_by
+        .is_some()
+        .then_some(("includeObject", "Object"))
+        .into_iter()
         .collect()
 }
 
 fn query(args: &Args, more: &[(&str, &str)]) -> String {
     let chunk = args.chunk_size.to_string();
     let mut pairs: Vec<(&str, &str)> = more.to_vec();
+    pairs.extend(whole_objects(args));
     if let Some(selector) = &args.selector {
         pairs.push(("labelSelector", selector));
     }
@@ -138,7 +199,7 @@ async fn fetch(args: &Args, connection: &Connection, path: &str, accept: &str) -
 
 async fn print_tables(args: &Args, connection: &Connection, targets: &[Target<'_>], output: &Output) -> Result<()> {
     let wide = matches!(output, Output::Table { wide: true });
-    let mut printed = false;
+    let mut tables = Vec::new();
     let mut failure = None;
     for target in targets {
         let mut joined: Option<Table> = None;
@@ -147,7 +208,7 @@ async fn print_tables(args: &Args, connection: &Connection, targets: &[Target<'_
                 // As kubectl: one missing name does not hide the others.
                 Err(error) => {
                     if let Some(earlier) = failure.replace(error) {
-                        eprintln!("error: {earlier:#}");
+                        report::print(&earlier);
                     }
                     continue;
                 }
@@ -161,24 +222,23 @@ async fn print_tables(args: &Args, connection: &Connection, targets: &[Target<'_
                 Some(joined) => joined.rows.extend(fetched.rows),
             }
         }
-        let Some(joined) = joined.filter(|table| !table.rows.is_empty()) else {
-            continue;
-        };
-        let layout = Layout {
-            wide,
-            headers: !args.no_headers,
-            namespace: args.all_namespaces && target.resource.namespaced,
-            labels: args.show_labels,
-        };
-        let prefix = if targets.len() > 1 {
-            format!("{}/", target.resource.qualified_singular())
-        } else {
-            String::new()
+        if let (Some(table), Some(order)) = (&mut joined, &args.sort_by) {
+            order.sort(&mut table.rows, |row| &row.object);
+        }
+        tables.extend(joined.map(|table| (target, table)));
+    }
+    let several = tables.iter().any(|(target, _)| target.resource != tables[0].0.resource);
+    let mut printed = false;
+    for (target, table) in tables.iter().filter(|(_, table)| !table.rows.is_empty()) {
+        let layout = args.layout(wide, !args.no_headers, target);
+        let prefix = match several {
+            true => format!("{}/", target.resource.qualified_singular()),
+            false => String::new(),
         };
         if printed {
             println!();
         }
-        print!("{}", joined.render(layout, &prefix));
+        print!("{}", table.render(layout, &prefix));
         printed = true;
     }
     if let Some(failure) = failure {
@@ -196,18 +256,29 @@ async fn print_tables(args: &Args, connection: &Connection, targets: &[Target<'_
 
 async fn print_objects(args: &Args, connection: &Connection, targets: &[Target<'_>], output: &Output) -> Result<()> {
     let mut found = Vec::new();
+    let mut failure = None;
     for target in targets {
         for path in paths(args, connection, target) {
-            let Some(mut value) = fetch(args, connection, &path, "application/json").await? else {
-                continue;
+            let mut value = match fetch(args, connection, &path, "application/json").await {
+                Ok(Some(value)) => value,
+                Ok(None) => continue,
+                Err(error) => {
+                    if let Some(earlier) = failure.replace(error) {
+                        report::print(&earlier);
+                    }
+                    continue;
+                }
             };
             fill_in_kinds(&mut value, target);
             found.extend(items(&value).into_iter().cloned());
         }
     }
+    if let Some(order) = &args.sort_by {
+        order.sort(&mut found, |object| object);
+    }
     let single = matches!(targets, [target] if target.names.len() == 1);
     let mut object = match (single, found.len()) {
-        (true, 0) => return Ok(()),
+        (true, 0) => return failure.map_or(Ok(()), Err),
         (true, _) => found.swap_remove(0),
         (false, _) => json!({"apiVersion": "v1", "items": found, "kind": "List", "metadata": {"resourceVersion": ""}}),
     };
@@ -216,7 +287,7 @@ async fn print_objects(args: &Args, connection: &Connection, targets: &[Target<'
     }
     print!("{}", output.render(&object, &|object| qualified_name(targets, object))?);
     std::io::stdout().flush()?;
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 /// Items of a list carry no kind of their own; readers of the output want one.
@@ -241,8 +312,7 @@ fn qualified_name(targets: &[Target<'_>], object: &Value) -> String {
 
 /// Lists (unless told not to), then shows every change as a row or an object until interrupted.
 async fn watch(args: &Args, connection: &Connection, target: &Target<'_>, output: &Output) -> Result<()> {
-    let namespace = (!args.all_namespaces).then_some(connection.namespace.as_str());
-    let collection = target.resource.path(namespace);
+    let collection = collection(args, connection, target);
     let name = match target.names.as_slice() {
         [] => None,
         [name] => Some(format!("metadata.name={name}")),
@@ -293,10 +363,13 @@ async fn watch(args: &Args, connection: &Connection, target: &Target<'_>, output
         let mut event: Value = serde_json::from_str(&line).context("the server's event is no JSON")?;
         match event["type"].as_str() {
             Some("BOOKMARK") => {}
-            Some("ERROR") => bail!(
-                "from server: {}",
-                event["object"]["message"].as_str().unwrap_or("the watch failed")
-            ),
+            Some("ERROR") => {
+                let text = |field: &str| event["object"][field].as_str().unwrap_or_default().to_owned();
+                return Err(anyhow::Error::new(Refusal {
+                    reason: text("reason"),
+                    message: text("message"),
+                }));
+            }
             _ => screen.show(event["object"].take())?,
         }
     }
@@ -324,18 +397,15 @@ impl Screen<'_> {
             if table.rows.is_empty() {
                 return Ok(());
             }
-            let layout = Layout {
-                wide: *wide,
-                headers: std::mem::take(&mut self.headers),
-                namespace: self.args.all_namespaces && self.target.resource.namespaced,
-                labels: self.args.show_labels,
-            };
+            let layout = self.args.layout(*wide, std::mem::take(&mut self.headers), self.target);
             print!("{}", table.render(layout, ""));
         } else {
             fill_in_kinds(&mut value, self.target);
             for item in items(&value) {
                 let mut item = item.clone();
-                without_managed_fields(&mut item);
+                if !self.args.show_managed_fields {
+                    without_managed_fields(&mut item);
+                }
                 print!(
                     "{}",
                     self.output.render(&item, &|object| qualified_name(

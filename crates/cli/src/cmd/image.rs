@@ -121,7 +121,9 @@ pub(super) async fn run(args: Args, data_dir: &Path) -> Result<()> {
         Verb::Pull(args) => pull(&args, data_dir).await,
         Verb::Ls(args) => list(&args, &open(data_dir, Options::default())?).await,
         Verb::Rm(args) => remove(&args, &open(data_dir, Options::default())?).await,
-        Verb::Import(args) => import(&args, &open(data_dir, Options::default())?).await,
+        Verb::Import(args) => import(&args, &open(data_dir, Options::default())?)
+            .await
+            .with_context(|| format!("cannot import {}", args.path.display())),
         Verb::Pack(args) => pack(args, &open(data_dir, Options::default())?).await,
         Verb::Push(args) => push(&args, data_dir).await,
     }

@@ -4,7 +4,7 @@ use crate::client::refs::pod_name;
 use crate::client::{ClientArgs, Connection, explain, parse_duration, query_string};
 use crate::data_dir::DataDir;
 use anyhow::{Context, Result, bail};
-use futures::{AsyncReadExt, StreamExt};
+use futures::{AsyncBufReadExt, AsyncReadExt};
 use serde_json::Value;
 use std::io::Write;
 use std::pin::pin;
@@ -15,9 +15,10 @@ pub(crate) struct Args {
     /// Pod, as NAME or pod/NAME
     #[arg(required_unless_present = "selector")]
     pod: Option<String>,
-    /// Container (also -c)
+    /// Container of the pod [default: the first]; the same as -c
     #[arg(conflicts_with = "container_flag", value_name = "CONTAINER")]
     container: Option<String>,
+    /// Container of the pod
     #[arg(short = 'c', long = "container", id = "container_flag", value_name = "CONTAINER")]
     container_flag: Option<String>,
     /// Pods of a label selector instead of one name
@@ -32,15 +33,18 @@ pub(crate) struct Args {
     /// The log of the container's previous life
     #[arg(short, long)]
     previous: bool,
-    /// Lines from the end; -1 shows all
-    #[arg(long, allow_negative_numbers = true, default_value_t = -1)]
-    tail: i64,
+    /// Lines from the end; -1 shows all [default: all, with -l the last 10]
+    #[arg(long, value_name = "LINES", allow_negative_numbers = true)]
+    tail: Option<i64>,
     /// Lines younger than this
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     since: Option<Duration>,
     /// Lines since this time (RFC 3339)
     #[arg(long, value_name = "TIME", conflicts_with = "since")]
     since_time: Option<String>,
+    /// With -f, how many logs may be followed at the same time
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    max_log_requests: usize,
     /// Begin every line with its time
     #[arg(long)]
     timestamps: bool,
@@ -64,11 +68,28 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
             sources.push((name.to_owned(), container));
         }
     }
+    if sources.is_empty() {
+        eprintln!("No resources found in {} namespace.", connection.namespace);
+    }
+    let whole_lines = args.prefix || (args.follow && sources.len() > 1);
     let streams = sources
         .iter()
-        .map(|(pod, container)| show(&args, &connection, pod, container.as_deref()));
-    for outcome in futures::future::join_all(streams).await {
-        outcome?;
+        .map(|(pod, container)| show(&args, &connection, pod, container.as_deref(), whole_lines));
+    if args.follow {
+        if sources.len() > args.max_log_requests {
+            bail!(
+                "you are attempting to follow {} log streams, but maximum allowed concurrency is {}, \
+                 use --max-log-requests to increase the limit",
+                sources.len(),
+                args.max_log_requests
+            );
+        }
+        futures::future::try_join_all(streams).await?;
+    } else {
+        // One after the other, so that they do not mix.
+        for stream in streams {
+            stream.await?;
+        }
     }
     Ok(())
 }
@@ -78,11 +99,7 @@ async fn pods(args: &Args, connection: &Connection) -> Result<Vec<Value>> {
     if let Some(selector) = &args.selector {
         let path = format!("{base}?{}", query_string(&[("labelSelector", selector)]));
         let list = connection.json(http::Method::GET, &path, None).await?;
-        let pods = list["items"].as_array().cloned().unwrap_or_default();
-        if pods.is_empty() {
-            bail!("no pods match {selector:?} in {} namespace", connection.namespace);
-        }
-        return Ok(pods);
+        return Ok(list["items"].as_array().cloned().unwrap_or_default());
     }
     let name = pod_name(args.pod.as_deref().unwrap_or_default())?;
     Ok(vec![
@@ -115,7 +132,7 @@ fn containers(args: &Args, pod: &Value) -> Result<Vec<Option<String>>> {
         return Ok(vec![Some(name.to_owned())]);
     }
     let all = names("containers");
-    if let [first, .., _] = all.as_slice() {
+    if let ([first, .., _], None) = (all.as_slice(), &args.selector) {
         eprintln!("Defaulted container {first:?} out of: {}", all.join(", "));
     }
     all.into_iter()
@@ -124,7 +141,13 @@ fn containers(args: &Args, pod: &Value) -> Result<Vec<Option<String>>> {
         .context("the pod has no containers")
 }
 
-async fn show(args: &Args, connection: &Connection, pod: &str, container: Option<&str>) -> Result<()> {
+async fn show(
+    args: &Args,
+    connection: &Connection,
+    pod: &str,
+    container: Option<&str>,
+    whole_lines: bool,
+) -> Result<()> {
     let (tail, since, limit);
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     pairs.extend(container.map(|name| ("container", name)));
@@ -137,8 +160,9 @@ async fn show(args: &Args, connection: &Connection, pod: &str, container: Option
             pairs.push((flag, "true"));
         }
     }
-    if args.tail >= 0 {
-        tail = args.tail.to_string();
+    let lines = args.tail.unwrap_or(if args.selector.is_some() { 10 } else { -1 });
+    if lines >= 0 {
+        tail = lines.to_string();
         pairs.push(("tailLines", &tail));
     }
     if let Some(duration) = args.since {
@@ -166,26 +190,40 @@ async fn show(args: &Args, connection: &Connection, pod: &str, container: Option
     let prefix = args
         .prefix
         .then(|| format!("[pod/{pod}/{}] ", container.unwrap_or_default()));
-    copy(stream, prefix.as_deref()).await
+    if whole_lines {
+        copy_lines(stream, prefix.as_deref().unwrap_or_default()).await
+    } else {
+        copy(stream).await
+    }
 }
 
-async fn copy(stream: impl futures::AsyncBufRead, prefix: Option<&str>) -> Result<()> {
+pub(super) async fn copy(stream: impl futures::AsyncRead) -> Result<()> {
     let mut stream = pin!(stream);
-    let Some(prefix) = prefix else {
-        let mut buffer = vec![0; 32 * 1024];
-        loop {
-            let length = stream.read(&mut buffer).await.context("the log broke off")?;
-            if length == 0 {
-                return Ok(());
-            }
-            let mut out = std::io::stdout().lock();
-            out.write_all(&buffer[..length])?;
-            out.flush()?;
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let length = stream.read(&mut buffer).await.context("the log broke off")?;
+        if length == 0 {
+            return Ok(());
         }
-    };
-    let mut lines = futures::AsyncBufReadExt::lines(stream);
-    while let Some(line) = lines.next().await {
-        println!("{prefix}{}", line.context("the log broke off")?);
+        let mut out = std::io::stdout().lock();
+        out.write_all(&buffer[..length])?;
+        out.flush()?;
     }
-    Ok(())
+}
+
+/// Line by line, so that several logs can share the output. Lines are bytes: a log may hold anything.
+async fn copy_lines(stream: impl futures::AsyncBufRead, prefix: &str) -> Result<()> {
+    let mut stream = pin!(stream);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        line.extend_from_slice(prefix.as_bytes());
+        let length = stream.read_until(b'\n', &mut line).await.context("the log broke off")?;
+        if length == 0 {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(&line)?;
+        out.flush()?;
+    }
 }

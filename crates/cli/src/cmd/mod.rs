@@ -34,6 +34,7 @@ pub(crate) struct Cli {
         long,
         global = true,
         env = "CATA_DATA_DIR",
+        hide_env_values = true,
         value_name = "DIR",
         help_heading = "Global options"
     )]
@@ -144,4 +145,33 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 pub(crate) fn install_tls_provider() {
     // Fails only when one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    /// A change of any option shows in review as a change of these pages (`UPDATE_EXPECT=1` writes them).
+    #[test]
+    fn every_verb_has_its_help() {
+        let mut cata = Cli::command().term_width(110).version("VERSION");
+        cata.build();
+        snapshot(&mut cata, "cata");
+        for verb in cata.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+            let name = verb.get_name().to_owned();
+            snapshot(verb, &name);
+            for inner in verb.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {
+                let name = format!("{name}-{}", inner.get_name());
+                snapshot(inner, &name);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn snapshot(command: &mut clap::Command, name: &str) {
+        let page = command.render_help().to_string();
+        let page: Vec<&str> = page.lines().map(str::trim_end).collect();
+        expect_test::expect_file![format!("help/{name}.txt")].assert_eq(&(page.join("\n") + "\n"));
+    }
 }

@@ -1,14 +1,15 @@
 //! `cata run NAME --image IMAGE`: one pod without a manifest.
 
 use super::exec::{StreamArgs, attach_to};
+use crate::apply::DryRun;
 use crate::client::{Connection, explain};
 use crate::data_dir::DataDir;
 use anyhow::{Result, bail};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
-use kube::runtime::watcher;
+use kube::api::{DeleteParams, LogParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -17,6 +18,9 @@ use std::process::ExitCode;
 pub(crate) struct Args {
     /// Name of the pod
     name: String,
+    /// Arguments (or, with --command, the command), after --
+    #[arg(last = true, value_name = "ARGUMENT")]
+    words: Vec<String>,
     /// Image to run
     #[arg(long)]
     image: String,
@@ -26,14 +30,14 @@ pub(crate) struct Args {
     /// Port the container listens on
     #[arg(long)]
     port: Option<u16>,
-    /// Labels, a=b,c=d [default: run=NAME]
-    #[arg(short, long)]
+    /// Labels [default: run=NAME]
+    #[arg(short, long, value_name = "KEY=VALUE,…")]
     labels: Option<String>,
     /// Always, OnFailure or Never
-    #[arg(long, default_value = "Always", value_parser = ["Always", "OnFailure", "Never"])]
+    #[arg(long, default_value = "Always", value_name = "WHEN", hide_possible_values = true, value_parser = ["Always", "OnFailure", "Never"])]
     restart: String,
     /// Always, IfNotPresent or Never
-    #[arg(long, value_parser = ["Always", "IfNotPresent", "Never"])]
+    #[arg(long, value_name = "WHEN", hide_possible_values = true, value_parser = ["Always", "IfNotPresent", "Never"])]
     image_pull_policy: Option<String>,
     /// What follows -- is the command, not its arguments
     #[arg(long)]
@@ -44,26 +48,26 @@ pub(crate) struct Args {
     /// Delete the pod when it ends (with --attach or -i)
     #[arg(long)]
     rm: bool,
-    /// client prints the pod without making it; server only asks whether it would be made
-    #[arg(long, default_value = "none", value_parser = ["none", "client", "server"])]
-    dry_run: String,
-    /// Output format with --dry-run=client: yaml or json
-    #[arg(short, long, default_value = "yaml", value_parser = ["yaml", "json"])]
-    output: String,
+    /// Make nothing: `server` asks it whether it would, `client` does not even ask
+    #[arg(
+        long,
+        default_value = "none",
+        value_name = "WHO",
+        value_enum,
+        hide_possible_values = true
+    )]
+    dry_run: DryRun,
+    /// Print the pod: yaml or json
+    #[arg(short, long, value_name = "FORMAT", hide_possible_values = true, value_parser = ["yaml", "json"])]
+    output: Option<String>,
     #[command(flatten)]
     streams: StreamArgs,
-    /// Arguments (or, with --command, the command), after --
-    #[arg(last = true)]
-    words: Vec<String>,
 }
 
 pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<ExitCode> {
     let manifest = manifest(&args)?;
-    if args.dry_run == "client" {
-        match args.output.as_str() {
-            "json" => println!("{}", serde_json::to_string_pretty(&manifest)?),
-            _ => print!("{}", catamaran_api::yaml::to_string(&manifest)?),
-        }
+    if args.dry_run == DryRun::Client {
+        report(&args, &manifest)?;
         return Ok(ExitCode::SUCCESS);
     }
     let attached = args.attach || args.streams.stdin;
@@ -73,65 +77,130 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<ExitCo
     let connection = args.streams.client.connect(data_dir).await?;
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
     let params = PostParams {
-        dry_run: args.dry_run == "server",
+        dry_run: args.dry_run == DryRun::Server,
         ..PostParams::default()
     };
     let pod: Pod = serde_json::from_value(manifest)?;
-    pods.create(&params, &pod)
+    let created = pods
+        .create(&params, &pod)
         .await
         .map_err(|error| explain(error, &connection.server))?;
-    if !attached || args.dry_run == "server" {
-        println!(
-            "pod/{} created{}",
-            args.name,
-            if params.dry_run { " (server dry run)" } else { "" }
-        );
+    if !attached || params.dry_run {
+        report(&args, &serde_json::to_value(created)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = talk(&args, &connection, &pods).await;
-    if args.rm {
-        pods.delete(&args.name, &DeleteParams::default())
-            .await
-            .map_err(|error| explain(error, &connection.server))?;
+    if !args.rm {
+        return talk(&args, &connection, &pods).await;
+    }
+    let outcome = tokio::select! {
+        outcome = talk(&args, &connection, &pods) => outcome,
+        // The pod goes also when the user has had enough; with a terminal, Ctrl-C is the container's.
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| ExitCode::from(130)).map_err(Into::into),
+    };
+    let deleted = pods.delete(&args.name, &DeleteParams::default()).await;
+    deleted.map_err(|error| explain(error, &connection.server))?;
+    if !args.streams.quiet {
         eprintln!("pod {:?} deleted from {} namespace", args.name, connection.namespace);
     }
     outcome
 }
 
-/// Attaches once the container runs; a container that was quicker has left its exit code in the status.
+/// The object when a format was asked for, else that it is made.
+fn report(args: &Args, pod: &Value) -> Result<()> {
+    match args.output.as_deref() {
+        Some("json") => println!("{}", serde_json::to_string_pretty(pod)?),
+        Some(_) => print!("{}", catamaran_api::yaml::to_string(pod)?),
+        None => println!("pod/{} created{}", args.name, args.dry_run.mark()),
+    }
+    Ok(())
+}
+
+/// Attaches once the container runs, then waits for the pod's end where it has one: only its status knows the exit code.
 async fn talk(args: &Args, connection: &Connection, pods: &Api<Pod>) -> Result<ExitCode> {
-    let mut changes = pin!(watcher::watch_object(pods.clone(), &args.name));
+    let changes = watcher::watch_object(pods.clone(), &args.name);
+    let mut changes = pin!(changes.default_backoff());
+    let mut attached = false;
     while let Some(pod) = changes.next().await {
-        let Ok(Some(pod)) = pod else { continue };
-        let statuses = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.container_statuses.as_ref());
-        let Some(state) = statuses.and_then(|statuses| statuses.first()?.state.clone()) else {
+        let pod = match pod {
+            Ok(Some(pod)) => pod,
+            Ok(None) => bail!("pod {:?} was deleted before it ended", args.name),
+            // The server may be restarting; the stream tries again, more and more slowly.
+            Err(_) => continue,
+        };
+        let status = pod.status.unwrap_or_default();
+        let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let Some(state) = status
+            .container_statuses
+            .and_then(|statuses| statuses.into_iter().next()?.state)
+        else {
             continue;
         };
-        if let Some(terminated) = state.terminated {
-            let log = pods.logs(&args.name, &kube::api::LogParams::default()).await;
-            print!("{}", log.map_err(|error| explain(error, &connection.server))?);
-            return Ok(ExitCode::from(u8::try_from(terminated.exit_code).unwrap_or(1)));
-        }
-        if state.running.is_some() {
-            return attach_to(connection, pods, &args.name, &args.streams).await;
-        }
-        if let Some(waiting) = state.waiting
-            && waiting
-                .reason
-                .as_deref()
-                .is_some_and(|reason| reason.starts_with("Err") || reason.ends_with("Error"))
+        if let Some(terminated) = state.terminated
+            && (ended || !attached)
         {
-            bail!(
-                "{}: {}",
-                waiting.reason.unwrap_or_default(),
-                waiting.message.unwrap_or_default()
-            );
+            return last_words(args, connection, pods, terminated, attached).await;
+        }
+        if state.running.is_some() && !attached {
+            let code = match attach_to(connection, pods, &args.name, &args.streams).await {
+                Ok(code) => code,
+                // It ended in between, most likely: what it said is in the log.
+                Err(error) => follow_log(args, connection, pods, &error).await?,
+            };
+            if args.restart == "Always" {
+                return Ok(code);
+            }
+            attached = true;
+        }
+        if let Some(reason) = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref())
+            && (reason.starts_with("Err") || reason.ends_with("Error"))
+        {
+            let message = state.waiting.as_ref().and_then(|waiting| waiting.message.as_deref());
+            bail!("{reason}: {}", message.unwrap_or("see `cata describe pod`"));
         }
     }
-    bail!("the pod vanished before it ran")
+    bail!("the watch on pod {:?} ended before the pod did", args.name)
+}
+
+async fn follow_log(args: &Args, connection: &Connection, pods: &Api<Pod>, error: &anyhow::Error) -> Result<ExitCode> {
+    if args.streams.stdin && !args.streams.quiet {
+        eprintln!(
+            "warning: couldn't attach to pod/{}, falling back to streaming logs: {error:#}",
+            args.name
+        );
+    }
+    let params = LogParams {
+        follow: true,
+        ..LogParams::default()
+    };
+    let log = pods.log_stream(&args.name, &params).await;
+    super::logs::copy(log.map_err(|error| explain(error, &connection.server))?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code of a container that ended; one that was quicker than the attaching has its output in the log.
+async fn last_words(
+    args: &Args,
+    connection: &Connection,
+    pods: &Api<Pod>,
+    terminated: ContainerStateTerminated,
+    attached: bool,
+) -> Result<ExitCode> {
+    if !attached {
+        match pods.logs(&args.name, &LogParams::default()).await {
+            Ok(log) => print!("{log}"),
+            // What never started has no log, but a reason.
+            Err(error) if terminated.message.is_none() => return Err(explain(error, &connection.server)),
+            Err(_) => {}
+        }
+    }
+    if let (Some(message), false) = (&terminated.message, args.streams.quiet) {
+        let reason = terminated.reason.as_deref().unwrap_or("Error");
+        eprintln!(
+            "pod {}/{} terminated ({reason}): {message}",
+            connection.namespace, args.name
+        );
+    }
+    Ok(ExitCode::from(u8::try_from(terminated.exit_code).unwrap_or(1)))
 }
 
 fn manifest(args: &Args) -> Result<Value> {

@@ -10,9 +10,9 @@ pub(crate) struct Args {
     /// Only this program's version
     #[arg(long)]
     client: bool,
-    /// Output format
-    #[arg(short, long, default_value = "", value_parser = ["", "yaml", "json"])]
-    output: String,
+    /// Output format: yaml or json
+    #[arg(short, long, value_name = "FORMAT", hide_possible_values = true, value_parser = ["yaml", "json"])]
+    output: Option<String>,
     #[command(flatten)]
     cluster: ClientArgs,
 }
@@ -28,10 +28,10 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     if let Some(Ok(server)) = &server {
         versions["serverVersion"] = server.clone();
     }
-    match args.output.as_str() {
-        "json" => println!("{}", serde_json::to_string_pretty(&versions)?),
-        "yaml" => print!("{}", catamaran_api::yaml::to_string(&versions)?),
-        _ => {
+    match args.output.as_deref() {
+        Some("json") => println!("{}", serde_json::to_string_pretty(&versions)?),
+        Some(_) => print!("{}", catamaran_api::yaml::to_string(&versions)?),
+        None => {
             println!("Client Version: {ours}");
             if let Some(Ok(server)) = &server {
                 println!("Server Version: {}", server["gitVersion"].as_str().unwrap_or("unknown"));

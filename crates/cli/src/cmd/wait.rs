@@ -2,6 +2,7 @@
 
 use crate::client::discovery::{Catalogue, Resource};
 use crate::client::refs::targets;
+use crate::client::refusal::Refusal;
 use crate::client::watch::{names_of, wait_for_object};
 use crate::client::{ClientArgs, Connection, parse_duration};
 use crate::data_dir::DataDir;
@@ -128,33 +129,43 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
     }
     let waiting = async {
         for (resource, name) in &waits {
-            wait_for(&connection, resource, name, &goal).await?;
-            let met = if goal == Goal::Deleted {
-                "deleted"
-            } else {
-                "condition met"
-            };
-            println!("{}/{name} {met}", resource.qualified_singular());
+            let was_there = wait_for(&connection, resource, name, &goal).await?;
+            let named = format!("{}/{name}", resource.qualified_singular());
+            match goal {
+                Goal::Deleted if !was_there => {}
+                Goal::Deleted => println!("{named} deleted"),
+                _ => println!("{named} condition met"),
+            }
         }
         anyhow::Ok(())
     };
     tokio::time::timeout(args.timeout, waiting).await.map_err(|_| {
-        let names: Vec<&str> = waits.iter().map(|(_, name)| name.as_str()).collect();
+        let names: Vec<String> = waits
+            .iter()
+            .map(|(resource, name)| format!("{}/{name}", resource.qualified()))
+            .collect();
         anyhow::anyhow!("timed out waiting for the condition on {}", names.join(", "))
     })?
 }
 
-async fn wait_for(connection: &Connection, resource: &Resource, name: &str, goal: &Goal) -> Result<()> {
+/// Returns when the goal is reached; true if there was an object at the beginning.
+async fn wait_for(connection: &Connection, resource: &Resource, name: &str, goal: &Goal) -> Result<bool> {
+    let mut was_there = false;
     let exists = |object: Option<&Value>| {
-        if object.is_none() && !matches!(goal, Goal::Created) {
-            bail!("from server (NotFound): {} {name:?} not found", resource.qualified());
+        was_there = object.is_some();
+        if !was_there && !matches!(goal, Goal::Created) {
+            return Err(anyhow::Error::new(Refusal {
+                reason: "NotFound".to_owned(),
+                message: format!("{} {name:?} not found", resource.qualified()),
+            }));
         }
         Ok(())
     };
     wait_for_object(connection, resource, &connection.namespace, name, exists, |object| {
         goal.reached(object)
     })
-    .await
+    .await?;
+    Ok(was_there)
 }
 
 #[cfg(test)]

@@ -91,18 +91,13 @@ impl Template {
     }
 
     /// The text for one object. What is not there is empty, as with kubectl's default.
-    pub(crate) fn render(&self, object: &Value) -> Result<String> {
-        self.render_or(object, "")
-    }
-
-    /// The same, with `missing` in the place of paths that find nothing.
-    pub(crate) fn render_or(&self, object: &Value, missing: &str) -> Result<String> {
+    pub(crate) fn render(&self, object: &Value) -> String {
         let mut text = String::new();
-        render(&self.0, object, missing, &mut text);
-        Ok(text)
+        render(&self.0, object, &mut text);
+        text
     }
 
-    /// What the template's only path finds (for `wait --for=jsonpath=…`).
+    /// What the template's only path finds (for `wait --for=jsonpath=…`, columns and sorting).
     pub(crate) fn values<'a>(&self, object: &'a Value) -> Vec<&'a Value> {
         self.0
             .iter()
@@ -114,28 +109,24 @@ impl Template {
     }
 }
 
-fn render(pieces: &[Piece], object: &Value, missing: &str, text: &mut String) {
+fn render(pieces: &[Piece], object: &Value, text: &mut String) {
     for piece in pieces {
         match piece {
             Piece::Text(literal) => text.push_str(literal),
             Piece::Path(path) => {
                 let found: Vec<String> = path.compiled.query(object).all().into_iter().map(show).collect();
-                text.push_str(&if found.is_empty() {
-                    missing.to_owned()
-                } else {
-                    found.join(" ")
-                });
+                text.push_str(&found.join(" "));
             }
             Piece::Range(path, body) => {
                 for item in path.compiled.query(object).all() {
-                    render(body, item, missing, text);
+                    render(body, item, text);
                 }
             }
         }
     }
 }
 
-fn show(value: &Value) -> String {
+pub(super) fn show(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -302,10 +293,7 @@ mod tests {
             ),
             ("{range .items[*]}{range .status.ips[*]}<{.ip}>{end}{end}", "<1><2>"),
         ] {
-            let rendered = Template::parse(template)
-                .expect(template)
-                .render(&list)
-                .expect(template);
+            let rendered = Template::parse(template).expect(template).render(&list);
             assert_eq!(rendered, expected, "{template}");
         }
     }

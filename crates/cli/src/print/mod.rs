@@ -2,6 +2,7 @@
 
 pub(crate) mod describe;
 pub(crate) mod jsonpath;
+pub(crate) mod order;
 pub(crate) mod table;
 mod tabwriter;
 
@@ -64,8 +65,8 @@ impl Output {
                 .iter()
                 .map(|item| format!("{}\n", qualified_name(item)))
                 .collect(),
-            Self::JsonPath(template) => template.render(object)?,
-            Self::CustomColumns(columns) => custom_table(object, columns)?,
+            Self::JsonPath(template) => template.render(object),
+            Self::CustomColumns(columns) => custom_table(object, columns),
         })
     }
 }
@@ -95,17 +96,18 @@ fn custom_columns(text: &str) -> Result<Vec<(String, jsonpath::Template)>> {
         .collect()
 }
 
-fn custom_table(object: &Value, columns: &[(String, jsonpath::Template)]) -> Result<String> {
+fn custom_table(object: &Value, columns: &[(String, jsonpath::Template)]) -> String {
     let headers: Vec<String> = columns.iter().map(|(header, _)| header.clone()).collect();
     let mut rows = Vec::new();
     for item in items(object) {
         let cells = columns.iter().map(|(_, path)| {
-            let text = path.render_or(item, "<none>")?;
-            Ok(if text.is_empty() { "<none>".to_owned() } else { text })
+            let found: Vec<String> = path.values(item).into_iter().map(jsonpath::show).collect();
+            let text = found.join(",");
+            if text.is_empty() { "<none>".to_owned() } else { text }
         });
-        rows.push(cells.collect::<Result<Vec<_>>>()?);
+        rows.push(cells.collect());
     }
-    Ok(table::align(&headers, &rows, true))
+    table::align(&headers, &rows, true)
 }
 
 /// Hides what only machines read, as kubectl does unless told `--show-managed-fields`.

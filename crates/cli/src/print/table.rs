@@ -32,16 +32,18 @@ pub(crate) struct Row {
 
 /// What the user wants to see beside the server's columns.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Layout {
+pub(crate) struct Layout<'a> {
     pub(crate) wide: bool,
     pub(crate) headers: bool,
     pub(crate) namespace: bool,
+    /// Labels with a column of their own.
+    pub(crate) label_columns: &'a [String],
     pub(crate) labels: bool,
 }
 
 impl Table {
     /// The table as text. `prefix` goes before every name (`pod/`), when several kinds are shown.
-    pub(crate) fn render(&self, layout: Layout, prefix: &str) -> String {
+    pub(crate) fn render(&self, layout: Layout<'_>, prefix: &str) -> String {
         let shown: Vec<usize> = (0..self.column_definitions.len())
             .filter(|index| layout.wide || self.column_definitions[*index].priority == 0)
             .collect();
@@ -52,6 +54,8 @@ impl Table {
         if layout.namespace {
             headers.insert(0, "NAMESPACE".to_owned());
         }
+        let last_part = |key: &String| key.rsplit('/').next().unwrap_or_default().to_uppercase();
+        headers.extend(layout.label_columns.iter().map(last_part));
         if layout.labels {
             headers.push("LABELS".to_owned());
         }
@@ -61,7 +65,7 @@ impl Table {
 }
 
 impl Row {
-    fn texts(&self, shown: &[usize], layout: Layout, prefix: &str) -> Vec<String> {
+    fn texts(&self, shown: &[usize], layout: Layout<'_>, prefix: &str) -> Vec<String> {
         let mut texts: Vec<String> = shown
             .iter()
             .map(|index| self.cells.get(*index).map(cell_text).unwrap_or_default())
@@ -73,6 +77,8 @@ impl Row {
         if layout.namespace {
             texts.insert(0, metadata["namespace"].as_str().unwrap_or_default().to_owned());
         }
+        let label = |key: &String| metadata["labels"][key].as_str().unwrap_or("<none>").to_owned();
+        texts.extend(layout.label_columns.iter().map(label));
         if layout.labels {
             let labels = metadata["labels"].as_object().filter(|labels| !labels.is_empty());
             texts.push(labels.map_or("<none>".to_owned(), |labels| {
@@ -99,7 +105,8 @@ fn cell_text(cell: &Value) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, three blanks apart, nothing at the end of a line: kubectl's tabwriter.
+/// Columns as wide as their widest cell, three blanks apart, at least six wide with them, nothing at the end of a line:
+/// kubectl's tabwriter.
 pub(crate) fn align(headers: &[String], rows: &[Vec<String>], show_headers: bool) -> String {
     let lines: Vec<&[String]> = show_headers
         .then_some(headers)
@@ -119,7 +126,7 @@ pub(crate) fn align(headers: &[String], rows: &[Vec<String>], show_headers: bool
         let start = text.len();
         for (cell, width) in line.iter().zip(&widths) {
             text.push_str(cell);
-            text.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 3));
+            text.extend(std::iter::repeat_n(' ', (width + 3).max(6) - cell.chars().count()));
         }
         text.truncate(start + text[start..].trim_end().len());
         text.push('\n');
@@ -160,12 +167,13 @@ mod tests {
             wide: true,
             headers: true,
             namespace: true,
+            label_columns: &["example.org/a".to_owned(), "a".to_owned()],
             labels: true,
         };
         expect![[r#"
-            NAMESPACE     NAME                READY   IP          LABELS
-            default       pod/web             1/1     10.42.0.2   a=b,c=d
-            kube-system   pod/a-longer-name   0/1     <none>      <none>
+            NAMESPACE     NAME                READY   IP          A        A        LABELS
+            default       pod/web             1/1     10.42.0.2   <none>   b        a=b,c=d
+            kube-system   pod/a-longer-name   0/1     <none>      <none>   <none>   <none>
         "#]]
         .assert_eq(&pods().render(all, "pod/"));
     }

@@ -5,29 +5,37 @@ use serde_json::Value;
 
 pub(super) fn write(page: &mut Page, facts: &Facts<'_>) {
     let object = facts.object;
-    let metadata = &object["metadata"];
-    page.field(0, "Name", text(&metadata["name"]));
-    if metadata["namespace"].is_string() {
-        page.field(0, "Namespace", text(&metadata["namespace"]));
-    }
-    page.map(0, "Labels", &metadata["labels"], "=");
-    page.map(0, "Annotations", &metadata["annotations"], ": ");
-    page.field(0, "API Version", text(&object["apiVersion"]));
-    page.field(0, "Kind", text(&object["kind"]));
+    page.heading(&object["metadata"]);
     if object["kind"] == "Secret" {
         secret(page, object);
-    } else {
-        for (name, value) in object.as_object().into_iter().flatten() {
-            if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
-                value_lines(page, 0, &title(name), value);
-            }
+        return;
+    }
+    for (name, value) in object.as_object().into_iter().flatten() {
+        match name.as_str() {
+            "apiVersion" => page.field(0, "API Version", text(value)),
+            "metadata" => write_metadata(page, value),
+            _ => value_lines(page, 0, &title(name), value),
         }
+    }
+}
+
+/// What the heading has not said.
+fn write_metadata(page: &mut Page, metadata: &Value) {
+    page.line(0, "Metadata:");
+    for (name, field) in [
+        ("Creation Timestamp", "creationTimestamp"),
+        ("Deletion Timestamp", "deletionTimestamp"),
+        ("Generation", "generation"),
+        ("Resource Version", "resourceVersion"),
+        ("UID", "uid"),
+    ] {
+        page.optional(1, name, &metadata[field]);
     }
 }
 
 /// Sizes, never contents.
 fn secret(page: &mut Page, secret: &Value) {
-    page.field(0, "Type", text(&secret["type"]));
+    page.field(0, "\nType", text(&secret["type"]));
     page.line(0, "\nData\n====");
     for (key, value) in secret["data"].as_object().into_iter().flatten() {
         let encoded = text(value).trim_end_matches('=').len();

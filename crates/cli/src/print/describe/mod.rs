@@ -1,9 +1,12 @@
 //! Pages of `cata describe`: one file per kind that has a page of its own, a generic one for the rest.
 
+mod config_map;
 mod events;
 mod generic;
+mod namespace;
 mod node;
 mod pod;
+mod service_account;
 
 use super::tabwriter;
 use jiff::Timestamp;
@@ -24,6 +27,9 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn page(facts: &Facts<'_>) -> String {
     let mut page = Page::default();
     match (facts.object["apiVersion"].as_str(), facts.object["kind"].as_str()) {
+        (Some("v1"), Some("ConfigMap")) => config_map::write(&mut page, facts),
+        (Some("v1"), Some("Namespace")) => namespace::write(&mut page, facts),
+        (Some("v1"), Some("ServiceAccount")) => service_account::write(&mut page, facts),
         (Some("v1"), Some("Pod")) => pod::write(&mut page, facts),
         (Some("v1"), Some("Node")) => node::write(&mut page, facts),
         _ => generic::write(&mut page, facts),
@@ -42,6 +48,16 @@ impl Page {
     fn line(&mut self, level: usize, text: impl AsRef<str>) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{:width$}{}", "", text.as_ref(), width = level * 2);
+    }
+
+    /// Name, namespace, labels and annotations: how most pages begin.
+    fn heading(&mut self, metadata: &Value) {
+        self.field(0, "Name", text(&metadata["name"]));
+        if metadata["namespace"].is_string() {
+            self.field(0, "Namespace", text(&metadata["namespace"]));
+        }
+        self.map(0, "Labels", &metadata["labels"], "=");
+        self.map(0, "Annotations", &metadata["annotations"], ": ");
     }
 
     fn field(&mut self, level: usize, name: &str, value: impl AsRef<str>) {

@@ -73,6 +73,10 @@ pub(super) fn write(page: &mut Page, facts: &Facts<'_>) {
         page.field(1, title, text(&status["nodeInfo"][field]));
     }
     page.optional(0, "PodCIDR", &spec["podCIDR"]);
+    let cidrs: Vec<&str> = array(&spec["podCIDRs"]).iter().map(text).collect();
+    if !cidrs.is_empty() {
+        page.field(0, "PodCIDRs", cidrs.join(","));
+    }
     write_pods(page, facts);
 }
 
@@ -101,8 +105,9 @@ fn write_pods(page: &mut Page, facts: &Facts<'_>) {
         1,
         "---------\t----\t------------\t----------\t---------------\t-------------\t---",
     );
+    let allocatable = &facts.object["status"]["allocatable"];
     for pod in facts.pods {
-        let sum = |field: &str, resource: &str| total(std::slice::from_ref(pod), field, resource);
+        let sum = |field: &str, resource: &str| total(std::slice::from_ref(pod), field, resource, allocatable);
         page.line(
             1,
             [
@@ -118,32 +123,46 @@ fn write_pods(page: &mut Page, facts: &Facts<'_>) {
         );
     }
     page.line(0, "Allocated resources:");
+    page.line(1, "(Total limits may be over 100 percent, i.e., overcommitted.)");
     page.line(1, "Resource\tRequests\tLimits");
     page.line(1, "--------\t--------\t------");
-    for resource in ["cpu", "memory"] {
+    for resource in ["cpu", "memory", "ephemeral-storage"] {
         page.line(
             1,
             format!(
                 "{resource}\t{}\t{}",
-                total(facts.pods, "requests", resource),
-                total(facts.pods, "limits", resource)
+                total(facts.pods, "requests", resource, allocatable),
+                total(facts.pods, "limits", resource, allocatable)
             ),
         );
     }
 }
 
-/// What the containers of some pods ask for together.
-fn total(pods: &[Value], field: &str, resource: &str) -> String {
-    let quantities = pods
+/// What the containers of some pods ask for together, and how much of the node that is.
+fn total(pods: &[Value], field: &str, resource: &str, allocatable: &Value) -> String {
+    let parse = |quantity: &Value| quantity.as_str()?.parse::<Quantity>().ok();
+    let sum: Quantity = pods
         .iter()
         .flat_map(|pod| array(&pod["spec"]["containers"]))
-        .filter_map(|container| {
-            container["resources"][field][resource]
-                .as_str()?
-                .parse::<Quantity>()
-                .ok()
-        });
-    quantities
-        .reduce(|sum, quantity| sum + quantity)
-        .map_or_else(|| "0".to_owned(), |sum| sum.to_string())
+        .filter_map(|container| parse(&container["resources"][field][resource]))
+        .sum();
+    let whole = parse(&allocatable[resource]).map_or(0, Quantity::millis);
+    let percent = i128::from(sum.millis()) * 100 / i128::from(whole.max(1));
+    format!("{sum} ({}%)", if whole > 0 { percent } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sums_are_shares_of_the_node() {
+        let pods = [json!({"spec": {"containers": [
+            {"resources": {"requests": {"cpu": "250m"}}}, {"resources": {"requests": {"cpu": "250m"}}}, {}]}})];
+        let allocatable = json!({"cpu": "2", "memory": "4Gi"});
+        assert_eq!(total(&pods, "requests", "cpu", &allocatable), "500m (25%)");
+        assert_eq!(total(&pods, "limits", "memory", &allocatable), "0 (0%)");
+        assert_eq!(total(&pods, "requests", "cpu", &json!({})), "500m (0%)");
+    }
 }

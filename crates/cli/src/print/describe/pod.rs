@@ -112,6 +112,19 @@ fn write_container(page: &mut Page, container: &Value, status: &Value) {
             ports.join(", ")
         },
     );
+    let host_ports: Vec<String> = array(&container["ports"])
+        .iter()
+        .map(|port| {
+            let number = port["hostPort"].as_u64().unwrap_or(0);
+            format!("{number}/{}", text(&port["protocol"]))
+        })
+        .collect();
+    let (title, value) = match host_ports.len() {
+        0 => ("Host Port", "<none>".to_owned()),
+        1 => ("Host Port", host_ports.concat()),
+        _ => ("Host Ports", host_ports.join(", ")),
+    };
+    page.field(2, title, value);
     for (title, field) in [("Command", "command"), ("Args", "args")] {
         let words = array(&container[field]);
         if !words.is_empty() {

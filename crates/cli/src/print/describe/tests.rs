@@ -53,6 +53,7 @@ fn a_pod_page() {
             Image:          x:v1
             Image ID:       sha256:2
             Port:           80/TCP
+            Host Port:      0/TCP
             State:          Running
               Started:      Sat, 21 Nov 2026 13:00:01 +0000
             Last State:     Terminated
@@ -101,4 +102,42 @@ fn secrets_show_sizes_only() {
         text.contains("password:  7 bytes") && !text.contains("aHVudGVy"),
         "{text}"
     );
+}
+
+#[test]
+fn config_maps_show_their_data_as_it_is() {
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"},
+        "data": {"appMode": "fast", "file.conf": "a = 1\nb = 2\n"}});
+    let now = "2026-11-21T13:02:00Z".parse().expect("time");
+    let text = page(&Facts {
+        object: &map,
+        events: &[],
+        pods: &[],
+        now,
+    });
+    expect![[r#"
+        Name:         c
+        Namespace:    default
+        Labels:       <none>
+        Annotations:  <none>
+
+        Data
+        ====
+        appMode:
+        ----
+        fast
+
+        file.conf:
+        ----
+        a = 1
+        b = 2
+
+
+
+        BinaryData
+        ====
+
+        Events:  <none>
+    "#]]
+    .assert_eq(&text);
 }
