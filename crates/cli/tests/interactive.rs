@@ -124,8 +124,8 @@ fn terminals_streams_and_exit_codes() {
         shell.press("until [[ $(stty size) == '31 97' ]]; do sleep 0.05; done; echo si''zed; echo $((6*7))-$0\n");
         shell.see("sized");
         shell.see("42-bash");
-        // What is typed is echoed; only the shell itself joins the two halves.
-        shell.press("echo as''leep; sleep 1000\n");
+        // What is typed is echoed; only the shell itself joins the two halves. It is said by who has the terminal then.
+        shell.press("bash -c \"echo as''leep; exec sleep 1000\"\n");
         shell.see("asleep");
         shell.press("\x03");
         shell.see("^C\r\nbash");
