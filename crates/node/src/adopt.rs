@@ -14,13 +14,13 @@ use crate::machine::SandboxUp;
 use crate::record::{self, PodRecord};
 use crate::rotate;
 use crate::worker::Start;
-use crate::world::{Attempt, Ended, Hold, RestartPolicy, Sandbox, Slot, World};
+use crate::world::{Attempt, Ended, Hold, RestartPolicy, Sandbox, Slot, User, World};
 use catamaran_api::unsupported;
 use catamaran_shim::StateDir;
 use catamaran_shim::client::{Error as ShimError, PodShim};
 use catamaran_shim::spec::ContainerState;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, LinuxContainerUser, Pod};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -127,14 +127,12 @@ fn take_over(layout: &Layout, key: &PodKey, world: &mut World, mut containers: V
         let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == state.config.name) else {
             continue;
         };
-        let image_id = layout
-            .container_record(&key.uid, &state.config.id)
-            .unwrap_or_default()
-            .image_id;
+        let record = layout.container_record(&key.uid, &state.config.id).unwrap_or_default();
         let attempt = Attempt {
             number: number(&state),
             id: state.config.id,
-            image_id,
+            image_id: record.image_id,
+            user: record.user,
             started_at: state.started_at,
             ended: state.exit.map(Ended::from_exit),
         };
@@ -211,12 +209,22 @@ fn remember(slot: &mut Slot, status: &ContainerStatus, policy: RestartPolicy, re
         id: id.to_owned(),
         number: u32::try_from(status.restart_count).unwrap_or(0),
         image_id: status.image_id.clone(),
+        user: status.user.as_ref().and_then(|user| known_user(user.linux.as_ref()?)),
         started_at: ended.started_at.unwrap_or(started_at),
         ended: Some(ended),
     });
     slot.stale = true;
     // Init containers run once per sandbox. Others run again if they had not come to their end.
     slot.rerun = slot.init || (ran_on && (rerun || policy != RestartPolicy::Never));
+}
+
+fn known_user(user: &LinuxContainerUser) -> Option<User> {
+    let groups = user.supplemental_groups.iter().flatten();
+    Some(User {
+        uid: u32::try_from(user.uid).ok()?,
+        gid: u32::try_from(user.gid).ok()?,
+        groups: groups.filter_map(|gid| u32::try_from(*gid).ok()).collect(),
+    })
 }
 
 /// Fills in, for an adopted pod, attempts that only the API server remembers (those that never ran have no state).
@@ -258,6 +266,7 @@ fn new_world(pod: &Pod, now: Timestamp) -> World {
             .collect(),
         reported: false,
         active_deadline: None,
+        evicted: None,
         finished: false,
     }
 }

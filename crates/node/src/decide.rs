@@ -88,8 +88,8 @@ fn stop(world: &World, deadline: Timestamp, why: StopReason, plan: &mut Plan) {
     match world.sandbox {
         Sandbox::Creating | Sandbox::Removing => {}
         Sandbox::Ready | Sandbox::Lost => plan.step(Step::RemoveSandbox),
-        // A pod that ended by its deadline stays as an object: it is over when its status is known.
-        Sandbox::Absent if why == StopReason::DeadlineExceeded => {}
+        // A pod that was made to fail stays as an object: it is over when its status is known.
+        Sandbox::Absent if why.fails_pod() => {}
         // Watchers see how the pod ended before they see it go.
         Sandbox::Absent if why == StopReason::Deleted && !world.reported => {}
         Sandbox::Absent => plan.step(Step::Finish(why)),

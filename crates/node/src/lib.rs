@@ -22,6 +22,7 @@ mod agent;
 pub mod backoff;
 pub mod decide;
 mod env;
+mod eviction;
 mod expand;
 mod image_gc;
 mod images;

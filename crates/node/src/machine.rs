@@ -3,7 +3,7 @@
 //! [`crate::local::LocalMachine`] and [`crate::reports::ApiReports`] are the real ones; tests script their own.
 
 use crate::layout::PodKey;
-use crate::world::Ended;
+use crate::world::{Ended, User};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -63,6 +63,7 @@ pub struct StartRequest {
 pub struct StartedAttempt {
     pub started_at: Timestamp,
     pub image_id: String,
+    pub user: Option<User>,
     /// It ended before anyone could look.
     pub ended: Option<Ended>,
 }

@@ -2,6 +2,7 @@
 
 use crate::adopt::{self, Found};
 use crate::env::{References, references};
+use crate::eviction;
 use crate::layout::{Layout, PodKey};
 use crate::local::LocalMachine;
 use crate::machine::{Machine, Reports, Severity};
@@ -20,9 +21,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How often shims that did not answer at the start are tried again.
 const RETRY_UNREACHABLE: Duration = Duration::from_secs(5);
@@ -30,6 +32,7 @@ const RETRY_UNREACHABLE: Duration = Duration::from_secs(5);
 struct Handle {
     inbox: mpsc::UnboundedSender<Message>,
     _objects: Option<Subscription>,
+    _limits: Option<AbortOnDropHandle<()>>,
 }
 
 /// The pods known now, for the server.
@@ -49,6 +52,8 @@ pub(crate) struct Pods {
     /// Objects that came while an older worker of the same uid was still ending.
     seen: HashSet<String>,
     unreachable: Vec<PodKey>,
+    /// One volume is measured at a time.
+    measuring: Arc<Semaphore>,
 }
 
 impl Pods {
@@ -73,6 +78,7 @@ impl Pods {
             ids: HashMap::new(),
             seen: HashSet::new(),
             unreachable: Vec::new(),
+            measuring: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -251,6 +257,14 @@ impl Pods {
             .lock()
             .entry(key.uid.clone())
             .or_insert_with(|| start.pod.clone());
+        let limited = match start.world.finished {
+            true => Vec::new(),
+            false => eviction::limited_volumes(self.machine.layout(), &start.pod),
+        };
+        let limits = (!limited.is_empty()).then(|| {
+            let watch = eviction::watch(limited, self.measuring.clone(), inbox.clone());
+            AbortOnDropHandle::new(tokio::spawn(watch))
+        });
         let clock = Arc::new(SystemClock);
         let worker = Worker::new(
             key.clone(),
@@ -267,6 +281,7 @@ impl Pods {
             Handle {
                 inbox,
                 _objects: subscription,
+                _limits: limits,
             },
         );
     }

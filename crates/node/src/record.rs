@@ -3,6 +3,7 @@
 //! Fields are only ever added; unknown ones are ignored.
 
 use crate::layout::{Layout, RECORD, states_dir};
+use crate::world::User;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,8 @@ pub(crate) struct ContainerRecord {
     pub image_id: String,
     pub attempt: u32,
     pub stop_signal: i32,
+    #[serde(default)]
+    pub user: Option<User>,
 }
 
 /// Writes `value` so that a reader sees all of it or the old one.

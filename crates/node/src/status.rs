@@ -4,11 +4,11 @@
 //! scripts match on them. Conditions this agent does not own (`PodScheduled`, readiness gates, …) pass through.
 
 use crate::resources;
-use crate::world::{Attempt, Ended, Intent, Outcome, Sandbox, Slot, StopReason, World};
+use crate::world::{Attempt, Ended, Intent, Outcome, Sandbox, Slot, StopReason, User, World};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus, VolumeMountStatus,
+    ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodSpec, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::net::IpAddr;
@@ -28,6 +28,9 @@ pub struct Facts<'a> {
 }
 
 const OWNED_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+/// The condition of a pod that is ended for the good of the node.
+const DISRUPTION: &str = "DisruptionTarget";
+pub(crate) const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
 const PREFIX: &str = "catamaran://";
 
 /// Builds the whole status.
@@ -45,13 +48,7 @@ pub fn status(facts: &Facts<'_>) -> PodStatus {
     let init_statuses = statuses(&init, spec.init_containers.as_deref().unwrap_or_default());
     let main_statuses = statuses(&main, &spec.containers);
     let phase = phase(facts.world);
-    let deadline_exceeded = matches!(
-        facts.world.intent,
-        Intent::Stop {
-            why: StopReason::DeadlineExceeded,
-            ..
-        }
-    );
+    let made_to_fail = made_to_fail(facts.world);
     let generation = facts.pod.metadata.generation;
     PodStatus {
         conditions: Some(conditions(facts, &spec, phase, &init_statuses, &main_statuses)),
@@ -61,13 +58,13 @@ pub fn status(facts: &Facts<'_>) -> PodStatus {
             ip: facts.node_ip.to_string(),
         }]),
         init_container_statuses: with_init.then_some(init_statuses),
-        message: deadline_exceeded.then(|| "Pod was active on the node longer than the specified deadline".to_owned()),
+        message: made_to_fail.map(|(_, message)| message.to_owned()),
         observed_generation: generation,
         phase: Some(phase.to_owned()),
         pod_ip: facts.pod_ip.map(|ip| ip.to_string()),
         pod_ips: facts.pod_ip.map(|ip| vec![PodIP { ip: ip.to_string() }]),
         qos_class: Some(resources::qos_class(&spec).as_str().to_owned()),
-        reason: deadline_exceeded.then(|| "DeadlineExceeded".to_owned()),
+        reason: made_to_fail.map(|(reason, _)| reason.to_owned()),
         start_time: Some(Time(facts.start_time)),
         ..PodStatus::default()
     }
@@ -87,13 +84,27 @@ pub fn condition_is_true(status: &PodStatus, type_: &str) -> bool {
         .any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
+/// Reason and message of a pod that this agent ended and that counts as failed, whatever its containers did.
+fn made_to_fail(world: &World) -> Option<(&'static str, &str)> {
+    match (&world.evicted, &world.intent) {
+        (Some(message), _) => Some(("Evicted", message)),
+        (
+            None,
+            Intent::Stop {
+                why: StopReason::DeadlineExceeded,
+                ..
+            },
+        ) => Some(("DeadlineExceeded", DEADLINE_MESSAGE)),
+        _ => None,
+    }
+}
+
 fn phase(world: &World) -> &'static str {
+    if made_to_fail(world).is_some() {
+        return "Failed";
+    }
     let over = !world.slots.iter().any(Slot::busy);
     match world.intent {
-        Intent::Stop {
-            why: StopReason::DeadlineExceeded,
-            ..
-        } => return "Failed",
         Intent::Stop {
             why: StopReason::Deleted,
             ..
@@ -147,8 +158,19 @@ fn container_status(facts: &Facts<'_>, slot: &Slot, container: &Container, with_
         restart_count: i32::try_from(current.map_or(0, |attempt| attempt.number)).unwrap_or(i32::MAX),
         started: Some(running),
         state: Some(state),
+        user: current.and_then(|attempt| attempt.user.as_ref()).map(container_user),
         volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
+    }
+}
+
+fn container_user(user: &User) -> ContainerUser {
+    ContainerUser {
+        linux: Some(LinuxContainerUser {
+            gid: user.gid.into(),
+            supplemental_groups: Some(user.groups.iter().map(|gid| i64::from(*gid)).collect()),
+            uid: user.uid.into(),
+        }),
     }
 }
 
@@ -307,6 +329,15 @@ fn conditions(
         .zip(verdicts)
         .map(|(type_, verdict)| condition(facts, type_, verdict))
         .collect();
+    let evicted = facts.world.evicted.as_ref();
+    all.extend(evicted.map(|message| {
+        let verdict = Verdict {
+            ok: true,
+            reason: Some("TerminationByKubelet"),
+            message: Some(message.clone()),
+        };
+        condition(facts, DISRUPTION, verdict)
+    }));
     let foreign = facts
         .pod
         .status
@@ -315,6 +346,7 @@ fn conditions(
     all.extend(
         foreign
             .filter(|condition| !OWNED_CONDITIONS.contains(&condition.type_.as_str()))
+            .filter(|condition| evicted.is_none() || condition.type_ != DISRUPTION)
             .cloned(),
     );
     all

@@ -41,6 +41,8 @@ const REPORT_RETRY: SignedDuration = SignedDuration::from_secs(2);
 const CONFIG_RETRY: SignedDuration = SignedDuration::from_secs(10);
 /// Grace of a pod whose object is gone already (`kubectl delete --force`).
 const ORPHAN_GRACE: SignedDuration = SignedDuration::from_secs(2);
+/// What the kubelet gives containers of a pod that is too big for its limits.
+const EVICTION_GRACE: SignedDuration = SignedDuration::from_secs(1);
 /// Pause before a sandbox that could not be removed is tried again.
 const REMOVE_RETRY: SignedDuration = SignedDuration::from_secs(1);
 /// Longest pause between attempts to make a sandbox.
@@ -57,6 +59,8 @@ pub enum Message {
     Shutdown { max_grace: Duration },
     /// An object the pod refers to changed.
     ObjectsChanged,
+    /// The pod took more than it may: end it for good.
+    Evict { message: String },
 }
 
 /// The clock workers read and wait by; tests bring their own.
@@ -228,14 +232,13 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             Intent::Stop { why, .. } => Some(why),
             Intent::Run => None,
         };
-        if meta.deletion_timestamp.is_some() && matches!(stopped, None | Some(StopReason::DeadlineExceeded)) {
+        if meta.deletion_timestamp.is_some() && stopped.is_none_or(StopReason::fails_pod) {
             let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or(30).max(0));
             self.stop_by(now + grace, StopReason::Deleted);
         } else if stopped.is_none() && self.world.active_deadline.is_some_and(|deadline| now >= deadline) {
             let over = self.world.outcome() != crate::world::Outcome::Open || self.world.finished;
             if !over {
-                let message = "Pod was active on the node longer than the specified deadline";
-                self.event(None, Severity::Normal, "DeadlineExceeded", message);
+                self.event(None, Severity::Normal, "DeadlineExceeded", status::DEADLINE_MESSAGE);
                 self.stop_by(now + self.grace(), StopReason::DeadlineExceeded);
             }
             self.world.active_deadline = None;
@@ -283,6 +286,13 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                 };
                 self.stop_by(now + grace, why);
             }
+            Message::Evict { message } => {
+                let open = self.world.outcome() == crate::world::Outcome::Open && !self.world.finished;
+                if open && self.world.intent == Intent::Run {
+                    self.event(None, Severity::Warning, "Evicted", &message);
+                    self.evict(message);
+                }
+            }
             Message::ObjectsChanged => {
                 for slot in &mut self.world.slots {
                     if let Some(hold) = slot
@@ -307,10 +317,22 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         }
     }
 
+    fn evict(&mut self, message: String) {
+        self.world.evicted = Some(message);
+        self.stop_by(self.clock.now() + EVICTION_GRACE, StopReason::Evicted);
+    }
+
     fn pod_changed(&mut self, pod: Arc<Pod>) {
         if std::mem::take(&mut self.unintroduced) {
             self.acknowledged = pod.status.clone();
             crate::adopt::introduce(&mut self.world, &pod);
+            let said = pod
+                .status
+                .as_ref()
+                .filter(|status| status.reason.as_deref() == Some("Evicted"));
+            if let Some(status) = said {
+                self.evict(status.message.clone().unwrap_or_default());
+            }
         }
         if let Some(acknowledged) = &mut self.acknowledged {
             status::adopt_foreign_conditions(acknowledged, &pod);
@@ -461,7 +483,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                 }
                 false
             }
-            StopReason::DeadlineExceeded => false,
+            StopReason::DeadlineExceeded | StopReason::Evicted => false,
         }
     }
 
@@ -505,15 +527,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             Done::SandboxRemoved(Ok(())) => {
                 self.world.sandbox = Sandbox::Absent;
                 let over = self.world.intent == Intent::Run && self.world.outcome() != crate::world::Outcome::Open;
-                if over
-                    || matches!(
-                        self.world.intent,
-                        Intent::Stop {
-                            why: StopReason::DeadlineExceeded,
-                            ..
-                        }
-                    )
-                {
+                if over || matches!(self.world.intent, Intent::Stop { why, .. } if why.fails_pod()) {
                     self.machine.clean(&self.key, false);
                 }
             }

@@ -58,8 +58,17 @@ pub enum StopReason {
     Orphaned,
     /// `spec.activeDeadlineSeconds` has passed: the pod becomes Failed and stays.
     DeadlineExceeded,
+    /// The pod took more of the node than it may: it becomes Failed and stays.
+    Evicted,
     /// The node agent is shutting down for good; the object stays untouched.
     Shutdown,
+}
+
+impl StopReason {
+    /// The pod becomes Failed, whatever its containers did, and its object stays.
+    pub fn fails_pod(self) -> bool {
+        matches!(self, Self::DeadlineExceeded | Self::Evicted)
+    }
 }
 
 /// The pod shim with its network, and the pod's volumes.
@@ -170,6 +179,16 @@ impl Ended {
     }
 }
 
+/// Who the first process of a container runs as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups, the primary one among them.
+    pub groups: Vec<u32>,
+}
+
 /// One attempt at running a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -180,6 +199,9 @@ pub struct Attempt {
     pub number: u32,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub image_id: String,
+    /// `None` for one that never ran, or is known from the API server only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<User>,
     pub started_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
@@ -278,6 +300,9 @@ pub struct World {
     /// `spec.activeDeadlineSeconds` as an instant.
     #[serde(default)]
     pub active_deadline: Option<Timestamp>,
+    /// Why the pod was evicted, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evicted: Option<String>,
     /// Status phase was Succeeded or Failed when the agent first saw the pod: nothing is to be run.
     #[serde(default)]
     pub finished: bool,

@@ -285,6 +285,7 @@ mod simulation {
             slots: script.slots.iter().map(|init| Slot::new("c", *init)).collect(),
             reported: true,
             active_deadline: None,
+            evicted: None,
             finished: false,
         };
         world.slots.sort_by_key(|slot| !slot.init);
@@ -388,6 +389,7 @@ mod simulation {
                 id: "x".into(),
                 number,
                 image_id: String::new(),
+                user: None,
                 started_at: now,
                 ended: None,
             };
@@ -444,12 +446,12 @@ proptest! {
         let now = Timestamp::from_second(1_700_000_000).expect("in range");
         let slots = codes.iter().map(|code| {
             let ended = Ended { code: *code, signal: None, reason: String::new(), message: String::new(), started_at: None, finished_at: now };
-            let attempt = Attempt { id: "x".into(), number: 0, image_id: String::new(), started_at: now, ended: Some(ended) };
+            let attempt = Attempt { id: "x".into(), number: 0, image_id: String::new(), user: None, started_at: now, ended: Some(ended) };
             Slot { current: Some(attempt), ..Slot::new("c", false) }
         });
         let world = World {
             now, restart_policy: RestartPolicy::Never, intent: Intent::Run, sandbox: Sandbox::Ready, sandbox_hold: None,
-            slots: slots.collect(), reported: false, active_deadline: None, finished: false,
+            slots: slots.collect(), reported: false, active_deadline: None, evicted: None, finished: false,
         };
         let expected = if codes.iter().all(|code| *code == 0) { Outcome::Succeeded } else { Outcome::Failed };
         prop_assert_eq!(world.outcome(), expected);

@@ -219,3 +219,50 @@ fn a_hold_shows_its_second_reason_after_a_while() {
         "#]],
     );
 }
+
+#[test]
+fn an_evicted_pod_has_failed_and_says_why_even_while_it_is_deleted() {
+    for why in ["evicted", "deleted"] {
+        check(
+            &format!(
+                "sandbox: absent\nintent: {{kind: stop, deadline: 2026-01-01T00:00:00Z, why: {why}}}\nevicted: too big\nslots: [{DONE}, {{name: a, current: {}}}]",
+                ended(0, "Completed")
+            ),
+            &expect![[r#"
+                Failed (Evicted)
+                PodReadyToStartContainers=False -
+                Initialized=True -
+                Ready=False PodFailed
+                ContainersReady=False PodFailed
+                DisruptionTarget=True TerminationByKubelet too big
+                PodScheduled=True -
+                own.example/gate=False -
+                i: Completed(0) ready=true restarts=0 last=-
+                a: Completed(0) ready=false restarts=2 last=-
+            "#]],
+        );
+    }
+}
+
+#[test]
+fn the_user_of_a_container_is_shown() {
+    let pod: Pod = serde_json::from_str(POD).expect("a pod");
+    let user = "{uid: 7, gid: 8, groups: [8, 9]}";
+    let slot = format!("{{name: a, current: {{id: y, number: 0, startedAt: 2025-12-31T23:59:40Z, user: {user}}}}}");
+    let world: World =
+        serde_yaml::from_str(&format!("now: 2026-01-01T00:00:00Z\nslots: [{DONE}, {slot}]")).expect("a world");
+    let facts = Facts {
+        pod: &pod,
+        world: &world,
+        before: None,
+        node_ip: [10, 0, 0, 1].into(),
+        pod_ip: None,
+        start_time: world.now,
+    };
+    let statuses = status(&facts).container_statuses.expect("statuses");
+    let user = serde_json::to_value(&statuses[0].user).expect("serializable");
+    assert_eq!(
+        user,
+        serde_json::json!({"linux": {"uid": 7, "gid": 8, "supplementalGroups": [8, 9]}})
+    );
+}

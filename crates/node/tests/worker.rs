@@ -118,6 +118,7 @@ impl Machine for Fake {
             .add(format!("start {} {}", request.container, request.attempt));
         Ok(StartedAttempt {
             started_at: self.clock.now(),
+            user: None,
             image_id: "sha256:1".into(),
             ended: None,
         })
@@ -306,6 +307,7 @@ fn run(pod: &Arc<Pod>, fake: Fake) -> Running {
         active_deadline: spec
             .active_deadline_seconds
             .map(|seconds| base() + SignedDuration::from_secs(seconds)),
+        evicted: None,
         finished: false,
     };
     let start = Start {
@@ -511,6 +513,32 @@ async fn the_active_deadline_fails_the_pod_and_keeps_the_object() {
     let lines = running.journal().lines();
     assert!(
         lines.iter().any(|line| line.starts_with("status Failed")) && !lines.contains(&"delete".to_owned()),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_evicted_pod_fails_once_and_keeps_its_object() {
+    let running = run(&one_container("Always"), Fake::default());
+    running.journal().until("ready").await;
+    for _ in 0..2 {
+        let message = "too big".to_owned();
+        running
+            .inbox
+            .send(Message::Evict { message })
+            .expect("the worker listens");
+    }
+    running.journal().until("stop").await;
+    running.fake.exit("a", 0);
+    running.journal().until("clean").await;
+    let lines = running.journal().lines();
+    assert!(
+        lines.iter().any(|line| line.starts_with("status Failed")) && !lines.contains(&"delete".to_owned()),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines.iter().filter(|line| line.contains("Evicted")).count(),
+        1,
         "{lines:?}"
     );
 }

@@ -7,7 +7,7 @@ use crate::machine::{Failure, Prepared, Reports, Retry, Severity, StartFailure, 
 use crate::record::{self, ContainerRecord};
 use crate::runtime::{self, BindMount, DEFAULT_TERMINATION_LOG, Input, oci, wasm};
 use crate::users::{self, Accounts};
-use crate::world::Ended;
+use crate::world::{Ended, User};
 use crate::{env, netfiles, resources, volume};
 use catamaran_image::Form;
 use catamaran_shim::client::Error as ShimError;
@@ -153,7 +153,7 @@ pub(super) async fn start(
         }
     };
     let written = tokio::task::spawn_blocking(bundle).await;
-    let config = written
+    let (config, user) = written
         .map_err(|error| waiting(create_error(error.to_string(), Retry::Soon)))?
         .map_err(waiting)?;
     let image_id = image_id(&prepared.ready.image);
@@ -161,6 +161,7 @@ pub(super) async fn start(
         Ok(state) => Ok(StartedAttempt {
             started_at: state.started_at,
             image_id,
+            user: Some(user),
             ended: state.exit.map(Ended::from_exit),
         }),
         Err(error) => {
@@ -203,6 +204,17 @@ fn image_id(image: &catamaran_image::Image) -> String {
     image.digests.first().unwrap_or(&image.id).clone()
 }
 
+/// As `status.containerStatuses[].user` has it: the primary group is one of the groups.
+fn shown(identity: &users::Identity) -> User {
+    let mut groups = vec![identity.gid];
+    groups.extend(identity.groups.iter().filter(|gid| **gid != identity.gid));
+    User {
+        uid: identity.uid,
+        gid: identity.gid,
+        groups,
+    }
+}
+
 /// The blocking part of a start: everything that is written before the shim is asked.
 struct Bundle<'a> {
     layout: &'a Layout,
@@ -214,11 +226,12 @@ struct Bundle<'a> {
 }
 
 impl Bundle<'_> {
-    fn write(&self, own: &env::Environment) -> Result<ContainerConfig, Failure> {
+    fn write(&self, own: &env::Environment) -> Result<(ContainerConfig, User), Failure> {
         let container = find(self.pod, &self.request.container)?;
         let Ready { image, root } = &self.prepared.ready;
         let accounts = Accounts::read(&root.lower_dirs);
         let identity = users::resolve(self.pod, container, &image.config.user, &accounts).map_err(config_error)?;
+        let user = shown(&identity);
         let terminal = container.tty.unwrap_or(false);
         let hostname = netfiles::hostname(self.pod);
         let environment = runtime::complete_environment(&image.config, own, &hostname, &identity, terminal);
@@ -240,6 +253,7 @@ impl Bundle<'_> {
             container_dir: &container_dir,
             cgroup: self.layout.container_cgroup(&self.key.uid, &self.request.id),
             oom_score_adj: spec.map_or(0, |spec| resources::oom_score_adj(spec, container, self.memory)),
+            unified_cgroups: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
             shared_memory: sandbox::shares_memory(self.pod).then(|| self.layout.pod_dir(&self.key.uid).join("shm")),
         };
         self.write_spec(&input)?;
@@ -247,9 +261,10 @@ impl Bundle<'_> {
             image_id: image_id(image),
             attempt: self.request.attempt,
             stop_signal: runtime::stop_signal(&image.config, container),
+            user: Some(user.clone()),
         };
         record::write(&bundle.join(RECORD), &record).map_err(|error| write_error(&bundle, &error))?;
-        Ok(ContainerConfig {
+        let config = ContainerConfig {
             id: self.request.id.clone(),
             name: container.name.clone(),
             runtime: if self.prepared.wasm.is_some() {
@@ -261,7 +276,8 @@ impl Bundle<'_> {
             terminal,
             stdin: container.stdin.unwrap_or(false),
             stdin_once: container.stdin_once.unwrap_or(false),
-        })
+        };
+        Ok((config, user))
     }
 
     fn make_directories(&self, bundle: &Path, container_dir: &Path, log_path: &Path) -> std::io::Result<()> {

@@ -38,6 +38,8 @@ pub(crate) struct Input<'a> {
     /// Holds the writable layer.
     pub container_dir: &'a Path,
     pub cgroup: String,
+    /// The host has the one hierarchy of cgroup v2 and no other.
+    pub unified_cgroups: bool,
     pub oom_score_adj: i32,
     /// A tmpfs all containers of the pod share; `None` gives the container its own.
     pub shared_memory: Option<PathBuf>,

@@ -27,6 +27,10 @@ pub(crate) fn spec(input: &Input<'_>, resources: &LinuxResources) -> Result<Valu
     if !share_pid {
         namespaces.push(json!({"type": "pid"}));
     }
+    // With several hierarchies containerd leaves containers in the host's, because older programs look for their paths.
+    if input.unified_cgroups {
+        namespaces.push(json!({"type": "cgroup"}));
+    }
     let mut resources = serde_json::to_value(resources).map_err(|error| error.to_string())?;
     resources["devices"] = device_rules(privileged);
     let (masked, read_only): (&[&str], &[&str]) = if unmasked {
@@ -100,6 +104,9 @@ fn mounts(input: &Input<'_>, privileged: bool) -> Vec<Value> {
     };
     all.push(mount("/sys", "sysfs", "sysfs", sys));
     let volumes: BTreeSet<&str> = input.mounts.iter().map(|mount| mount.target.as_str()).collect();
+    if !volumes.contains("/sys/fs/cgroup") {
+        all.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", sys));
+    }
     if !volumes.contains("/dev/shm") {
         all.push(match &input.shared_memory {
             Some(directory) => bind(directory, "/dev/shm", &["nosuid", "noexec", "nodev"]),
@@ -318,6 +325,7 @@ mod tests {
             bundle: Path::new("/bundle"),
             container_dir: Path::new("/c"),
             cgroup: "/catamaran-x/podu/id".into(),
+            unified_cgroups: false,
             oom_score_adj: 1000,
             shared_memory: None,
         };
@@ -351,7 +359,7 @@ mod tests {
         check(
             &json!({"name": "c"}),
             targets,
-            &expect!["/ /proc /dev /dev/pts /dev/mqueue /sys /dev/shm /a /a/b"],
+            &expect!["/ /proc /dev /dev/pts /dev/mqueue /sys /sys/fs/cgroup /dev/shm /a /a/b"],
         );
     }
 

@@ -159,6 +159,7 @@ mod tests {
             bundle: Path::new("/bundle"),
             container_dir: Path::new("/container"),
             cgroup: String::new(),
+            unified_cgroups: true,
             oom_score_adj: 0,
             shared_memory: None,
         };

@@ -105,6 +105,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             id: request.id.clone(),
             number: request.attempt,
             image_id: String::new(),
+            user: None,
             started_at: now,
             ended: None,
         };
@@ -118,6 +119,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             }
             Ok(started) => {
                 attempt.image_id = started.image_id;
+                attempt.user = started.user;
                 attempt.started_at = started.started_at;
                 attempt.ended = started.ended;
                 self.event(
