@@ -47,6 +47,36 @@ fn the_demo_runs_is_cleaned_up_and_runs_again() {
 }
 
 #[test]
+fn a_demo_of_another_version_is_replaced_but_nobody_elses_pod() {
+    let Some(mut cluster) = Cluster::start(&[]) else { return };
+    let hello = |image: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: hello}}, spec: {{containers: [{{name: web, image: '{image}', imagePullPolicy: Never}}]}}}}"
+        )
+    };
+    let again = |cluster: &mut Cluster| {
+        cluster.dev().signal(rustix::process::Signal::KILL);
+        cluster.dev().wait();
+        cluster.boot(&["--demo"]);
+    };
+    cluster.apply(&hello("host/mine:v1"));
+    again(&mut cluster);
+    let (status, output) = cluster.dev().wait();
+    assert!(
+        !status.success() && output.contains("hello") && output.contains("invalid"),
+        "{output}"
+    );
+
+    cluster.boot(&[]);
+    stdout(&mut cluster.cata(&["delete", "pod", "hello"]));
+    cluster.apply(&hello("catamaran.dev/demo/hello:v0"));
+    again(&mut cluster);
+    cluster.dev().line("replacing it");
+    cluster.dev().line("Running 2/2");
+    cluster.stop();
+}
+
+#[test]
 fn two_clusters_on_one_machine_do_not_touch_each_other() {
     let Some(mut first) = Cluster::start(&[]) else { return };
     let Some(mut second) = Cluster::start(&[]) else { return };
