@@ -70,6 +70,27 @@ async fn who_am_i_and_what_may_i() {
 }
 
 #[tokio::test]
+async fn requests_may_be_made_as_somebody_else() {
+    let cluster = Cluster::start().await;
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let body = ("content-type", "application/json");
+    let headers = [body, ("impersonate-user", "bob"), ("impersonate-group", "devs")];
+    let bob = cluster.send("POST", path, &headers, "{}").await.ok();
+    assert_eq!(
+        bob["status"]["userInfo"],
+        json!({ "username": "bob", "groups": ["devs", "system:authenticated"] })
+    );
+    let nobody = cluster
+        .send("POST", path, &[body, ("impersonate-user", "system:anonymous")], "{}")
+        .await;
+    assert_eq!(nobody.code, 401);
+    let groups = cluster
+        .send("POST", path, &[body, ("impersonate-group", "devs")], "{}")
+        .await;
+    assert_eq!(groups.code, 400);
+}
+
+#[tokio::test]
 async fn openapi_v2_has_the_types_and_the_operations() {
     let cluster = Cluster::start().await;
     let document = cluster.get("/openapi/v2").await.ok();

@@ -3,13 +3,13 @@
 use super::error::response;
 use super::request_info::RequestInfo;
 use super::{App, query};
-use crate::authn::Identity;
+use crate::authn::{ANONYMOUS, Identity};
 use crate::authz::{Attempt, AttemptedResource, Verdict};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use catamaran_api::{GroupResource, Status};
-use http::Method;
+use http::{HeaderMap, Method};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,10 @@ pub(super) async fn authorize(State(app): State<Arc<App>>, mut request: Request,
         .get::<Identity>()
         .cloned()
         .unwrap_or_else(Identity::anonymous);
+    let identity = match impersonated(&app, identity, request.headers()) {
+        Ok(identity) => identity,
+        Err(status) => return response(&status),
+    };
     let verdict = {
         let method = request.method().as_str().to_ascii_lowercase();
         let verb = match &info {
@@ -108,6 +112,51 @@ pub(super) async fn authorize(State(app): State<Arc<App>>, mut request: Request,
             response(&Status::forbidden(&resource, &name, reason))
         }
     }
+}
+
+/// Who a request is to be treated as: the one it names in its headers, if the one it is from may take that part. To ignore
+/// the headers would let somebody do more than they asked for.
+/// <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>
+fn impersonated(app: &App, identity: Identity, headers: &HeaderMap) -> Result<Identity, Status> {
+    let texts = |name: &str| {
+        let values = headers.get_all(name).iter();
+        values.filter_map(|value| value.to_str().ok()).collect::<Vec<&str>>()
+    };
+    let (user, groups) = (texts("impersonate-user"), texts("impersonate-group"));
+    let Some(user) = user.first().copied().filter(|user| !user.is_empty()) else {
+        if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+            return Err(Status::bad_request(
+                "requested impersonation without an Impersonate-User header",
+            ));
+        }
+        return Ok(identity);
+    };
+    let parts = std::iter::once(("users", user)).chain(groups.iter().map(|group| ("groups", *group)));
+    for (plural, name) in parts {
+        let verdict = app.authorizer.decide(&Attempt {
+            identity: &identity,
+            verb: "impersonate",
+            resource: Some(AttemptedResource {
+                group: "",
+                plural,
+                subresource: "",
+                namespace: "",
+                name,
+            }),
+            path: "",
+        });
+        match verdict {
+            Verdict::Allowed => {}
+            Verdict::Unauthenticated => return Err(Status::unauthorized("")),
+            Verdict::Denied { reason } => {
+                return Err(Status::forbidden(&GroupResource::from_static("", plural), name, reason));
+            }
+        }
+    }
+    if user == ANONYMOUS {
+        return Ok(Identity::anonymous());
+    }
+    Ok(Identity::authenticated(user, &groups))
 }
 
 /// Bounds how many requests are worked on at a time, and so the memory they take: a body is read only once it is its

@@ -58,6 +58,9 @@ pub(crate) struct Watching {
     prefix: String,
     /// Everything up to here was sent or is not of interest.
     seen: Revision,
+    /// Why the watch is over before it begins. Like a version that is too old, this is an event and no answer of its own:
+    /// only then do all clients list anew, some try the same version for ever otherwise.
+    failure: Option<Status>,
     initial: VecDeque<Arc<Record>>,
     /// Send the bookmark that ends the initial objects.
     initial_end: bool,
@@ -78,8 +81,17 @@ impl Registry {
             "" | "0" => None,
             version => Some(parse_version(version)?),
         };
+        let mut failure = None;
         match version {
-            Some(revision) => self.caches.wait_for(revision, FUTURE_PATIENCE).await?,
+            Some(revision) => {
+                // A version that does not come is one of another history, such as that before a backup was restored.
+                if self.caches.wait_for(revision, FUTURE_PATIENCE).await.is_err() {
+                    let applied = self.caches.applied();
+                    failure = Some(Status::expired(format!(
+                        "resource version {revision} was never reached, the present one is {applied}"
+                    )));
+                }
+            }
             None if options.resource_version.is_empty() => self.caches.fresh().await?,
             None => {}
         }
@@ -90,10 +102,6 @@ impl Registry {
         } else {
             (VecDeque::new(), version.unwrap_or_else(|| self.caches.applied()))
         };
-        // Ask once now, so that a version that is too old is an answer and not an event.
-        if let Err(too_old) = cache.tail(seen, 0) {
-            return Err(Status::too_old_resource_version(seen, too_old.oldest));
-        }
         let now = Instant::now();
         Ok(Watching {
             cache,
@@ -101,6 +109,7 @@ impl Registry {
             filter: options.filter,
             prefix,
             seen,
+            failure,
             initial,
             initial_end: options.send_initial_events == Some(true) && options.bookmarks,
             bookmarks: options.bookmarks,
@@ -122,6 +131,10 @@ impl Watching {
     pub(crate) async fn next(&mut self) -> Option<Vec<Tick>> {
         if self.over {
             return None;
+        }
+        if let Some(status) = self.failure.take() {
+            self.over = true;
+            return Some(vec![Tick::Error(status)]);
         }
         loop {
             if !self.initial.is_empty() {
