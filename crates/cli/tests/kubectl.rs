@@ -251,3 +251,80 @@ spec:
     env: [{name: "ON", value: "yes"}]
     volumeMounts: [{name: conf, mountPath: /conf}]
 "#;
+
+const LIST: &str = r#"
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: one}, data: {k: v}}
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: two}, data: {k: v}}
+"#;
+
+#[test]
+fn lists_edits_patches_and_questions() {
+    if !have("kubectl") {
+        return;
+    }
+    let Some(mut cluster) = Cluster::start(&[]) else { return };
+    let file = |name: &str, content: &str| {
+        let path = cluster.directory.path().join(name);
+        std::fs::write(&path, content).expect("write");
+        path.to_str().expect("utf-8").to_owned()
+    };
+    let k = |arguments: &[&str]| stdout(&mut cluster.kubectl(arguments));
+    let value = |name: &str| k(&["get", "configmap", name, "-o", "jsonpath={.data.k}"]);
+
+    let list = file("list.yaml", LIST);
+    assert_eq!(
+        k(&["create", "-f", &list]),
+        "configmap/one created\nconfigmap/two created\n"
+    );
+    assert_eq!(
+        k(&["replace", "-f", &list]),
+        "configmap/one replaced\nconfigmap/two replaced\n"
+    );
+    k(&["apply", "-f", &list]);
+    let typo = file("typo.yaml", &LIST.replace("data:", "dato:"));
+    assert!(refusal(&mut cluster.kubectl(&["create", "-f", &typo])).contains("unknown field \"dato\""));
+
+    let changed = file("changed.yaml", &LIST.replace("k: v", "k: w"));
+    let difference = cluster.kubectl(&["diff", "-f", &changed]).output().expect("kubectl");
+    assert_eq!(difference.status.code(), Some(1), "{}", text(&difference.stderr));
+    assert!(text(&difference.stdout).contains("+  k: w"));
+    let edit = cluster
+        .kubectl(&["edit", "configmap", "one"])
+        .env("KUBE_EDITOR", "sed -i s/k:.v/k:\\ x/")
+        .output();
+    assert!(edit.expect("kubectl").status.success());
+    assert_eq!(value("one"), "x");
+
+    for (how, patch) in [
+        ("strategic", r#"{"data":{"k":"strategic"}}"#),
+        ("merge", r#"{"data":{"k":"merge"}}"#),
+        ("json", r#"[{"op":"replace","path":"/data/k","value":"json"}]"#),
+    ] {
+        k(&["patch", "configmap", "one", "--type", how, "-p", patch]);
+        assert_eq!(value("one"), how);
+    }
+    assert_eq!(
+        k(&["get", "configmaps", "--chunk-size=1", "-o", "name"])
+            .lines()
+            .count(),
+        2
+    );
+
+    let dry = k(&["delete", "configmaps", "--all", "--dry-run=server"]);
+    assert_eq!(dry.matches("(server dry run)").count(), 2);
+    k(&["delete", "configmaps", "--all"]);
+    assert_eq!(k(&["get", "configmaps", "-o", "name"]), "");
+
+    assert!(k(&["auth", "whoami"]).contains("system:admin"));
+    assert_eq!(k(&["auth", "can-i", "create", "pods"]), "yes\n");
+    assert!(k(&["auth", "can-i", "--list"]).contains("*.*"));
+    assert!(k(&["auth", "whoami", "--as=bob"]).contains("bob"));
+    assert!(k(&["api-versions"]).contains("authorization.k8s.io/v1"));
+    assert!(k(&["explain", "pod.spec.containers.ports", "--recursive"]).contains("containerPort"));
+    assert!(k(&["explain", "pods", "--output=plaintext-openapiv2"]).contains("apiVersion"));
+    assert!(k(&["get", "--raw", "/api/v1/namespaces/default"]).contains("\"kind\":\"Namespace\""));
+    cluster.stop();
+}
