@@ -20,7 +20,7 @@ use catamaran_shim::StateDir;
 use catamaran_shim::client::{Error as ShimError, PodShim};
 use catamaran_shim::spec::ContainerState;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, LinuxContainerUser, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, LinuxContainerUser, Pod, PodStatus};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -150,12 +150,7 @@ pub(crate) fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp
         world.finished = true;
     } else {
         let rerun = layout.rerun_marker(&key.uid).exists();
-        let known = status
-            .container_statuses
-            .iter()
-            .chain(status.init_container_statuses.iter())
-            .flatten();
-        for status in known {
+        for status in known(&status) {
             if let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == status.name) {
                 remember(slot, status, world.restart_policy, rerun, now);
             }
@@ -175,6 +170,12 @@ pub(crate) fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp
         last_ip,
         adopted: false,
     }
+}
+
+/// The containers that the API server knows of.
+fn known(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let (main, init) = (&status.container_statuses, &status.init_container_statuses);
+    main.iter().chain(init).flatten()
 }
 
 /// What the API server knows of a container whose sandbox is gone.
@@ -230,12 +231,7 @@ fn known_user(user: &LinuxContainerUser) -> Option<User> {
 /// Fills in, for an adopted pod, attempts that only the API server remembers (those that never ran have no state).
 pub(crate) fn introduce(world: &mut World, pod: &Pod) {
     let status = pod.status.clone().unwrap_or_default();
-    let known = status
-        .container_statuses
-        .iter()
-        .chain(status.init_container_statuses.iter())
-        .flatten();
-    for status in known {
+    for status in known(&status) {
         let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == status.name) else {
             continue;
         };

@@ -167,6 +167,20 @@ pub(crate) fn missing_secret(name: &str) -> String {
     format!("secret \"{name}\" not found")
 }
 
+/// One value of an object's data; `None` when object or key is missing and need not be there.
+fn key<'a, V>(
+    data: Result<Option<&'a BTreeMap<String, V>>, String>,
+    name: &str,
+    optional: bool,
+    absent: impl FnOnce() -> String,
+) -> Result<Option<&'a V>, String> {
+    match data.and_then(|data| data.and_then(|data| data.get(name)).ok_or_else(absent)) {
+        Ok(value) => Ok(Some(value)),
+        Err(_) if optional => Ok(None),
+        Err(message) => Err(message),
+    }
+}
+
 fn value_of(
     container: &Container,
     variable: &EnvVar,
@@ -188,40 +202,32 @@ fn value_from(
 ) -> Result<Option<String>, String> {
     let namespace = downward.pod.metadata.namespace.as_deref().unwrap_or_default();
     if let Some(reference) = &source.config_map_key_ref {
-        let optional = reference.optional == Some(true);
-        let Some(map) = objects.config_maps.get(&reference.name) else {
-            return if optional {
-                Ok(None)
-            } else {
-                Err(missing_config_map(&reference.name))
-            };
-        };
-        return match map.data.iter().flatten().find(|(key, _)| **key == reference.key) {
-            Some((_, value)) => Ok(Some(value.clone())),
-            None if optional => Ok(None),
-            None => Err(format!(
+        let map = objects.config_maps.get(&reference.name);
+        let data = map
+            .map(|map| map.data.as_ref())
+            .ok_or_else(|| missing_config_map(&reference.name));
+        let absent = || {
+            format!(
                 "couldn't find key {} in ConfigMap {namespace}/{}",
                 reference.key, reference.name
-            )),
+            )
         };
+        let value = key(data, &reference.key, reference.optional == Some(true), absent)?;
+        return Ok(value.cloned());
     }
     if let Some(reference) = &source.secret_key_ref {
-        let optional = reference.optional == Some(true);
-        let Some(secret) = objects.secrets.get(&reference.name) else {
-            return if optional {
-                Ok(None)
-            } else {
-                Err(missing_secret(&reference.name))
-            };
-        };
-        return match secret.data.iter().flatten().find(|(key, _)| **key == reference.key) {
-            Some((_, value)) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
-            None if optional => Ok(None),
-            None => Err(format!(
+        let secret = objects.secrets.get(&reference.name);
+        let data = secret
+            .map(|secret| secret.data.as_ref())
+            .ok_or_else(|| missing_secret(&reference.name));
+        let absent = || {
+            format!(
                 "couldn't find key {} in Secret {namespace}/{}",
                 reference.key, reference.name
-            )),
+            )
         };
+        let value = key(data, &reference.key, reference.optional == Some(true), absent)?;
+        return Ok(value.map(|value| String::from_utf8_lossy(&value.0).into_owned()));
     }
     if let Some(reference) = &source.field_ref {
         return field(downward, &reference.field_path).map(Some);

@@ -22,27 +22,21 @@ const DEFAULT_MODE: i32 = 0o644;
 pub(super) fn payload(volume: &Volume, downward: &Downward<'_>, objects: &Objects) -> Result<Option<Payload>, String> {
     let mut files = Payload::new();
     if let Some(source) = &volume.config_map {
-        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-        let optional = source.optional == Some(true);
-        config_map(
-            &mut files,
-            &source.name,
-            source.items.as_deref(),
-            optional,
-            mode,
-            objects,
-        )?;
+        let choice = Choice {
+            kind: "config",
+            items: source.items.as_deref(),
+            optional: source.optional == Some(true),
+            mode: source.default_mode.unwrap_or(DEFAULT_MODE),
+        };
+        choice.add_config_map(&mut files, &source.name, objects)?;
     } else if let Some(source) = &volume.secret {
-        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-        let name = source.secret_name.as_deref().unwrap_or_default();
-        secret(
-            &mut files,
-            name,
-            source.items.as_deref(),
-            source.optional == Some(true),
-            mode,
-            objects,
-        )?;
+        let choice = Choice {
+            kind: "secret",
+            items: source.items.as_deref(),
+            optional: source.optional == Some(true),
+            mode: source.default_mode.unwrap_or(DEFAULT_MODE),
+        };
+        choice.add_secret(&mut files, source.secret_name.as_deref().unwrap_or_default(), objects)?;
     } else if let Some(source) = &volume.downward_api {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
         downward_files(&mut files, source.items.as_deref(), mode, downward)?;
@@ -50,26 +44,22 @@ pub(super) fn payload(volume: &Volume, downward: &Downward<'_>, objects: &Object
         let mode = projected.default_mode.unwrap_or(DEFAULT_MODE);
         for source in projected.sources.iter().flatten() {
             if let Some(source) = &source.config_map {
-                let optional = source.optional == Some(true);
-                config_map(
-                    &mut files,
-                    &source.name,
-                    source.items.as_deref(),
-                    optional,
+                let choice = Choice {
+                    kind: "config",
+                    items: source.items.as_deref(),
+                    optional: source.optional == Some(true),
                     mode,
-                    objects,
-                )?;
+                };
+                choice.add_config_map(&mut files, &source.name, objects)?;
             }
             if let Some(source) = &source.secret {
-                let optional = source.optional == Some(true);
-                secret(
-                    &mut files,
-                    &source.name,
-                    source.items.as_deref(),
-                    optional,
+                let choice = Choice {
+                    kind: "secret",
+                    items: source.items.as_deref(),
+                    optional: source.optional == Some(true),
                     mode,
-                    objects,
-                )?;
+                };
+                choice.add_secret(&mut files, &source.name, objects)?;
             }
             if let Some(source) = &source.downward_api {
                 downward_files(&mut files, source.items.as_deref(), mode, downward)?;
@@ -81,18 +71,52 @@ pub(super) fn payload(volume: &Volume, downward: &Downward<'_>, objects: &Object
     Ok(Some(files))
 }
 
-fn config_map(
-    files: &mut Payload,
-    name: &str,
-    items: Option<&[KeyToPath]>,
+/// What of an object a volume shows, and how.
+struct Choice<'a> {
+    /// As messages call the object's keys.
+    kind: &'static str,
+    /// All keys where absent or empty.
+    items: Option<&'a [KeyToPath]>,
+    /// Neither the object nor the chosen keys have to be there.
     optional: bool,
     mode: i32,
-    objects: &Objects,
-) -> Result<(), String> {
-    match objects.config_maps.get(name) {
-        Some(map) => select(files, &config_map_data(map), items, optional, mode, "config"),
-        None if optional => Ok(()),
-        None => Err(missing_config_map(name)),
+}
+
+impl Choice<'_> {
+    fn add_config_map(&self, files: &mut Payload, name: &str, objects: &Objects) -> Result<(), String> {
+        let data = objects.config_maps.get(name).map(|map| config_map_data(map));
+        self.add(files, data, || missing_config_map(name))
+    }
+
+    fn add_secret(&self, files: &mut Payload, name: &str, objects: &Objects) -> Result<(), String> {
+        let data = objects.secrets.get(name).map(|secret| secret_data(secret));
+        self.add(files, data, || missing_secret(name))
+    }
+
+    fn add(
+        &self,
+        files: &mut Payload,
+        data: Option<BTreeMap<&str, &[u8]>>,
+        missing: impl FnOnce() -> String,
+    ) -> Result<(), String> {
+        let data = match data {
+            Some(data) => data,
+            None if self.optional => return Ok(()),
+            None => return Err(missing()),
+        };
+        let Some(items) = self.items.filter(|items| !items.is_empty()) else {
+            return data
+                .iter()
+                .try_for_each(|(key, bytes)| add(files, key, bytes, self.mode));
+        };
+        for item in items {
+            match data.get(item.key.as_str()) {
+                Some(bytes) => add(files, &item.path, bytes, item.mode.unwrap_or(self.mode))?,
+                None if self.optional => {}
+                None => return Err(format!("references non-existent {} key: {}", self.kind, item.key)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -110,21 +134,6 @@ fn config_map_data(map: &ConfigMap) -> BTreeMap<&str, &[u8]> {
     text.chain(binary).collect()
 }
 
-fn secret(
-    files: &mut Payload,
-    name: &str,
-    items: Option<&[KeyToPath]>,
-    optional: bool,
-    mode: i32,
-    objects: &Objects,
-) -> Result<(), String> {
-    match objects.secrets.get(name) {
-        Some(secret) => select(files, &secret_data(secret), items, optional, mode, "secret"),
-        None if optional => Ok(()),
-        None => Err(missing_secret(name)),
-    }
-}
-
 fn secret_data(secret: &Secret) -> BTreeMap<&str, &[u8]> {
     secret
         .data
@@ -132,33 +141,6 @@ fn secret_data(secret: &Secret) -> BTreeMap<&str, &[u8]> {
         .flatten()
         .map(|(key, value)| (key.as_str(), value.0.as_slice()))
         .collect()
-}
-
-fn select(
-    files: &mut Payload,
-    data: &BTreeMap<&str, &[u8]>,
-    items: Option<&[KeyToPath]>,
-    optional: bool,
-    mode: i32,
-    kind: &str,
-) -> Result<(), String> {
-    match items.filter(|items| !items.is_empty()) {
-        None => {
-            for (key, bytes) in data {
-                add(files, key, bytes, mode)?;
-            }
-        }
-        Some(items) => {
-            for item in items {
-                match data.get(item.key.as_str()) {
-                    Some(bytes) => add(files, &item.path, bytes, item.mode.unwrap_or(mode))?,
-                    None if optional => {}
-                    None => return Err(format!("references non-existent {kind} key: {}", item.key)),
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 fn downward_files(
