@@ -404,7 +404,11 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in "\\PC{0,80}") {
-            for check in [dns1123_label, dns1123_subdomain, dns1035_label, qualified_name, label_value, config_key, env_var_name, port_name, path_segment, sysctl, ip, cidr] {
+            let checks = [
+                dns1123_label, dns1123_subdomain, dns1035_label, qualified_name, label_value, config_key,
+                env_var_name, port_name, path_segment, sysctl, ip, cidr,
+            ];
+            for check in checks {
                 let _ = check(&text);
                 let _ = as_prefix(&text, check);
             }

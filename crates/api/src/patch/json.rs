@@ -17,8 +17,8 @@ pub const MAX_DEPTH: usize = 256;
 /// Applies a patch document to an object.
 ///
 /// # Errors
-/// 400 for what is no patch, 413 beyond [`MAX_OPERATIONS`], 422 beyond [`MAX_COPIED`] and [`MAX_DEPTH`], and where an operation fails (a `test` that is not so, a path that does
-/// not exist).
+/// 400 for what is no patch, 413 beyond [`MAX_OPERATIONS`], 422 beyond [`MAX_COPIED`] and [`MAX_DEPTH`], and where an
+/// operation fails (a `test` that is not so, a path that does not exist).
 pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
     let operations: Vec<PatchOperation> =
         serde_json::from_slice(patch).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;

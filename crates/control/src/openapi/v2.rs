@@ -110,20 +110,20 @@ pub(super) fn protobuf(document: &Value) -> Vec<u8> {
     let mut info = Message::default();
     info.text(1, &document["info"]["title"]);
     info.text(2, &document["info"]["version"]);
-    message.message(2, info);
+    message.message(2, &info);
     let mut paths = Message::default();
     for (name, item) in document["paths"].as_object().into_iter().flatten() {
-        paths.named(2, name, path_message(item));
+        paths.named(2, name, &path_message(item));
     }
-    message.message(8, paths);
-    message.message(9, schemas_message(&document["definitions"]));
+    message.message(8, &paths);
+    message.message(9, &schemas_message(&document["definitions"]));
     message.0
 }
 
 fn schemas_message(schemas: &Value) -> Message {
     let mut message = Message::default();
     for (name, schema) in schemas.as_object().into_iter().flatten() {
-        message.named(1, name, schema_message(schema));
+        message.named(1, name, &schema_message(schema));
     }
     message
 }
@@ -136,29 +136,29 @@ fn schema_message(schema: &Value) -> Message {
             "format" => message.text(2, value),
             "title" => message.text(3, value),
             "description" => message.text(4, value),
-            "default" => message.message(5, any(value)),
+            "default" => message.message(5, &any(value)),
             "required" => texts(value).for_each(|text| message.text(19, text)),
-            "enum" => texts(value).for_each(|one| message.message(20, any(one))),
+            "enum" => texts(value).for_each(|one| message.message(20, &any(one))),
             "additionalProperties" => {
                 let mut either = Message::default();
                 match value {
                     Value::Bool(allowed) => either.number(2, u64::from(*allowed)),
-                    schema => either.message(1, schema_message(schema)),
+                    schema => either.message(1, &schema_message(schema)),
                 }
-                message.message(21, either);
+                message.message(21, &either);
             }
             "type" => {
                 let mut item = Message::default();
                 item.text(1, value);
-                message.message(22, item);
+                message.message(22, &item);
             }
             "items" => {
                 let mut item = Message::default();
-                item.message(1, schema_message(value));
-                message.message(23, item);
+                item.message(1, &schema_message(value));
+                message.message(23, &item);
             }
-            "properties" => message.message(25, schemas_message(value)),
-            extension if extension.starts_with("x-") => message.named(31, extension, any(value)),
+            "properties" => message.message(25, &schemas_message(value)),
+            extension if extension.starts_with("x-") => message.named(31, extension, &any(value)),
             _ => {}
         }
     }
@@ -169,7 +169,7 @@ fn path_message(item: &Value) -> Message {
     let mut message = Message::default();
     for (number, method) in (2..).zip(METHODS).chain([(8, "patch")]) {
         if let Some(operation) = item.get(method) {
-            message.message(number, operation_message(operation));
+            message.message(number, &operation_message(operation));
         }
     }
     message
@@ -185,11 +185,11 @@ fn operation_message(operation: &Value) -> Message {
         query.text(4, &parameter["name"]);
         query.text(6, &parameter["type"]);
         // ParametersItem → Parameter → NonBodyParameter → QueryParameterSubSchema.
-        message.message(8, query.within(3).within(2).within(1));
+        message.message(8, &query.within(3).within(2).within(1));
     }
     for (key, value) in operation.as_object().into_iter().flatten() {
         if key.starts_with("x-") {
-            message.named(13, key, any(value));
+            message.named(13, key, &any(value));
         }
     }
     message
@@ -228,22 +228,22 @@ impl Message {
         }
     }
 
-    fn message(&mut self, field: u64, message: Message) {
+    fn message(&mut self, field: u64, message: &Message) {
         self.bytes(field, &message.0);
     }
 
     /// An entry of a map: the name and what it stands for.
-    fn named(&mut self, field: u64, name: &str, value: Message) {
+    fn named(&mut self, field: u64, name: &str, value: &Message) {
         let mut entry = Message::default();
         entry.bytes(1, name.as_bytes());
         entry.message(2, value);
-        self.message(field, entry);
+        self.message(field, &entry);
     }
 
     /// A message whose only field is this one.
     fn within(self, field: u64) -> Message {
         let mut outer = Message::default();
-        outer.message(field, self);
+        outer.message(field, &self);
         outer
     }
 

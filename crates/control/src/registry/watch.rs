@@ -82,18 +82,17 @@ impl Registry {
             version => Some(parse_version(version)?),
         };
         let mut failure = None;
-        match version {
-            Some(revision) => {
-                // A version that does not come is one of another history, such as that before a backup was restored.
-                if self.caches.wait_for(revision, FUTURE_PATIENCE).await.is_err() {
-                    let applied = self.caches.applied();
-                    failure = Some(Status::expired(format!(
-                        "resource version {revision} was never reached, the present one is {applied}"
-                    )));
-                }
-            }
-            None if options.resource_version.is_empty() => self.caches.fresh().await?,
-            None => {}
+        if options.resource_version.is_empty() {
+            self.caches.fresh().await?;
+        }
+        // A version that does not come is one of another history, such as that before a backup was restored.
+        if let Some(revision) = version
+            && self.caches.wait_for(revision, FUTURE_PATIENCE).await.is_err()
+        {
+            let applied = self.caches.applied();
+            failure = Some(Status::expired(format!(
+                "resource version {revision} was never reached, the present one is {applied}"
+            )));
         }
         let from_start = options.send_initial_events.unwrap_or(version.is_none());
         let (initial, seen) = if from_start {
