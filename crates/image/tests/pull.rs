@@ -357,12 +357,12 @@ async fn a_full_disk_costs_only_what_can_be_pulled_again_and_nobody_holds() {
     let asked = std::cell::Cell::new(0);
     let enough = || asked.replace(asked.get() + 1) == 1;
     assert_eq!(
-        store.prune(hour * 0, enough).await.unwrap(),
+        store.prune(std::time::Duration::ZERO, enough).await.unwrap(),
         std::slice::from_ref(&names[1]),
         "the oldest, then there is room"
     );
     assert_eq!(
-        store.prune(hour * 0, || false).await.unwrap(),
+        store.prune(std::time::Duration::ZERO, || false).await.unwrap(),
         std::slice::from_ref(&names[2])
     );
     for name in [&names[0], &names[3], "packed:1"] {
