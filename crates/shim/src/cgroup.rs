@@ -22,10 +22,12 @@ mod v2;
 pub(crate) use device_program::Instruction as DeviceInstruction;
 pub use layout::{Hierarchy, Layout, Version};
 
+use crate::sys;
 use oci_spec::runtime::LinuxResources;
+use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,15 @@ pub struct Stats {
     /// Bytes of anonymous memory.
     pub memory_rss: u64,
     pub pids: u64,
+}
+
+/// Where a child of [`Cgroup::fork`] begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Birth {
+    /// In the group's unified directory; it still has to join the v1 directories.
+    Inside,
+    /// Where its parent is.
+    Outside,
 }
 
 /// One control group, in every hierarchy where it exists.
@@ -222,10 +233,41 @@ impl Cgroup {
         })
     }
 
+    /// Forks the calling process, which must have one thread; the child is born in this group's unified directory if there
+    /// is one and the kernel can do that. The child has to call [`Cgroup::join_after`] with what comes back here.
+    ///
+    /// # Errors
+    /// Those of `fork(2)`; `EBUSY` with more than one thread.
+    pub fn fork(&self) -> io::Result<(sys::Fork, Birth)> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let born = self
+            .unified_dir()
+            .and_then(|dir| rustix::fs::open(dir, flags, Mode::empty()).ok())
+            .and_then(|group| sys::fork_into(group.as_fd()).ok());
+        match born {
+            Some(fork) => Ok((fork, Birth::Inside)),
+            None => Ok((sys::fork()?, Birth::Outside)),
+        }
+    }
+
+    /// Moves the calling process into the directories in which it was not born.
+    pub fn join_after(&self, birth: Birth) -> Result<(), Error> {
+        let missing = |dir: &Dir| birth == Birth::Outside || dir.version == Version::V1;
+        self.entry_to(missing)?.join_self().map_err(|source| Error::File {
+            step: "join",
+            path: PathBuf::from(&self.path),
+            source,
+        })
+    }
+
     /// File descriptors through which a child can join without allocating, after `clone`.
     pub fn entry(&self) -> Result<Entry, Error> {
+        self.entry_to(|_| true)
+    }
+
+    fn entry_to(&self, wanted: impl Fn(&Dir) -> bool) -> Result<Entry, Error> {
         let mut files = Vec::with_capacity(self.dirs.len());
-        for dir in &self.dirs {
+        for dir in self.dirs.iter().filter(|dir| wanted(dir)) {
             let path = dir.path.join(dir.version.own_entry_file());
             let file = fs::OpenOptions::new().write(true).open(&path);
             files.push(
@@ -242,11 +284,7 @@ impl Cgroup {
 
     /// Moves the calling thread (v1) or process (v2) here. Call while single-threaded.
     pub fn join_self(&self) -> Result<(), Error> {
-        self.entry()?.join_self().map_err(|source| Error::File {
-            step: "join",
-            path: PathBuf::from(&self.path),
-            source,
-        })
+        self.join_after(Birth::Outside)
     }
 
     /// Processes in this group and the groups below it, as the caller's pid namespace names them.
@@ -341,30 +379,6 @@ impl Entry {
             rustix::io::write(file, b"0")?;
         }
         Ok(())
-    }
-}
-
-/// Where the calling process is now, in every hierarchy: so that it can go back there before its group is removed.
-#[derive(Clone, Debug)]
-pub struct Home {
-    dirs: Vec<(PathBuf, Version)>,
-}
-
-impl Home {
-    /// # Errors
-    /// When `/proc/self/cgroup` cannot be read.
-    pub fn of_self() -> io::Result<Home> {
-        let own = fs::read_to_string("/proc/self/cgroup")?;
-        Ok(Home {
-            dirs: layout::own_dirs(Layout::of_machine(), &own),
-        })
-    }
-
-    /// Moves the calling process back, wherever that still works.
-    pub fn join_self(&self) {
-        for (dir, version) in &self.dirs {
-            let _ = write_file(&dir.join(version.own_entry_file()), "0");
-        }
     }
 }
 

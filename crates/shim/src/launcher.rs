@@ -12,10 +12,13 @@
 //! *Architecture invariant:* the launcher never answers. A shim's first connection is a socket that the agent made; if
 //! the launcher dies with it in hand, the agent sees it close.
 
+use crate::cgroup::{Birth, Cgroup};
 use crate::message::{CreatePod, FromShim};
 use crate::runtime::Runtimes;
+use crate::spec::PodConfig;
 use crate::sys::{self, Fork};
 use crate::{pod, wire};
+use oci_spec::runtime::LinuxResources;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{PidfdFlags, WaitOptions, pidfd_open, waitpid};
 use std::io;
@@ -150,8 +153,8 @@ fn serve(socket: &OwnedFd, runtimes: Runtimes) {
         let Ok([connection, netns]) = <[OwnedFd; 2]>::try_from(fds) else {
             continue;
         };
-        match fork_shim() {
-            Ok(Forked::Shim) => pod::run(config, runtimes, connection, netns),
+        match fork_shim(&config) {
+            Ok(Forked::Shim(birth)) => pod::run(config, runtimes, connection, netns, birth),
             Ok(Forked::Launcher) => {}
             Err(error) => refuse(&connection, &error),
         }
@@ -159,14 +162,19 @@ fn serve(socket: &OwnedFd, runtimes: Runtimes) {
 }
 
 enum Forked {
-    Shim,
+    Shim(Birth),
     Launcher,
 }
 
 /// Forks twice: the first child ends at once, which makes the second one a child of init. Its status is taken here, so
-/// that the launcher has no children whenever it waits.
-fn fork_shim() -> io::Result<Forked> {
-    match sys::fork()? {
+/// that the launcher has no children whenever it waits. Already the first one is born in the shim's cgroup.
+fn fork_shim(config: &PodConfig) -> io::Result<Forked> {
+    let (forked, birth) = match Cgroup::create(&pod::shim_cgroup(config), &LinuxResources::default()) {
+        Ok(cgroup) => cgroup.fork()?,
+        // The shim will try again, and can say why it failed.
+        Err(_) => (sys::fork()?, Birth::Outside),
+    };
+    match forked {
         Fork::Parent(pid) => {
             let pid = rustix::process::Pid::from_raw(pid);
             let status = rustix::io::retry_on_intr(|| waitpid(pid, WaitOptions::empty()))?;
@@ -176,7 +184,7 @@ fn fork_shim() -> io::Result<Forked> {
             }
         }
         Fork::Child => match sys::fork() {
-            Ok(Fork::Child) => Ok(Forked::Shim),
+            Ok(Fork::Child) => Ok(Forked::Shim(birth)),
             Ok(Fork::Parent(_)) => sys::exit_now(0),
             Err(error) => sys::exit_now(error.raw_os_error().unwrap_or(libc::EAGAIN)),
         },

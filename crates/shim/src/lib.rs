@@ -37,3 +37,4 @@ mod sys;
 mod wire;
 
 pub use state_dir::{StateDir, run_base};
+pub use sys::Fork;

@@ -24,6 +24,7 @@ mod log;
 mod setup;
 mod sink;
 
+use crate::cgroup::Birth;
 use crate::message::FromShim;
 use crate::runtime::{Runtime, Runtimes};
 use crate::spec::{PodConfig, RuntimeKind};
@@ -33,6 +34,7 @@ use container::{Container, READ_MAX};
 use log::Stream;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitOptions, WaitStatus};
+pub(crate) use setup::shim_cgroup;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -43,11 +45,11 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const SCRATCH_KEPT: usize = 64 << 10;
 
 /// Becomes the shim of a pod. `connection` is its first client's.
-pub(crate) fn run(config: PodConfig, runtimes: Runtimes, connection: OwnedFd, netns: OwnedFd) -> ! {
+pub(crate) fn run(config: PodConfig, runtimes: Runtimes, connection: OwnedFd, netns: OwnedFd, birth: Birth) -> ! {
     // Nothing may unwind into the launcher's loop, of which this process is a copy.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         setup::detach(&connection, &netns);
-        match setup::set_up(&config, &netns, &connection) {
+        match setup::set_up(&config, &netns, &connection, birth) {
             Ok(ready) => {
                 drop(netns);
                 Pod::new(config, runtimes, ready).serve(connection);

@@ -12,7 +12,7 @@ use crate::limits::Budget;
 use crate::shape::Shape;
 use crate::sys::{self, Code};
 use crate::{filter, stdio, tree};
-use catamaran_shim::cgroup::Cgroup;
+use catamaran_shim::cgroup::{Birth, Cgroup};
 use catamaran_shim::privilege::{self, Capabilities, CapabilitySet, Identity};
 use catamaran_shim::runtime::StartError;
 use catamaran_shim::spec::WasmSpec;
@@ -100,7 +100,14 @@ pub(crate) struct Inheritance {
 }
 
 /// A container's first process.
-pub(crate) fn container(engines: &Engines, spec: &WasmSpec, bundle: &Path, cgroup: &Cgroup, own: Inheritance) -> i32 {
+pub(crate) fn container(
+    engines: &Engines,
+    spec: &WasmSpec,
+    bundle: &Path,
+    cgroup: &Cgroup,
+    own: Inheritance,
+    birth: Birth,
+) -> i32 {
     let native = match std::fs::File::open(&spec.native) {
         Ok(file) => file.into(),
         Err(error) => {
@@ -115,7 +122,7 @@ pub(crate) fn container(engines: &Engines, spec: &WasmSpec, bundle: &Path, cgrou
     let prepare = || -> Result<Linked, StartError> {
         sys::set_title(&format!("wasm:{}", spec.container_name));
         cgroup
-            .join_self()
+            .join_after(birth)
             .map_err(|error| start_error("cannot enter the cgroup", &error, NOT_STARTED))?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         tree::enter(spec, bundle).map_err(|error| start_error("", &error, NOT_STARTED))?;

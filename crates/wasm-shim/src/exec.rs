@@ -12,7 +12,7 @@ use crate::limits::Budget;
 use crate::shape::Shape;
 use crate::sys;
 use crate::{command, tree};
-use catamaran_shim::cgroup::Cgroup;
+use catamaran_shim::cgroup::{Birth, Cgroup};
 use catamaran_shim::privilege::Identity;
 use catamaran_shim::runtime::StartError;
 use catamaran_shim::spec::WasmSpec;
@@ -32,16 +32,22 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/";
 const WHAT_RUNS: &str = "a wasm container has no shell and no native programs; \
                          exec runs WASI command modules found in its files, for example /data/tool.wasm";
 
+/// Where the process belongs.
+pub(crate) struct Place<'a> {
+    pub(crate) container_pid: i32,
+    pub(crate) cgroup: &'a Cgroup,
+    pub(crate) birth: Birth,
+}
+
 /// The life of a process started by `exec`. Returns its exit code.
 pub(crate) fn process(
     engines: &Engines,
     spec: &WasmSpec,
-    container_pid: i32,
     process: &Process,
-    cgroup: &Cgroup,
+    place: &Place<'_>,
     own: Inheritance,
 ) -> i32 {
-    let namespace = format!("/proc/{container_pid}/ns/mnt");
+    let namespace = format!("/proc/{}/ns/mnt", place.container_pid);
     let namespace: OwnedFd = match rustix::fs::open(&namespace, OFlags::RDONLY, Mode::empty()) {
         Ok(namespace) => namespace,
         Err(errno) => {
@@ -56,8 +62,9 @@ pub(crate) fn process(
     };
     let mut prepare = || -> Result<(child::Program, World), StartError> {
         sys::set_title(&format!("wasm:{} exec", spec.container_name));
-        cgroup
-            .join_self()
+        place
+            .cgroup
+            .join_after(place.birth)
             .map_err(|error| child::start_error("cannot enter the cgroup", &error, NOT_EXECUTABLE))?;
         sys::enter_mount_namespace(namespace.as_fd())
             .map_err(|error| child::start_error("cannot enter the container", &error, NOT_EXECUTABLE))?;

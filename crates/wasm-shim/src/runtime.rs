@@ -4,7 +4,7 @@ use crate::child::{self, Inheritance, STARTED};
 use crate::engine::Engines;
 use crate::exec;
 use crate::sys;
-use catamaran_shim::cgroup::Cgroup;
+use catamaran_shim::cgroup::{Birth, Cgroup};
 use catamaran_shim::runtime::{ExecRequest, Runtime, StartError, StartRequest, Started, Stdio};
 use catamaran_shim::spec::WasmSpec;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -52,8 +52,8 @@ impl Runtime for WasmRuntime {
         let spec = read_spec(request.bundle)?;
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources)
             .map_err(|error| child::start_error("cannot make the container's cgroup", &error, 128))?;
-        let started = start_process(request.terminal, request.stdio, |own| {
-            child::container(engines, &spec, request.bundle, &cgroup, own)
+        let started = start_process(request.terminal, request.stdio, &cgroup, |own, birth| {
+            child::container(engines, &spec, request.bundle, &cgroup, own, birth)
         });
         if started.is_err() {
             remove(&cgroup);
@@ -67,8 +67,13 @@ impl Runtime for WasmRuntime {
         let cgroup = Cgroup::open(&spec.cgroup)
             .map_err(|error| child::start_error("cannot open the container's cgroup", &error, 126))?;
         let terminal = request.process.terminal().unwrap_or(false);
-        start_process(terminal, request.stdio, |own| {
-            exec::process(engines, &spec, request.container_pid, request.process, &cgroup, own)
+        start_process(terminal, request.stdio, &cgroup, |own, birth| {
+            let place = exec::Place {
+                container_pid: request.container_pid,
+                cgroup: &cgroup,
+                birth,
+            };
+            exec::process(engines, &spec, request.process, &place, own)
         })
     }
 
@@ -105,7 +110,12 @@ fn read_spec(bundle: &Path) -> Result<WasmSpec, StartError> {
 }
 
 /// Forks, and waits until the child says that it runs or why it does not.
-fn start_process(terminal: bool, stdio: Stdio, life: impl FnOnce(Inheritance) -> i32) -> Result<Started, StartError> {
+fn start_process(
+    terminal: bool,
+    stdio: Stdio,
+    cgroup: &Cgroup,
+    life: impl FnOnce(Inheritance, Birth) -> i32,
+) -> Result<Started, StartError> {
     let failed = |error: std::io::Error| child::start_error("cannot start a process", &error, 128);
     let (word, report) = std::io::pipe().map_err(failed)?;
     let (console, slave) = if terminal {
@@ -119,7 +129,7 @@ fn start_process(terminal: bool, stdio: Stdio, life: impl FnOnce(Inheritance) ->
         report: report.into(),
     };
     let mut own = Some(own);
-    let pid = sys::fork(|| own.take().map_or(0, life)).map_err(failed)?;
+    let pid = sys::fork_in(cgroup, |birth| own.take().map_or(0, |own| life(own, birth))).map_err(failed)?;
     drop(own);
     let pid = Pid::from_raw(pid).ok_or_else(|| failure("the kernel gave a process the number 0"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());

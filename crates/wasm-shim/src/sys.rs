@@ -1,6 +1,8 @@
 //! What has no safe interface: fork, signal dispositions, wholesale closing of descriptors, mapping native code.
 
 use crate::shape::Shape;
+use catamaran_shim::Fork;
+use catamaran_shim::cgroup::{Birth, Cgroup};
 use std::ffi::{CStr, c_char, c_int};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -17,7 +19,7 @@ const EPOCH_CPU_MICROS: libc::suseconds_t = 10_000;
 /// Exit code of a child that panicked: as if it had aborted.
 const PANICKED: i32 = 134;
 
-/// Forks through the C library, which keeps its own idea of the calling thread right in the child (a raw `clone3` does
+/// Forks through the C library, which keeps its own idea of the calling thread right in the child (a plain `clone3` does
 /// not, and the child starts threads), and ends the child with the code that `life` returns. The pid cannot be reused
 /// before the caller has reaped it, so opening a pidfd afterwards is without a race.
 ///
@@ -37,6 +39,21 @@ pub(crate) fn fork(life: impl FnOnce() -> i32) -> io::Result<i32> {
             exit(code.unwrap_or(PANICKED))
         }
         pid => Ok(pid),
+    }
+}
+
+/// As [`fork`], the child born in `cgroup` as far as the kernel can do that: `life` hears how far.
+///
+/// # Errors
+/// As [`fork`].
+pub(crate) fn fork_in(cgroup: &Cgroup, life: impl FnOnce(Birth) -> i32) -> io::Result<i32> {
+    match cgroup.fork()? {
+        (Fork::Parent(pid), _) => Ok(pid),
+        (Fork::Child, birth) => {
+            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| life(birth)));
+            let _ = io::stdout().flush();
+            exit(code.unwrap_or(PANICKED))
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const ENDING: Duration = Duration::from_secs(5);
 /// Longest single wait for an event; guards against one that was missed.
 const NAP: Duration = Duration::from_millis(20);
+/// First wait for something that has no event and takes the kernel microseconds; each further one is twice as long.
+const BLINK: Duration = Duration::from_micros(50);
 
 pub(super) fn pids(cgroup: &Cgroup) -> Vec<i32> {
     // Any hierarchy would do, but a process may have failed to join the last ones: ask the one it joins first.
@@ -126,6 +128,7 @@ pub(super) fn remove(cgroup: &Cgroup) -> Result<(), Error> {
     // The unified tree first: only there the wait for ending processes has an event.
     let unified_first = cgroup.dirs.iter().rev();
     for dir in unified_first {
+        let mut blink = BLINK;
         while let Err(source) = remove_tree(&dir.path) {
             let busy = source.raw_os_error() == Some(libc::EBUSY);
             if !busy {
@@ -140,20 +143,21 @@ pub(super) fn remove(cgroup: &Cgroup) -> Result<(), Error> {
                     path: cgroup.path.clone(),
                 });
             }
-            wait_emptier(dir.version, &dir.path);
+            wait_emptier(dir.version, &dir.path, blink);
+            blink = (blink * 2).min(NAP);
         }
     }
     Ok(())
 }
 
-fn wait_emptier(version: Version, dir: &Path) {
+fn wait_emptier(version: Version, dir: &Path, blink: Duration) {
     let mut left = Vec::new();
     collect_pids(dir, &mut left);
     if version == Version::V2 && !left.is_empty() {
         wait_unpopulated(dir, Instant::now() + NAP);
     } else if left.is_empty() {
         // The last task is between leaving the list and leaving the group; there is no event for that.
-        nap(&mut []);
+        std::thread::sleep(blink);
     } else {
         wait_for_end(&left);
     }

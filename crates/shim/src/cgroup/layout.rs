@@ -1,7 +1,7 @@
 //! Which hierarchies this machine has, read from the mount table: v1, v2 or both.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Controllers of v1 that mean something to us; `name=systemd` and the like do not.
@@ -108,26 +108,6 @@ pub(super) fn parse(mountinfo: &str) -> Layout {
     }
 }
 
-/// The directories named by `/proc/self/cgroup` (`cgroups(7)`).
-pub(super) fn own_dirs(layout: &Layout, proc_cgroup: &str) -> Vec<(PathBuf, Version)> {
-    let mut dirs = Vec::new();
-    for line in proc_cgroup.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
-            continue;
-        };
-        let hierarchy = layout.hierarchies.iter().find(|hierarchy| match hierarchy.version {
-            Version::V2 => controllers.is_empty(),
-            Version::V1 => controllers.split(',').any(|controller| hierarchy.has(controller)),
-        });
-        if let Some(hierarchy) = hierarchy {
-            let below = Path::new(path).strip_prefix(&hierarchy.root).unwrap_or(Path::new(""));
-            dirs.push((hierarchy.mount.join(below), hierarchy.version));
-        }
-    }
-    dirs
-}
-
 /// The kernel writes space, tab, newline and backslash as three octal digits.
 fn unescape(field: &str) -> String {
     let mut bytes = Vec::with_capacity(field.len());
@@ -151,6 +131,7 @@ fn unescape(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     const HYBRID: &str = "\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -191,26 +172,5 @@ mod tests {
         let layout = parse("30 23 0:26 /docker/abc /sys/fs/my\\040cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n");
         assert_eq!(layout.hierarchies.len(), 1);
         assert_eq!(layout.hierarchies[0].mount, Path::new("/sys/fs/my cgroup"));
-        assert_eq!(
-            own_dirs(&layout, "0::/docker/abc/init\n"),
-            [(PathBuf::from("/sys/fs/my cgroup/init"), Version::V2)]
-        );
-    }
-
-    #[test]
-    fn own_directories_follow_the_controllers() {
-        let own = own_dirs(
-            &parse(HYBRID),
-            "9:name=systemd:/x\n4:memory:/a/b\n2:cpu,cpuacct:/\n0::/c\n",
-        );
-        let paths: Vec<_> = own.iter().map(|(path, _)| path.to_str().unwrap()).collect();
-        assert_eq!(
-            paths,
-            [
-                "/sys/fs/cgroup/memory/a/b",
-                "/sys/fs/cgroup/cpu,cpuacct/",
-                "/sys/fs/cgroup/unified/c"
-            ]
-        );
     }
 }

@@ -93,9 +93,9 @@ impl Pod {
         }
     }
 
-    /// The end of the pod. The state directory goes when all it stands for is gone: an agent that starts in the middle of
-    /// this finds the shim alive and waits. The answer is the last thing that happens, so an agent that has it may rely on
-    /// it.
+    /// The end of the pod's processes. Cgroup and state directory stay: nobody can remove a group with himself in it, and
+    /// moving out of one costs the machine more than anything else here. Whoever asked removes both when this process has
+    /// ended, or the next agent, which finds them as it finds those of a shim that was killed.
     pub(super) fn end(mut self, client: u64, request: u64) {
         for container in self.containers.iter().filter(|container| container.is_running()) {
             if let Ok(cgroup) = Cgroup::open(&format!("{}/{}", self.config.cgroup, container.state.config.id)) {
@@ -108,8 +108,6 @@ impl Pod {
             sys::kill(pause, libc::SIGKILL);
             let _ = rustix::process::waitpid(rustix::process::Pid::from_raw(pause), WaitOptions::empty());
         }
-        self.leave_cgroup();
-        let _ = self.ready.state_dir.remove_contents();
         if let Some(client) = self.clients.get(client) {
             client.send(
                 &FromShim::Reply {
@@ -149,17 +147,6 @@ impl Pod {
                     tv_nsec: 100_000_000,
                 }),
             );
-        }
-    }
-
-    /// A group with a process in it cannot be removed, so the shim goes back where the launcher was.
-    fn leave_cgroup(&self) {
-        if let Ok(cgroup) = Cgroup::open(&format!("{}/shim", self.config.cgroup)) {
-            self.ready.home.join_self();
-            let _ = cgroup.kill_all().and_then(|()| cgroup.remove());
-        }
-        if let Ok(cgroup) = Cgroup::open(&self.config.cgroup) {
-            let _ = cgroup.kill_all().and_then(|()| cgroup.remove());
         }
     }
 }

@@ -5,7 +5,7 @@
 //! `sandbox.json` is written when the socket listens, so whoever reads it can connect.
 
 use super::nonblocking;
-use crate::cgroup::{Cgroup, Home};
+use crate::cgroup::{Birth, Cgroup};
 use crate::spec::PodConfig;
 use crate::state_dir::{Sandbox, StateDir, start_time_ticks};
 use crate::sys::{self, Fork};
@@ -28,8 +28,6 @@ pub(super) struct Ready {
     pub(super) state_dir: StateDir,
     pub(super) listener: OwnedFd,
     pub(super) signals: OwnedFd,
-    /// Where the shim goes to let its cgroup be removed.
-    pub(super) home: Home,
     /// First process of the shared pid namespace.
     pub(super) pause: Option<i32>,
     /// Never dropped before the process ends: closing any descriptor of the file gives the lock up.
@@ -48,37 +46,28 @@ pub(super) fn detach(connection: &OwnedFd, netns: &OwnedFd) {
 /// `connection` is the agent's that asked.
 ///
 /// # Errors
-/// One line for a user: which step failed and why. Then the shim's cgroup is gone again.
-pub(super) fn set_up(config: &PodConfig, netns: &OwnedFd, connection: &OwnedFd) -> Result<Ready, String> {
+/// One line for a user: which step failed and why. The cgroup stays until this process has ended; then whoever asked
+/// removes it.
+pub(super) fn set_up(config: &PodConfig, netns: &OwnedFd, connection: &OwnedFd, birth: Birth) -> Result<Ready, String> {
     let state_dir = StateDir::new(&config.state_dir);
     let lock = lock(&state_dir)?;
     report_panics(&state_dir);
     name_process(config);
-    let home = Home::of_self().map_err(explain("read its cgroups"))?;
-    let outcome = enter(config, netns).and_then(|pause| {
-        let signals = sys::signalfd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
-            .map_err(explain("watch for signals"))?;
-        // Nobody knows of this shim yet but the agent that asked. The next one may be clearing up already.
-        if is_abandoned(connection) {
-            return Err("the agent that asked for it is gone".to_owned());
-        }
-        Ok((pause, signals, publish(config, &state_dir)?))
-    });
-    match outcome {
-        Ok((pause, signals, listener)) => Ok(Ready {
-            state_dir,
-            listener,
-            signals,
-            home,
-            pause,
-            _lock: lock,
-        }),
-        Err(message) => {
-            home.join_self();
-            let _ = Cgroup::open(&shim_cgroup(config)).and_then(|cgroup| cgroup.remove());
-            Err(message)
-        }
+    let pause = enter(config, netns, birth)?;
+    let signals = sys::signalfd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+        .map_err(explain("watch for signals"))?;
+    // Nobody knows of this shim yet but the agent that asked. The next one may be clearing up already.
+    if is_abandoned(connection) {
+        return Err("the agent that asked for it is gone".to_owned());
     }
+    let listener = publish(config, &state_dir)?;
+    Ok(Ready {
+        state_dir,
+        listener,
+        signals,
+        pause,
+        _lock: lock,
+    })
 }
 
 /// Whether a connection's other end is closed.
@@ -93,7 +82,7 @@ fn explain<E: Display>(step: &str) -> impl Fn(E) -> String {
     move |error| format!("cannot {step}: {error}")
 }
 
-fn shim_cgroup(config: &PodConfig) -> String {
+pub(crate) fn shim_cgroup(config: &PodConfig) -> String {
     format!("{}/shim", config.cgroup)
 }
 
@@ -135,9 +124,9 @@ pub(super) fn set_oom_score(score: &str) {
     let _ = fs::write("/proc/self/oom_score_adj", score);
 }
 
-fn enter(config: &PodConfig, netns: &OwnedFd) -> Result<Option<i32>, String> {
+fn enter(config: &PodConfig, netns: &OwnedFd, birth: Birth) -> Result<Option<i32>, String> {
     let cgroup = Cgroup::create(&shim_cgroup(config), &LinuxResources::default()).map_err(|error| error.line())?;
-    cgroup.join_self().map_err(|error| error.line())?;
+    cgroup.join_after(birth).map_err(|error| error.line())?;
     move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(explain("enter the pod's network namespace"))?;
     sys::unshare(libc::CLONE_NEWIPC | libc::CLONE_NEWUTS).map_err(explain("make ipc and uts namespaces"))?;
