@@ -217,15 +217,19 @@ spec:
 
     let pid = cluster.get("pod/served", "{.metadata.uid}");
     assert!(!pid.is_empty());
-    let follow = std::thread::spawn({
-        let mut command = cluster.cata(&["logs", "-f", "served", "-c", "sh"]);
-        move || stdout(&mut command)
-    });
+    let mut follow = cluster
+        .cata(&["logs", "-f", "served", "-c", "sh"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cata");
+    let mut log = std::io::BufReader::new(follow.stdout.take().expect("stdout"));
+    let mut said = String::new();
+    std::io::BufRead::read_line(&mut log, &mut said).expect("the log");
+    assert_eq!(said, "up\n", "the follower is there before the pod goes");
     stdout(&mut cluster.cata(&["delete", "pod", "served"]));
-    assert!(
-        follow.join().expect("logs").ends_with("bye\n"),
-        "SIGTERM was answered before the pod went"
-    );
+    std::io::Read::read_to_string(&mut log, &mut said).expect("the log");
+    assert!(follow.wait().expect("cata").success());
+    assert_eq!(said, "up\nbye\n", "SIGTERM was answered before the pod went");
     let gone = refusal(&mut cluster.cata(&["get", "pod", "served"]));
     assert!(
         gone.contains("Error from server (NotFound): pods \"served\" not found"),
