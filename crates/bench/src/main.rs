@@ -62,18 +62,20 @@ fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let chosen = |row: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == row);
 
-    let conditions = row::conditions();
     if !setup.json {
-        println!("{conditions}\n");
-        println!("{}", Row::headers());
+        println!("{}\n\n{}", row::conditions(), Row::headers());
     }
     let report = |rows: Vec<Row>| {
-        for row in rows {
+        let conditions = row::conditions();
+        for row in rows.iter().filter(|row| chosen(row.budget())) {
             if setup.json {
-                println!("{}", row.json(&conditions))
+                println!("{}", row.json(&conditions));
             } else {
-                println!("{row}")
+                println!("{row}");
             }
+        }
+        if !setup.json {
+            println!("{:<16}(load {})", "", row::load());
         }
     };
     if chosen("C1") || chosen("C2") {
@@ -83,10 +85,13 @@ fn run() -> Result<()> {
         report(runtime.block_on(writes::rows())?);
     }
     if ["P1", "P2", "P3", "P4"].into_iter().any(chosen) {
-        report(runtime.block_on(pods::rows(&setup.cata))?);
+        runtime.block_on(pods::rows(&setup.cata, &chosen, &report))?;
     }
-    if chosen("F1") || chosen("F3") {
-        report(runtime.block_on(footprint::rows(&setup.cata, chosen("F1")))?);
+    if chosen("F3") {
+        report(runtime.block_on(footprint::start_rows(&setup.cata))?);
+    }
+    if chosen("F1") {
+        report(runtime.block_on(footprint::idle_rows(&setup.cata))?);
     }
     Ok(())
 }

@@ -6,13 +6,16 @@ use std::process::Command;
 use std::time::Duration;
 
 /// What a row is measured against.
+#[derive(Clone)]
 pub(crate) enum Peer {
     /// Measured in this run: name and value.
     Measured(&'static str, f64),
     /// A figure from the plan, measured elsewhere.
     Figure(&'static str, f64),
-    /// Not there, and why.
+    /// There ought to be one, and why there is not: the row counts as missed.
     Missing(String),
+    /// Nobody does this.
+    None,
 }
 
 /// What has to hold.
@@ -24,10 +27,14 @@ pub(crate) enum Target {
     AtLeastTimesPeer(f64),
     /// ours ≤ value
     AtMost(f64),
+    /// Shown beside another row, to see how that one grows.
+    Growth,
 }
 
 pub(crate) struct Row {
-    pub(crate) name: String,
+    /// `<budget>.<metric>`
+    pub(crate) id: String,
+    pub(crate) what: String,
     pub(crate) ours: f64,
     pub(crate) unit: &'static str,
     pub(crate) peer: Peer,
@@ -35,10 +42,34 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    pub(crate) fn new(id: impl Into<String>, what: impl Into<String>, ours: f64, unit: &'static str) -> Self {
+        Self {
+            id: id.into(),
+            what: what.into(),
+            ours,
+            unit,
+            peer: Peer::None,
+            target: Target::Growth,
+        }
+    }
+
+    pub(crate) fn peer(self, peer: Peer) -> Self {
+        Self { peer, ..self }
+    }
+
+    pub(crate) fn target(self, target: Target) -> Self {
+        Self { target, ..self }
+    }
+
+    /// The row of the budgets it belongs to.
+    pub(crate) fn budget(&self) -> &str {
+        self.id.split('.').next().unwrap_or_default()
+    }
+
     fn peer_value(&self) -> Option<f64> {
         match &self.peer {
             Peer::Measured(_, value) | Peer::Figure(_, value) => Some(*value),
-            Peer::Missing(_) => None,
+            Peer::Missing(_) | Peer::None => None,
         }
     }
 
@@ -48,11 +79,16 @@ impl Row {
             .map(|peer| self.ours / peer)
     }
 
-    fn met(&self) -> bool {
+    /// `None` where nothing is asked.
+    fn met(&self) -> Option<bool> {
+        if matches!(self.peer, Peer::Missing(_)) {
+            return Some(false);
+        }
         match self.target {
-            Target::AtMost(value) => self.ours <= value,
-            Target::AtMostTimesPeer(factor) => self.ratio().is_some_and(|ratio| ratio <= factor),
-            Target::AtLeastTimesPeer(factor) => self.ratio().is_some_and(|ratio| ratio >= factor),
+            Target::AtMost(value) => Some(self.ours <= value),
+            Target::AtMostTimesPeer(factor) => Some(self.ratio().is_some_and(|ratio| ratio <= factor)),
+            Target::AtLeastTimesPeer(factor) => Some(self.ratio().is_some_and(|ratio| ratio >= factor)),
+            Target::Growth => None,
         }
     }
 
@@ -61,28 +97,40 @@ impl Row {
             Target::AtMost(value) => format!("≤ {value} {}", self.unit),
             Target::AtMostTimesPeer(factor) => format!("≤ {factor} × peer"),
             Target::AtLeastTimesPeer(factor) => format!("≥ {factor} × peer"),
+            Target::Growth => "growth".to_owned(),
         }
     }
 
     fn peer_text(&self) -> String {
         match &self.peer {
-            Peer::Measured(name, value) => format!("{name} {value:.1}"),
-            Peer::Figure(name, value) => format!("{name} {value:.1} (plan)"),
+            Peer::Measured(name, value) => format!("{name} {value:.2}"),
+            Peer::Figure(name, value) => format!("{name} {value} (plan)"),
             Peer::Missing(why) => why.clone(),
+            Peer::None => "–".to_owned(),
         }
     }
 
     pub(crate) fn headers() -> String {
         format!(
-            "{:<34}{:>12} {:<9}{:<32}{:>8}  {:<16}{}",
-            "row", "ours", "", "peer", "ratio", "target", "met"
+            "{:<16}{:<44}{:>10} {:<5}{:<28}{:>7}  {:<14}{}",
+            "row", "", "ours", "", "peer", "ratio", "target", "met"
         )
     }
 
     pub(crate) fn json(&self, conditions: &str) -> String {
+        let (name, measured) = match &self.peer {
+            Peer::Measured(name, _) => (Some(*name), true),
+            Peer::Figure(name, _) => (Some(*name), false),
+            Peer::Missing(_) | Peer::None => (None, false),
+        };
+        let missing = match &self.peer {
+            Peer::Missing(why) => Some(why),
+            _ => None,
+        };
         json!({
-            "row": self.name, "ours": self.ours, "unit": self.unit, "peer": self.peer_value(), "peerName": self.peer_text(),
-            "ratio": self.ratio(), "target": self.target_text(), "met": self.met(), "conditions": conditions,
+            "row": self.id, "what": self.what, "ours": self.ours, "peer": self.peer_value(), "peerName": name,
+            "peerMeasuredHere": measured, "peerMissing": missing, "unit": self.unit, "ratio": self.ratio(),
+            "target": self.target_text(), "met": self.met(), "conditions": conditions,
         })
         .to_string()
     }
@@ -90,16 +138,21 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ratio = self.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+        let ratio = self.ratio().map(|ratio| format!("{ratio:.3}")).unwrap_or_default();
         write!(
             f,
-            "{:<34}{:>12.2} {:<9}{:<32}{ratio:>8}  {:<16}{}",
-            self.name,
+            "{:<16}{:<44}{:>10.2} {:<5}{:<28}{ratio:>7}  {:<14}{}",
+            self.id,
+            self.what,
             self.ours,
             self.unit,
             self.peer_text(),
             self.target_text(),
-            if self.met() { "yes" } else { "NO" }
+            match self.met() {
+                Some(true) => "yes",
+                Some(false) => "NO",
+                None => "",
+            }
         )
     }
 }
@@ -113,6 +166,10 @@ impl Samples {
         self.0.push(duration);
     }
 
+    pub(crate) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>) {
+        self.0.extend(durations);
+    }
+
     /// In milliseconds; `percent` 50 is the median, 100 the worst.
     pub(crate) fn percentile(&mut self, percent: usize) -> f64 {
         self.0.sort_unstable();
@@ -123,19 +180,21 @@ impl Samples {
     }
 }
 
-/// Cores, load and kernel: what a reader needs to judge absolute numbers.
+/// Cores, load and versions: what a reader needs to judge absolute numbers. The load is that of the last minute.
 pub(crate) fn conditions() -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split_whitespace().next().unwrap_or("?");
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let version = |program: &str| {
         let output = Command::new(program).arg("--version").output().ok()?;
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .next()
-            .map(str::to_owned)
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().next().map(str::to_owned)
     };
     let peers: Vec<String> = ["crun", "runc", "etcd"].into_iter().filter_map(version).collect();
-    format!("{cores} cores, load {load}, Linux {kernel}; {}", peers.join(", "))
+    format!("{cores} cores, load {}, Linux {kernel}; {}", load(), peers.join(", "))
+}
+
+/// Average number of runnable processes over the last minute.
+pub(crate) fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("?").to_owned()
 }
