@@ -345,6 +345,7 @@ async fn watch(args: &Args, connection: &Connection, target: &Target<'_>, output
         output,
         columns: Vec::new(),
         headers: !args.no_headers,
+        widths: Vec::new(),
     };
     if !args.watch_only {
         screen.show(present)?;
@@ -383,6 +384,7 @@ struct Screen<'a> {
     output: &'a Output,
     columns: Vec<table::Column>,
     headers: bool,
+    widths: Vec<usize>,
 }
 
 impl Screen<'_> {
@@ -398,7 +400,7 @@ impl Screen<'_> {
                 return Ok(());
             }
             let layout = self.args.layout(*wide, std::mem::take(&mut self.headers), self.target);
-            print!("{}", table.render(layout, ""));
+            print!("{}", table.render_below(layout, "", &mut self.widths));
         } else {
             fill_in_kinds(&mut value, self.target);
             for item in items(&value) {

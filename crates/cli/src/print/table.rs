@@ -44,6 +44,11 @@ pub(crate) struct Layout<'a> {
 impl Table {
     /// The table as text. `prefix` goes before every name (`pod/`), when several kinds are shown.
     pub(crate) fn render(&self, layout: Layout<'_>, prefix: &str) -> String {
+        self.render_below(layout, prefix, &mut Vec::new())
+    }
+
+    /// The same below rows that were shown already: columns are as wide as `widths` has them from there, or wider.
+    pub(crate) fn render_below(&self, layout: Layout<'_>, prefix: &str, widths: &mut Vec<usize>) -> String {
         let shown: Vec<usize> = (0..self.column_definitions.len())
             .filter(|index| layout.wide || self.column_definitions[*index].priority == 0)
             .collect();
@@ -60,7 +65,7 @@ impl Table {
             headers.push("LABELS".to_owned());
         }
         let rows: Vec<Vec<String>> = self.rows.iter().map(|row| row.texts(&shown, layout, prefix)).collect();
-        align(&headers, &rows, layout.headers)
+        align_below(&headers, &rows, layout.headers, widths)
     }
 }
 
@@ -108,6 +113,10 @@ fn cell_text(cell: &Value) -> String {
 /// Columns as wide as their widest cell, three blanks apart, at least six wide with them, nothing at the end of a line:
 /// kubectl's tabwriter.
 pub(crate) fn align(headers: &[String], rows: &[Vec<String>], show_headers: bool) -> String {
+    align_below(headers, rows, show_headers, &mut Vec::new())
+}
+
+fn align_below(headers: &[String], rows: &[Vec<String>], show_headers: bool, widths: &mut Vec<usize>) -> String {
     let lines: Vec<&[String]> = show_headers
         .then_some(headers)
         .into_iter()
@@ -120,11 +129,14 @@ pub(crate) fn align(headers: &[String], rows: &[Vec<String>], show_headers: bool
             .map(|cell| cell.chars().count())
             .max()
     };
-    let widths: Vec<usize> = (0..headers.len()).map(|column| width(column).unwrap_or(0)).collect();
+    widths.resize(headers.len(), 0);
+    for (column, known) in widths.iter_mut().enumerate() {
+        *known = width(column).unwrap_or(0).max(*known);
+    }
     let mut text = String::new();
     for line in lines {
         let start = text.len();
-        for (cell, width) in line.iter().zip(&widths) {
+        for (cell, width) in line.iter().zip(widths.iter()) {
             text.push_str(cell);
             text.extend(std::iter::repeat_n(' ', (width + 3).max(6) - cell.chars().count()));
         }
@@ -149,6 +161,21 @@ mod tests {
             ],
         }))
         .expect("a table")
+    }
+
+    #[test]
+    fn later_rows_keep_the_columns() {
+        let row = |name: &str, ready: &str, age: &str| vec![name.to_owned(), ready.to_owned(), age.to_owned()];
+        let headers = row("NAME", "READY", "AGE");
+        let mut widths = Vec::new();
+        let mut text = align_below(&headers, &[row("a-long-name", "1/1", "1s")], true, &mut widths);
+        text += &align_below(&headers, &[row("b", "0/1", "2s")], false, &mut widths);
+        expect![[r#"
+            NAME          READY   AGE
+            a-long-name   1/1     1s
+            b             0/1     2s
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]
