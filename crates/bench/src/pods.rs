@@ -29,8 +29,9 @@ enum Hull {
 impl Hull {
     fn pod(self, name: &str) -> Result<Pod> {
         let container = match self {
+            // `wait` is the one builtin that a signal interrupts whenever it comes.
             Hull::Linux => json!({"name": "c", "image": LINUX_IMAGE, "command": ["/bin/bash", "-c",
-                "trap 'exit 0' TERM; echo up; while true; do read -rt 100 <> <(:); done"]}),
+                "trap 'exit 0' TERM; sleep infinity & echo up; wait"]}),
             Hull::Wasm => json!({"name": "c", "image": WASM_IMAGE, "ports": [{"containerPort": 8080}]}),
         };
         let pod =
