@@ -157,6 +157,9 @@ impl Node {
         identity: impl AsyncFnOnce(&str, Ipv4Addr) -> Result<NodeIdentity>,
     ) -> Result<Self> {
         let name = node_name(args.node_name.as_deref())?;
+        if let Some(path) = &args.docker_config {
+            std::fs::File::open(path).with_context(|| format!("cannot read --docker-config {}", path.display()))?;
+        }
         let run_dir = run_dir(instance);
         let launcher = Launcher::new(launcher).context("cannot talk to the launcher")?;
         let images = Arc::new(open_images(&data_dir.path, &args.plain_http_hosts)?);

@@ -22,8 +22,11 @@ use tower::ServiceExt as _;
 
 /// Connections at a time; more wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 10_000;
-/// How long a client may take for the TLS handshake, and for the head of a request.
+/// How long a client may take for the TLS handshake.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a request's head may take. hyper counts the wait for the next request on a kept connection as part of it, and
+/// clients keep connections for 90 s (Go's default): they have to be the ones who hang up, or a request meets a closing door.
+const HEAD_PATIENCE: Duration = Duration::from_secs(120);
 /// Requests at a time on one HTTP/2 connection. client-go keeps every watch of a process on one.
 const MOST_STREAMS: u32 = 1000;
 /// How often an HTTP/2 peer that says nothing is asked whether it is still there.
@@ -151,7 +154,7 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_PATIENCE);
+        .header_read_timeout(HEAD_PATIENCE);
     builder
         .http2()
         .timer(TokioTimer::new())
