@@ -22,7 +22,6 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
             "oci-shim",
             "scheduler",
             "shim",
-            "store",
             "wasm-shim",
         ],
     ),
