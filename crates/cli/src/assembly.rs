@@ -156,6 +156,27 @@ impl Node {
         launcher: LauncherHandle,
         identity: impl AsyncFnOnce(&str, Ipv4Addr) -> Result<NodeIdentity>,
     ) -> Result<Self> {
+        // Pods that an earlier agent left running keep what they stand on, whatever happens to this one.
+        let idle = catamaran_node::addresses_in_use(&run_dir(instance)).is_empty();
+        let started = Self::set_up(args, data_dir, instance, launcher, identity).await;
+        if started.is_err() && idle {
+            let (instance, data_dir) = (instance.to_owned(), data_dir.path.clone());
+            let removed = tokio::task::spawn_blocking(move || remove_leftovers(&instance, &data_dir)).await?;
+            if let Err(error) = removed {
+                // What kept the node from starting is what the user has to know.
+                tracing::warn!("{error:#}; `cata cleanup` tries again");
+            }
+        }
+        started
+    }
+
+    async fn set_up(
+        args: &NodeArgs,
+        data_dir: &DataDir,
+        instance: &str,
+        launcher: LauncherHandle,
+        identity: impl AsyncFnOnce(&str, Ipv4Addr) -> Result<NodeIdentity>,
+    ) -> Result<Self> {
         let name = node_name(args.node_name.as_deref())?;
         if let Some(path) = &args.docker_config {
             std::fs::File::open(path).with_context(|| format!("cannot read --docker-config {}", path.display()))?;

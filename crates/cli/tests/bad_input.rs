@@ -98,3 +98,23 @@ fn a_second_cluster_in_one_place() {
     assert!(Path::new(&data_dir).join("instance").exists());
     cluster.stop();
 }
+
+#[test]
+fn a_node_that_cannot_start_leaves_nothing() {
+    if !common::root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("directory");
+    let data_dir = directory.path().join("data");
+    let mut command = cata();
+    command
+        .arg("--data-dir")
+        .arg(&data_dir)
+        .args(["dev", "--api-port", "0", "--node-label", "nonsense"]);
+    one_line(&refusal(&mut command), &["--node-label", "KEY=VALUE"]);
+    let instance = std::fs::read_to_string(data_dir.join("instance")).expect("instance");
+    assert_eq!(
+        common::leftovers(instance.trim(), &data_dir),
+        std::collections::BTreeSet::new()
+    );
+}
