@@ -25,8 +25,9 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
             "wasm-shim",
         ],
     ),
-    ("control", &["api", "store"]),
+    ("control", &["api", "kinds", "store"]),
     ("image", &[]),
+    ("kinds", &["api"]),
     ("net", &[]),
     ("node", &["api", "image", "net", "shim"]),
     ("oci-shim", &["shim"]),
@@ -39,6 +40,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
 /// Crates whose pure core must not read a clock: time is an argument there.
 const CLOCKLESS: &[&str] = &[
     "crates/api/src",
+    "crates/kinds/src",
     "crates/node/src/decide",
     "crates/node/src/status",
     "crates/scheduler/src/cycle",

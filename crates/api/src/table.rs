@@ -7,29 +7,32 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// A column, as `TableColumnDefinition`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Column {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// OpenAPI type of the cells: `string`, `integer`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// OpenAPI format; `name` marks the column that names the object.
     pub format: &'static str,
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
     pub priority: i32,
 }
 
 impl Column {
     pub const NAME: Self = Self {
-        name: "Name",
+        name: Cow::Borrowed("Name"),
         kind: "string",
         format: "name",
-        description: "Name must be unique within a namespace. Is required when creating resources, although some resources may \
-                      allow a client to request the generation of an appropriate name automatically. Name is primarily \
-                      intended for creation idempotence and configuration definition. Cannot be updated. More info: \
-                      https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names",
+        description: Cow::Borrowed(
+            "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a \
+             client to request the generation of an appropriate name automatically. Name is primarily intended for creation \
+             idempotence and configuration definition. Cannot be updated. More info: \
+             https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names",
+        ),
         priority: 0,
     };
 
@@ -38,27 +41,29 @@ impl Column {
     /// A column that is always shown.
     pub const fn string(name: &'static str, description: &'static str) -> Self {
         Self {
-            name,
+            name: Cow::Borrowed(name),
             kind: "string",
             format: "",
-            description,
+            description: Cow::Borrowed(description),
             priority: 0,
         }
     }
 
     pub const fn integer(name: &'static str, description: &'static str) -> Self {
         Self {
-            name,
+            name: Cow::Borrowed(name),
             kind: "integer",
             format: "",
-            description,
+            description: Cow::Borrowed(description),
             priority: 0,
         }
     }
 
     /// The same column, for `-o wide` only.
-    pub const fn wide(self) -> Self {
-        Self { priority: 1, ..self }
+    #[must_use]
+    pub const fn wide(mut self) -> Self {
+        self.priority = 1;
+        self
     }
 }
 

@@ -17,13 +17,13 @@ pub mod authz;
 mod bootstrap;
 mod files;
 mod http;
-pub mod kinds;
 mod kubeconfig;
 mod openapi;
 mod pki;
 mod registry;
 mod watch_cache;
 
+pub use catamaran_kinds as kinds;
 pub use pki::NodeCredentials;
 
 use authn::Identity;

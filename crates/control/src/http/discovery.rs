@@ -232,7 +232,7 @@ fn resource_list(api_version: &str, resources: &[Listed<'_>]) -> Value {
         entry["storageVersionHash"] = json!(hash(info));
         add_names(&mut entry, info);
         list.push(entry);
-        for subresource in info.subresources {
+        for subresource in &info.subresources {
             list.push(json!({
                 "name": format!("{}/{}", info.plural, subresource.name),
                 "singularName": "",

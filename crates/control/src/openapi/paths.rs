@@ -29,7 +29,7 @@ pub(super) fn add(info: &Info, root: &str, paths: &mut Map<String, Value>) {
     paths.insert(collection, collection_path(info, &names, &shared));
     shared.push(segment("name", "The name of the object."));
     paths.insert(item.clone(), item_path(info, &names, &shared));
-    for subresource in info.subresources {
+    for subresource in &info.subresources {
         let path = format!("{item}/{}", subresource.name);
         paths.insert(path, subresource_path(info, subresource, &names, &shared));
     }

@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
 use std::fmt;
 
 /// What selectors see of an object.
@@ -18,12 +19,12 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Reads them from the JSON of an object.
-    pub(crate) fn read(json: &[u8], paths: &[&str]) -> Result<Facts, serde_json::Error> {
+    pub(crate) fn read(json: &[u8], paths: &[Cow<'static, str>]) -> Result<Facts, serde_json::Error> {
         let mut reader = Reader {
             labels: Vec::new(),
             fields: vec![Box::default(); paths.len()],
         };
-        let wanted: Vec<(usize, &str)> = paths.iter().copied().enumerate().collect();
+        let wanted: Vec<(usize, &str)> = paths.iter().map(AsRef::as_ref).enumerate().collect();
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         Level {
             reader: &mut reader,
@@ -180,11 +181,11 @@ mod tests {
         let facts = Facts::read(
             json,
             &[
-                "spec.nodeName",
-                "spec.hostNetwork",
-                "status.phase",
-                "status.count",
-                "status.gone",
+                "spec.nodeName".into(),
+                "spec.hostNetwork".into(),
+                "status.phase".into(),
+                "status.count".into(),
+                "status.gone".into(),
             ],
         )
         .unwrap();

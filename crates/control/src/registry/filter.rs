@@ -4,6 +4,7 @@ use super::resource::Resource;
 use crate::watch_cache::Record;
 use catamaran_api::Status;
 use catamaran_api::selector::{FieldSelector, LabelSource, Selector};
+use std::borrow::Cow;
 
 /// Which objects a request is about.
 #[derive(Debug)]
@@ -21,12 +22,12 @@ struct Term {
     value: String,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Field {
     Name,
     Namespace,
     /// Index into the kind's field selectors, and the value of an object that lacks it.
-    Other(usize, &'static str),
+    Other(usize, Cow<'static, str>),
 }
 
 impl Filter {
@@ -47,7 +48,7 @@ impl Filter {
                         .position(|field| field.label == other);
                     let index =
                         known.ok_or_else(|| Status::bad_request(format!("field label not supported: {other}")))?;
-                    Field::Other(index, resource.info.field_selectors[index].absent)
+                    Field::Other(index, resource.info.field_selectors[index].absent.clone())
                 }
             };
             terms.push(Term {
@@ -75,10 +76,10 @@ impl Filter {
 
 impl Term {
     fn matches(&self, record: &Record) -> bool {
-        let value = match self.field {
+        let value = match &self.field {
             Field::Name => record.name(),
             Field::Namespace => record.namespace().unwrap_or_default(),
-            Field::Other(index, absent) => match record.facts.fields[index].as_ref() {
+            Field::Other(index, absent) => match record.facts.fields[*index].as_ref() {
                 "" => absent,
                 value => value,
             },

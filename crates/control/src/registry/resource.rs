@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use catamaran_api::schema::{Node, Schemas};
 use catamaran_api::{GroupKind, GroupResource, GroupVersionKind};
 use catamaran_store::Revision;
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::ops::Range;
 
@@ -31,7 +32,7 @@ pub(crate) struct Resource {
     /// How the stored JSON of every object starts, up to and including the brace that opens `metadata`.
     head: Vec<u8>,
     /// Paths of the field selectors, in their order.
-    pub(crate) field_paths: Vec<&'static str>,
+    pub(crate) field_paths: Vec<Cow<'static, str>>,
 }
 
 /// What happened to an object, as a watch tells it.
@@ -85,7 +86,7 @@ impl Resource {
             schema: Schemas::builtin().node(&info.schema),
             api_version,
             head,
-            field_paths: info.field_selectors.iter().map(|field| field.path).collect(),
+            field_paths: info.field_selectors.iter().map(|field| field.path.clone()).collect(),
             kind,
             info,
         }

@@ -1,7 +1,7 @@
 //! Goldens of the small kinds; pods have their own.
 
 use super::*;
-use crate::kinds::erased::Object;
+
 use catamaran_api::Errors;
 use expect_test::{Expect, expect};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! Namespace: the scope of names. Deletion is done by the namespace lifecycle (`bootstrap/namespaces.rs`), which empties
 //! the namespace and then takes `kubernetes` out of `spec.finalizers` through the `finalize` subresource.
 
-use crate::kinds::{FieldLabel, Kind, NameRule, STATUS, Subresource, age, name};
+use crate::{FieldLabel, Kind, NameRule, STATUS, Subresource, age, name};
 use catamaran_api::table::Column;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceSpec, NamespaceStatus};
 use k8s_openapi::jiff::Timestamp;
@@ -10,7 +10,7 @@ use serde_json::Value;
 /// The finalizer in `spec.finalizers` that stands for "its content is still there".
 pub(crate) const KUBERNETES_FINALIZER: &str = "kubernetes";
 
-pub(in crate::kinds) struct Namespaces;
+pub(crate) struct Namespaces;
 
 impl Kind for Namespaces {
     type Object = Namespace;
@@ -22,6 +22,7 @@ impl Kind for Namespaces {
         Subresource {
             name: "finalize",
             kind: "",
+            api_version: "",
             verbs: &["update"],
         },
         STATUS,

@@ -1,6 +1,6 @@
 //! Node: a machine that runs pods, as its agent reports it.
 
-use crate::kinds::{FieldLabel, Kind, STATUS, Subresource, age, name};
+use crate::{FieldLabel, Kind, STATUS, Subresource, age, name};
 use catamaran_api::quantity::Quantity;
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, Path, names};
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub(in crate::kinds) struct Nodes;
+pub(crate) struct Nodes;
 
 impl Kind for Nodes {
     type Object = Node;

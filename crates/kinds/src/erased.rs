@@ -1,6 +1,6 @@
 //! The form of a kind that the registry works with: no type parameter, objects behind [`Object`].
 
-use super::{FieldLabel, Kind, NameRule, Subresource, Typed};
+use super::{FieldLabel, Hub, Kind, NameRule, Subresource, Typed};
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, GroupKind, GroupResource, GroupVersionKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use std::any::Any;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Everything about a kind that is data. Made once at start; run-time kinds fill it from their definition.
 #[derive(Clone, Debug)]
@@ -19,15 +20,35 @@ pub struct Info {
     pub plural: Cow<'static, str>,
     pub singular: String,
     pub namespaced: bool,
-    pub short_names: &'static [&'static str],
-    pub categories: &'static [&'static str],
-    pub subresources: &'static [Subresource],
-    pub field_selectors: &'static [FieldLabel],
+    /// Kind of a list of these: `PodList`.
+    pub list_kind: Cow<'static, str>,
+    pub short_names: Vec<Cow<'static, str>>,
+    pub categories: Vec<Cow<'static, str>>,
+    pub subresources: Vec<Subresource>,
+    pub field_selectors: Vec<FieldSelector>,
     pub unconditional_update: bool,
     pub create_on_update: bool,
     pub name_rule: NameRule,
     /// Name of the type's schema: `io.k8s.api.core.v1.Pod`.
     pub schema: Cow<'static, str>,
+}
+
+/// A field by which objects can be selected, beside `metadata.name` and `metadata.namespace`. See [`FieldLabel`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldSelector {
+    pub label: Cow<'static, str>,
+    pub path: Cow<'static, str>,
+    pub absent: Cow<'static, str>,
+}
+
+impl From<FieldLabel> for FieldSelector {
+    fn from(field: FieldLabel) -> Self {
+        FieldSelector {
+            label: Cow::Borrowed(field.label),
+            path: Cow::Borrowed(field.path),
+            absent: Cow::Borrowed(field.absent),
+        }
+    }
 }
 
 impl Info {
@@ -66,7 +87,7 @@ impl Info {
     }
 
     /// Does an object have this path below it?
-    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|subresource| subresource.name == name)
     }
 }
@@ -107,6 +128,24 @@ impl<T: Typed> Object for T {
     }
 }
 
+/// A kind for as long as somebody needs it: compiled in, or defined while the server runs.
+#[derive(Clone)]
+pub enum KindRef {
+    Builtin(&'static dyn ErasedKind),
+    Defined(Arc<dyn ErasedKind>),
+}
+
+impl std::ops::Deref for KindRef {
+    type Target = dyn ErasedKind;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            KindRef::Builtin(kind) => *kind,
+            KindRef::Defined(kind) => kind.as_ref(),
+        }
+    }
+}
+
 /// [`Kind`] without its type; the documentation is there. Every method panics if it is given an object of another kind,
 /// which only a bug in the registry could do.
 pub trait ErasedKind: Send + Sync {
@@ -127,7 +166,8 @@ pub trait ErasedKind: Send + Sync {
     fn deletion_grace(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64>;
     fn holds_deletion(&self, object: &dyn Object) -> bool;
     fn mark_deleted(&self, object: &mut dyn Object);
-    fn columns(&self) -> &'static [Column];
+    fn columns(&self) -> &[Column];
+    fn hub(&self) -> Option<Hub>;
     fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
 }
 
@@ -140,10 +180,11 @@ impl<K: Kind> ErasedKind for K {
             plural: Cow::Borrowed(<K::Object as k8s_openapi::Resource>::URL_PATH_SEGMENT),
             singular: <K::Object as k8s_openapi::Resource>::KIND.to_lowercase(),
             namespaced: K::NAMESPACED,
-            short_names: K::SHORT_NAMES,
-            categories: K::CATEGORIES,
-            subresources: K::SUBRESOURCES,
-            field_selectors: K::FIELD_SELECTORS,
+            list_kind: Cow::Owned(format!("{}List", <K::Object as k8s_openapi::Resource>::KIND)),
+            short_names: K::SHORT_NAMES.iter().copied().map(Cow::Borrowed).collect(),
+            categories: K::CATEGORIES.iter().copied().map(Cow::Borrowed).collect(),
+            subresources: K::SUBRESOURCES.to_vec(),
+            field_selectors: K::FIELD_SELECTORS.iter().copied().map(FieldSelector::from).collect(),
             unconditional_update: K::UNCONDITIONAL_UPDATE,
             create_on_update: K::CREATE_ON_UPDATE,
             name_rule: K::NAME_RULE,
@@ -211,7 +252,11 @@ impl<K: Kind> ErasedKind for K {
         Kind::mark_deleted(self, typed_mut::<K>(object));
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn hub(&self) -> Option<Hub> {
+        K::HUB
+    }
+
+    fn columns(&self) -> &[Column] {
         Kind::columns(self)
     }
 

@@ -1,13 +1,13 @@
 //! Event (core/v1): what happened to an object, for people. Expires on its own.
 
-use crate::kinds::{FieldLabel, Kind, name};
+use crate::{FieldLabel, Kind, name};
 use catamaran_api::table::{Column, age};
 use catamaran_api::{Errors, Path};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub(in crate::kinds) struct Events;
+pub(crate) struct Events;
 
 impl Kind for Events {
     type Object = Event;

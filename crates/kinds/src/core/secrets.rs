@@ -1,6 +1,6 @@
 //! Secret: a ConfigMap for what must not be shown.
 
-use crate::kinds::{FieldLabel, Kind, age, data, name};
+use crate::{FieldLabel, Kind, age, data, name};
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, Path};
 use k8s_openapi::ByteString;
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub(in crate::kinds) struct Secrets;
+pub(crate) struct Secrets;
 
 impl Kind for Secrets {
     type Object = Secret;

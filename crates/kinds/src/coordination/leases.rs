@@ -1,13 +1,13 @@
 //! Lease: a heartbeat, or a lock with a time limit.
 
-use crate::kinds::{Kind, age, name};
+use crate::{Kind, age, name};
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, Path};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub(in crate::kinds) struct Leases;
+pub(crate) struct Leases;
 
 impl Kind for Leases {
     type Object = Lease;

@@ -1,13 +1,13 @@
 //! RuntimeClass: which runtime a pod's containers may use.
 
-use crate::kinds::{Kind, age, name};
+use crate::{Kind, age, name};
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub(in crate::kinds) struct RuntimeClasses;
+pub(crate) struct RuntimeClasses;
 
 impl Kind for RuntimeClasses {
     type Object = RuntimeClass;

@@ -19,14 +19,14 @@ mod validate;
 mod volumes;
 mod warnings;
 
-use crate::kinds::{FieldLabel, Kind, STATUS, Subresource, differs};
+use crate::{FieldLabel, Kind, STATUS, Subresource, differs};
 use catamaran_api::Errors;
 use catamaran_api::table::Column;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub(in crate::kinds) struct Pods;
+pub(crate) struct Pods;
 
 impl Kind for Pods {
     type Object = Pod;
@@ -47,21 +47,25 @@ impl Kind for Pods {
         Subresource {
             name: "attach",
             kind: "PodAttachOptions",
+            api_version: "",
             verbs: &["create", "get"],
         },
         Subresource {
             name: "binding",
             kind: "Binding",
+            api_version: "",
             verbs: &["create"],
         },
         Subresource {
             name: "exec",
             kind: "PodExecOptions",
+            api_version: "",
             verbs: &["create", "get"],
         },
         Subresource {
             name: "log",
             kind: "",
+            api_version: "",
             verbs: &["get"],
         },
         STATUS,

@@ -1,12 +1,12 @@
 //! ServiceAccount: who a pod is when it talks to the API.
 
-use crate::kinds::{Kind, age, name};
+use crate::{Kind, age, name};
 use catamaran_api::table::Column;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub(in crate::kinds) struct ServiceAccounts;
+pub(crate) struct ServiceAccounts;
 
 impl Kind for ServiceAccounts {
     type Object = ServiceAccount;

@@ -1,6 +1,6 @@
 //! The table of pods: one word for the state of a pod, as `kubectl` users know it.
 
-use crate::kinds::{age, name};
+use crate::{age, name};
 use catamaran_api::table::{self, Column};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodSpec, PodStatus};
 use k8s_openapi::jiff::Timestamp;

@@ -1,13 +1,13 @@
 //! ConfigMap: data for containers, on its own.
 
-use crate::kinds::{Kind, age, data, name};
+use crate::{Kind, age, data, name};
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, Path};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub(in crate::kinds) struct ConfigMaps;
+pub(crate) struct ConfigMaps;
 
 impl Kind for ConfigMaps {
     type Object = ConfigMap;
