@@ -21,6 +21,7 @@ mod request_info;
 mod resource;
 mod reviews;
 pub(crate) mod serve;
+mod subresources;
 mod watch_stream;
 
 pub(crate) use layers::with_identity;

@@ -12,18 +12,31 @@ pub(crate) struct RequestInfo {
     /// Empty for a collection.
     pub(crate) name: String,
     pub(crate) subresource: String,
+    /// Is there more of the path below the subresource? Only `proxy` has that; it is not part of the name of the permission.
+    pub(crate) deeper: bool,
 }
 
 /// Paths below a namespace that belong to the namespace object itself, and are no resources in it.
 const NAMESPACE_SUBRESOURCES: &[&str] = &["finalize", "status"];
 
+/// Segments that mean something: `apis/<group>/<version>/namespaces/<namespace>/<plural>/<name>/<subresource>`, and one more
+/// to tell that there is one.
+const LONGEST: usize = 9;
+
 impl RequestInfo {
     /// `None` for paths that are not about resources.
     pub(crate) fn parse(path: &str) -> Option<RequestInfo> {
-        let mut segments = Vec::with_capacity(8);
-        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-            segments.push(decode(segment)?);
+        let mut raw = path.split('/').filter(|segment| !segment.is_empty()).peekable();
+        let mut segments = Vec::with_capacity(LONGEST);
+        for segment in raw.by_ref().take(LONGEST) {
+            // What is below a proxied object is not ours to read, so it need not be readable.
+            match decode(segment) {
+                Some(segment) => segments.push(segment),
+                None if segments.iter().any(|before| before == "proxy") => segments.push(Cow::Borrowed(segment)),
+                None => return None,
+            }
         }
+        let more = raw.peek().is_some();
         let mut segments: &[Cow<'_, str>] = &segments;
         let mut take = || {
             let (first, rest) = segments.split_first()?;
@@ -53,29 +66,25 @@ impl RequestInfo {
             }
             ["namespaces", namespace, plural, rest @ ..] => {
                 info.namespace = Some((*namespace).to_owned());
-                let (name, subresource) = tail(rest)?;
-                info.set(plural, name, &subresource);
+                info.tail(plural, rest);
             }
-            [plural, rest @ ..] => {
-                let (name, subresource) = tail(rest)?;
-                info.set(plural, name, &subresource);
-            }
+            [plural, rest @ ..] => info.tail(plural, rest),
         }
+        info.deeper |= more;
         Some(info)
+    }
+
+    /// What follows the plural: name, subresource, and what is below that.
+    fn tail(&mut self, plural: &str, rest: &[&str]) {
+        let part = |index: usize| rest.get(index).copied().unwrap_or_default();
+        self.set(plural, part(0), part(1));
+        self.deeper = rest.len() > 2;
     }
 
     fn set(&mut self, plural: &str, name: &str, subresource: &str) {
         self.plural = plural.to_owned();
         self.name = name.to_owned();
         self.subresource = subresource.to_owned();
-    }
-}
-
-/// Name and subresource; everything after the name is the subresource.
-fn tail<'a>(rest: &[&'a str]) -> Option<(&'a str, String)> {
-    match rest {
-        [] => Some(("", String::new())),
-        [name, rest @ ..] => Some((name, rest.join("/"))),
     }
 }
 
@@ -113,6 +122,7 @@ mod tests {
             plural: plural.to_owned(),
             name: name.to_owned(),
             subresource: subresource.to_owned(),
+            deeper: path.contains("/proxy/"),
         });
         assert_eq!(RequestInfo::parse(path), expected, "{path}");
     }
@@ -141,5 +151,12 @@ mod tests {
         check("/api/v1/nodes/n1/status", Some(("v1", None, "nodes", "n1", "status")));
         check("/api/v1/nodes/a%20b", Some(("v1", None, "nodes", "a b", "")));
         check("/api/v1/nodes/a%2fb", None);
+        let proxied = Some(("v1", Some("a"), "services", "https:b:c", "proxy"));
+        check("/api/v1/namespaces/a/services/https:b:c/proxy/d/e/f%2fg/h", proxied);
+        check("/api/v1/namespaces/a/services/https:b:c/proxy/f%2fg", proxied);
+        check(
+            "/api/v1/nodes/n:10250/proxy/pods",
+            Some(("v1", None, "nodes", "n:10250", "proxy")),
+        );
     }
 }

@@ -6,19 +6,18 @@ use super::query::Query;
 use super::render::{self, Style};
 use super::request_info::RequestInfo;
 use super::reviews::Review;
-use super::{App, layers, watch_stream};
+use super::{App, layers, subresources, watch_stream};
 use crate::registry::filter::Filter;
 use crate::registry::resource::Resource;
 use crate::registry::{DeleteOptions, Deleted, List, ListOptions, Part, Target, VersionMatch, WatchOptions};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use catamaran_api::Status;
 use catamaran_api::body::{self, Body, Format};
 use catamaran_api::patch::PatchType;
 use catamaran_api::table::IncludeObject;
-use catamaran_api::{GroupResource, Status};
 use http::{HeaderMap, Method, StatusCode, header, request};
-use k8s_openapi::api::core::v1::Binding;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,11 +34,11 @@ pub(super) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
 }
 
 /// A request for a resource, taken apart.
-struct Call<'a> {
-    app: &'a App,
-    head: request::Parts,
-    query: Query,
-    target: Target,
+pub(super) struct Call<'a> {
+    pub(super) app: &'a App,
+    pub(super) head: request::Parts,
+    pub(super) query: Query,
+    pub(super) target: Target,
 }
 
 async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> {
@@ -68,7 +67,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         head,
     };
     if !info.subresource.is_empty() {
-        return call.subresource(&info.subresource, body).await;
+        return subresources::answer(&call, &info, body).await;
     }
     match layers::verb(&call.head.method, &info, call.head.uri.query().unwrap_or_default()) {
         "list" if readable(&call.head.method) => call.list().await,
@@ -83,7 +82,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
     }
 }
 
-fn readable(method: &Method) -> bool {
+pub(super) fn readable(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
 }
 
@@ -109,7 +108,7 @@ fn target(resource: &Arc<Resource>, info: &RequestInfo) -> Result<Target, Status
 }
 
 impl Call<'_> {
-    fn style(&self) -> Result<Style, Status> {
+    pub(super) fn style(&self) -> Result<Style, Status> {
         let form = negotiate::accepted(&self.head.headers, &[Shape::Table, Shape::PartialMetadata])?;
         let text = self.query.get("includeObject");
         let include = IncludeObject::parse(text)
@@ -125,7 +124,7 @@ impl Call<'_> {
         )
     }
 
-    async fn get(&self) -> Result<Response, Status> {
+    pub(super) async fn get(&self) -> Result<Response, Status> {
         let style = self.style()?;
         match self.query.get("resourceVersion") {
             "" | "0" => {}
@@ -190,7 +189,7 @@ impl Call<'_> {
         render::written(&self.target.resource, style, written)
     }
 
-    async fn update(&self, part: Part, body: axum::body::Body) -> Result<Response, Status> {
+    pub(super) async fn update(&self, part: Part, body: axum::body::Body) -> Result<Response, Status> {
         let style = self.style()?;
         let options = self.query.write_options("UpdateOptions")?;
         let object = self.object(body).await?;
@@ -198,7 +197,7 @@ impl Call<'_> {
         render::written(&self.target.resource, style, written)
     }
 
-    async fn patch(&self, part: Part, body: axum::body::Body) -> Result<Response, Status> {
+    pub(super) async fn patch(&self, part: Part, body: axum::body::Body) -> Result<Response, Status> {
         let style = self.style()?;
         let options = self.query.write_options("PatchOptions")?;
         let patch_type = match PatchType::from_content_type(content_type(&self.head.headers)) {
@@ -263,67 +262,15 @@ impl Call<'_> {
         )
     }
 
-    async fn subresource(&self, name: &str, body: axum::body::Body) -> Result<Response, Status> {
-        let resource = &self.target.resource;
-        let known = resource.info.subresource(name).ok_or_else(Status::unknown_path)?;
-        let method = &self.head.method;
-        match known.name {
-            "status" if readable(method) => self.get().await,
-            "status" if *method == Method::PUT => self.update(Part::Status, body).await,
-            "status" if *method == Method::PATCH => self.patch(Part::Status, body).await,
-            "finalize" if *method == Method::PUT => {
-                let style = self.style()?;
-                let options = self.query.write_options("UpdateOptions")?;
-                let object = self.object(body).await?;
-                let written = self.app.registry.finalize(&self.target, object, &options).await?;
-                render::written(resource, style, written)
-            }
-            "binding" if *method == Method::POST => self.bind(body).await,
-            "log" if readable(method) => self.app.nodes.logs(&self.app.registry, &self.target, &self.query).await,
-            "exec" | "attach" if *method == Method::GET || *method == Method::POST => {
-                let pod = super::node_proxy::Running {
-                    target: &self.target,
-                    verb: known.name,
-                };
-                self.app
-                    .nodes
-                    .stream(&self.app.registry, &pod, &self.query, &self.head, body)
-                    .await
-            }
-            _ => Err(Status::method_not_supported(
-                &GroupResource {
-                    group: resource.info.group.clone(),
-                    resource: format!("{}/{name}", resource.info.plural).into(),
-                },
-                &method.as_str().to_ascii_lowercase(),
-            )),
-        }
-    }
-
-    async fn bind(&self, body: axum::body::Body) -> Result<Response, Status> {
-        let style = self.style()?;
-        let options = self.query.write_options("CreateOptions")?;
-        let object = self.object(body).await?;
-        let binding: Binding = serde_json::from_value(object.value).map_err(|error| {
-            Status::bad_request(format!(
-                "Binding in version \"v1\" cannot be handled as a Binding: {error}"
-            ))
-        })?;
-        let written = self.app.registry.bind(&self.target, &binding, &options).await?;
-        let mut response = render::respond(style.form, StatusCode::CREATED, Bytes::from(Status::success().to_vec()))?;
-        render::warn(&mut response, &written.warnings);
-        Ok(response)
-    }
-
     /// The body as an object.
-    async fn object(&self, body: axum::body::Body) -> Result<Body, Status> {
+    pub(super) async fn object(&self, body: axum::body::Body) -> Result<Body, Status> {
         let format = format(&self.head.headers)?;
         let bytes = read(&self.head.headers, body).await?;
         Ok(body::parse(format, &bytes)?)
     }
 
     /// Options of a deletion: the body, and what the query says.
-    async fn delete_options(&self, body: axum::body::Body) -> Result<DeleteOptions, Status> {
+    pub(super) async fn delete_options(&self, body: axum::body::Body) -> Result<DeleteOptions, Status> {
         let bytes = read(&self.head.headers, body).await?;
         let mut options = metav1::DeleteOptions::default();
         if !bytes.is_empty() {

@@ -1,0 +1,52 @@
+//! The paths below an object. One file per subresource, each with one function that answers whatever method it is asked with;
+//! a kind says in [`Info::subresources`](crate::kinds::Info) which of them its objects have.
+
+mod attach;
+mod binding;
+mod exec;
+mod finalize;
+mod log;
+mod status;
+
+use super::request_info::RequestInfo;
+use super::resource::{Call, readable};
+use axum::body::Body;
+use axum::response::Response;
+use catamaran_api::Status;
+use http::Method;
+
+/// Answers a request for the subresource that `info` names.
+pub(super) async fn answer(call: &Call<'_>, info: &RequestInfo, body: Body) -> Result<Response, Status> {
+    let known = call.target.resource.info.subresource(&info.subresource);
+    let known = known.ok_or_else(Status::unknown_path)?;
+    if info.deeper && known.name != "proxy" {
+        return Err(Status::unknown_path());
+    }
+    match known.name {
+        "attach" => attach::answer(call, body).await,
+        "binding" => binding::answer(call, body).await,
+        "exec" => exec::answer(call, body).await,
+        "finalize" => finalize::answer(call, body).await,
+        "log" => log::answer(call).await,
+        "status" => status::answer(call, body).await,
+        _ => Err(Status::unknown_path()),
+    }
+}
+
+/// The verbs most subresources know: the others answer 405.
+enum Verb {
+    Get,
+    Put,
+    Patch,
+}
+
+impl Verb {
+    fn of(method: &Method) -> Result<Self, Status> {
+        match *method {
+            Method::PUT => Ok(Verb::Put),
+            Method::PATCH => Ok(Verb::Patch),
+            _ if readable(method) => Ok(Verb::Get),
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+}
