@@ -14,6 +14,7 @@ mod core;
 mod data;
 mod erased;
 mod node;
+mod rbac;
 
 pub use erased::{ErasedKind, FieldSelector, Info, KindRef, Object};
 
@@ -40,6 +41,11 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &coordination::leases::Leases,
     // node.k8s.io/v1
     &node::runtimeclasses::RuntimeClasses,
+    // rbac.authorization.k8s.io/v1
+    &rbac::clusterrolebindings::ClusterRoleBindings,
+    &rbac::clusterroles::ClusterRoles,
+    &rbac::rolebindings::RoleBindings,
+    &rbac::roles::Roles,
 ];
 
 /// A typed Kubernetes object: what `k8s-openapi` generates for every top-level type.
@@ -253,5 +259,7 @@ pub(crate) fn differs<T: PartialEq>(new: &T, old: &T) -> Option<bool> {
     Some(new != old)
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;
