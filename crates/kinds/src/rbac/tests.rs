@@ -43,8 +43,29 @@ fn subjects() {
         {"kind": "ServiceAccount", "apiGroup": "rbac.authorization.k8s.io", "name": "a", "namespace": "b"},
         {"kind": "Robot", "name": "r2"},
     ]});
-    golden::create("rolebindings.rbac.authorization.k8s.io", binding.clone(), &expect![""]);
-    golden::create("clusterrolebindings.rbac.authorization.k8s.io", binding, &expect![""]);
+    golden::create(
+        "rolebindings.rbac.authorization.k8s.io",
+        binding.clone(),
+        &expect![[r#"
+        subjects[0].name: Required value
+        subjects[0].name: Invalid value: "": user name cannot be empty
+        subjects[1].apiGroup: Unsupported value: "example.com": supported values: "rbac.authorization.k8s.io"
+        subjects[2].name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+        subjects[3].apiGroup: Unsupported value: "rbac.authorization.k8s.io": supported values: ""
+        subjects[4].kind: Unsupported value: "Robot": supported values: "ServiceAccount", "User", "Group""#]],
+    );
+    golden::create(
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        binding,
+        &expect![[r#"
+        subjects[0].name: Required value
+        subjects[0].name: Invalid value: "": user name cannot be empty
+        subjects[1].apiGroup: Unsupported value: "example.com": supported values: "rbac.authorization.k8s.io"
+        subjects[2].name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+        subjects[2].namespace: Required value
+        subjects[3].apiGroup: Unsupported value: "rbac.authorization.k8s.io": supported values: ""
+        subjects[4].kind: Unsupported value: "Robot": supported values: "ServiceAccount", "User", "Group""#]],
+    );
 }
 
 #[test]
@@ -110,11 +131,23 @@ fn tables() {
     golden::row(
         "roles.rbac.authorization.k8s.io",
         json!({"metadata": metadata}),
-        &expect![""],
+        &expect![[r#"
+            Name: "a"
+            Created At: "2026-01-01T00:00:00Z""#]],
     );
     let binding = json!({"metadata": metadata, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [
         {"kind": "User", "name": "u"}, {"kind": "User", "name": "v"}, {"kind": "Group", "name": "g"},
         {"kind": "ServiceAccount", "name": "s", "namespace": "n"},
     ]});
-    golden::row("rolebindings.rbac.authorization.k8s.io", binding, &expect![""]);
+    golden::row(
+        "rolebindings.rbac.authorization.k8s.io",
+        binding,
+        &expect![[r#"
+        Name: "a"
+        Role: "Role/r"
+        Age: "24h"
+        Users (wide): "u, v"
+        Groups (wide): "g"
+        ServiceAccounts (wide): "n/s""#]],
+    );
 }
