@@ -147,6 +147,22 @@ impl Registry {
         self.cache(resource).get(namespace, name)
     }
 
+    /// For admission: the objects of a namespace with this label, as they are in the cache.
+    pub(crate) fn peek_labelled(
+        &self,
+        api_version: &str,
+        plural: &str,
+        namespace: &str,
+        (key, value): (&str, &str),
+    ) -> Vec<Arc<Record>> {
+        let Some(resource) = self.resource(api_version, plural) else {
+            return Vec::new();
+        };
+        let wanted = |record: &Record| record.facts.label(key) == Some(value);
+        let prefix = resource.prefix(Some(namespace));
+        self.cache(resource).select(&prefix, None, 0, wanted).records
+    }
+
     /// Do the caches show every acknowledged write?
     pub(crate) fn caught_up(&self) -> bool {
         self.caches.applied() >= self.store.revision()
