@@ -8,6 +8,7 @@
 //!   health, version, discovery, OpenAPI : /api/** and /apis/** → resource → registry
 //! ```
 
+mod delete;
 mod discovery;
 mod error;
 mod health;

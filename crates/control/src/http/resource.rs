@@ -9,7 +9,7 @@ use super::reviews::Review;
 use super::{App, layers, subresources, watch_stream};
 use crate::registry::filter::Filter;
 use crate::registry::resource::Resource;
-use crate::registry::{DeleteOptions, Deleted, List, ListOptions, Part, Target, VersionMatch, WatchOptions};
+use crate::registry::{ListOptions, Part, Target, VersionMatch, WatchOptions};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -18,7 +18,6 @@ use catamaran_api::body::{self, Body, Format};
 use catamaran_api::patch::PatchType;
 use catamaran_api::table::IncludeObject;
 use http::{HeaderMap, Method, StatusCode, header, request};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,16 +142,21 @@ impl Call<'_> {
         render::object(&self.target.resource, style, StatusCode::OK, record.json())
     }
 
-    async fn list(&self) -> Result<Response, Status> {
-        let style = self.style()?;
+    /// What a list, or the deletion of what it would show, asks for.
+    pub(super) fn list_options(&self) -> Result<ListOptions, Status> {
         let limit = self.query.number("limit")?.unwrap_or(0);
-        let options = ListOptions {
+        Ok(ListOptions {
             filter: self.filter()?,
             limit: usize::try_from(limit).map_err(|_| Status::bad_request("limit must not be negative"))?,
             continue_token: self.query.get("continue").to_owned(),
             resource_version: self.query.get("resourceVersion").to_owned(),
             version_match: VersionMatch::parse(self.query.get("resourceVersionMatch"))?,
-        };
+        })
+    }
+
+    async fn list(&self) -> Result<Response, Status> {
+        let style = self.style()?;
+        let options = self.list_options()?;
         let list = self.app.registry.list(&self.target, &options).await?;
         render::list(&self.target.resource, style, &list)
     }
@@ -213,86 +217,12 @@ impl Call<'_> {
         render::written(&self.target.resource, style, written)
     }
 
-    async fn delete(&self, body: axum::body::Body) -> Result<Response, Status> {
-        let style = self.style()?;
-        let options = self.delete_options(body).await?;
-        let resource = &self.target.resource;
-        match self.app.registry.delete(&self.target, &options).await? {
-            Deleted::Begun(json) => render::object(resource, style, StatusCode::OK, json),
-            // Pods answer with the pod, as clients of pods expect; everything else with a success.
-            Deleted::Gone(record) if is_pod(resource) => render::object(resource, style, StatusCode::OK, record.json()),
-            Deleted::Gone(record) => {
-                let value = render::parse(&record.json())?;
-                let uid = value
-                    .pointer("/metadata/uid")
-                    .and_then(|uid| uid.as_str())
-                    .unwrap_or_default();
-                let status = Status::deleted(&resource.group_resource, record.name(), uid);
-                render::respond(style.form, StatusCode::OK, Bytes::from(status.to_vec()))
-            }
-        }
-    }
-
-    async fn delete_collection(&self, body: axum::body::Body) -> Result<Response, Status> {
-        let resource = &self.target.resource;
-        if resource.info.kind == "Namespace" && resource.info.group.is_empty() {
-            return Err(Status::method_not_supported(
-                &resource.group_resource,
-                "deletecollection",
-            ));
-        }
-        let style = self.style()?;
-        let filter = self.filter()?;
-        let options = self.delete_options(body).await?;
-        let records = self
-            .app
-            .registry
-            .delete_collection(&self.target, &filter, &options)
-            .await?;
-        let revision = self.app.registry.caches.applied();
-        render::list(
-            resource,
-            style,
-            &List {
-                records,
-                revision,
-                continue_token: String::new(),
-                remaining: None,
-            },
-        )
-    }
-
     /// The body as an object.
     pub(super) async fn object(&self, body: axum::body::Body) -> Result<Body, Status> {
         let format = format(&self.head.headers)?;
         let bytes = read(&self.head.headers, body).await?;
         Ok(body::parse(format, &bytes)?)
     }
-
-    /// Options of a deletion: the body, and what the query says.
-    pub(super) async fn delete_options(&self, body: axum::body::Body) -> Result<DeleteOptions, Status> {
-        let bytes = read(&self.head.headers, body).await?;
-        let mut options = metav1::DeleteOptions::default();
-        if !bytes.is_empty() {
-            let value = body::parse(format(&self.head.headers)?, &bytes)?.value;
-            options = serde_json::from_value(value)
-                .map_err(|error| Status::bad_request(format!("the body is no DeleteOptions: {error}")))?;
-        }
-        if let Some(seconds) = self.query.number("gracePeriodSeconds")? {
-            options.grace_period_seconds.get_or_insert(seconds);
-        }
-        if !self.query.get("propagationPolicy").is_empty() {
-            options.propagation_policy = Some(self.query.get("propagationPolicy").to_owned());
-        }
-        if self.query.write_options("DeleteOptions")?.dry_run {
-            options.dry_run = Some(vec!["All".to_owned()]);
-        }
-        DeleteOptions::from_body(options)
-    }
-}
-
-fn is_pod(resource: &Resource) -> bool {
-    resource.info.group.is_empty() && resource.info.kind == "Pod"
 }
 
 fn content_type(headers: &HeaderMap) -> &str {

@@ -1,25 +1,24 @@
 //! DELETE of an object, and of all that a selector chooses.
 
-use super::filter::Filter;
+mod options;
+mod plan;
+
+pub(crate) use options::DeleteOptions;
+
+use super::list::{List, ListOptions};
+use super::resource::Resource;
 use super::{ATTEMPTS, Registry, Target, WriteOptions, codec_failed, metadata, store_failed};
 use crate::admission;
 use crate::kinds::Object;
 use crate::watch_cache::Record;
 use bytes::Bytes;
-use catamaran_api::Status;
+use catamaran_api::{GroupResource, Status};
 use catamaran_store::Error as StoreError;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use plan::{Default as DefaultPropagation, Plan, plan};
 use std::sync::Arc;
 
-/// What the caller of a deletion asks for. (What becomes of dependents is the garbage collector's business.)
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DeleteOptions {
-    pub(crate) dry_run: bool,
-    pub(crate) grace_period_seconds: Option<i64>,
-    pub(crate) uid: Option<String>,
-    pub(crate) resource_version: Option<String>,
-}
+/// Deletions of a collection under way at a time, so that the store commits them together.
+const TOGETHER: usize = 64;
 
 /// How a deletion ended.
 pub(crate) enum Deleted {
@@ -27,60 +26,61 @@ pub(crate) enum Deleted {
     Gone(Arc<Record>),
     /// Deletion has begun: the object, marked, stays until its node or its finalizers are done.
     Begun(Bytes),
+    /// It had begun before, and this request changed nothing about it.
+    Going(Arc<Record>),
 }
 
-impl DeleteOptions {
-    /// From a body, once `dryRun` and the rest of the query were merged into it.
-    pub(crate) fn from_body(options: metav1::DeleteOptions) -> Result<Self, Status> {
-        let preconditions = options.preconditions.unwrap_or_default();
-        if let Some(policy) = &options.propagation_policy
-            && !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground")
-        {
-            return Err(Status::bad_request(format!(
-                "invalid propagationPolicy {policy:?}: it must be one of Orphan, Background, Foreground"
-            )));
-        }
-        Ok(DeleteOptions {
-            dry_run: match options.dry_run.as_deref() {
-                None | Some([]) => false,
-                Some([only]) if only == "All" => true,
-                Some(other) => {
-                    return Err(Status::bad_request(format!(
-                        "invalid dryRun {other:?}: the only value is All"
-                    )));
-                }
-            },
-            grace_period_seconds: options.grace_period_seconds,
-            uid: preconditions.uid,
-            resource_version: preconditions.resource_version,
-        })
+/// Kinds whose deletion is answered with the object; the others say who is gone.
+pub(crate) fn answers_with_object(resource: &Resource) -> bool {
+    matches!(
+        (resource.info.group.as_ref(), resource.info.plural.as_ref()),
+        (
+            "",
+            "persistentvolumeclaims"
+                | "persistentvolumes"
+                | "pods"
+                | "podtemplates"
+                | "resourcequotas"
+                | "serviceaccounts"
+                | "services"
+        ) | (
+            "storage.k8s.io",
+            "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments" | "volumeattributesclasses"
+        ) | (
+            "resource.k8s.io",
+            "deviceclasses" | "resourceclaims" | "resourceclaimtemplates" | "resourceslices"
+        )
+    )
+}
+
+/// Texts for `Warning` headers about what a deletion leaves behind.
+pub(crate) fn warnings(resource: &Resource, options: &DeleteOptions) -> Vec<String> {
+    let says_nothing = options.propagation.is_none() && options.orphan_dependents.is_none();
+    if says_nothing && resource.info.group == "batch" && DefaultPropagation::of(resource) == DefaultPropagation::Orphan
+    {
+        return vec![
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or \
+             set propagationPolicy=Orphan to suppress this warning"
+                .to_owned(),
+        ];
     }
-}
-
-/// What is to be done with an object that is to be deleted.
-enum Plan {
-    /// Take it out of the store.
-    Remove,
-    /// Write this instead: it is held, or its node has to end it first.
-    Mark(Box<dyn Object>),
-    /// It is on its way already.
-    Nothing,
+    Vec::new()
 }
 
 impl Registry {
     /// Deletes an object, or begins to.
     pub(crate) async fn delete(&self, target: &Target, options: &DeleteOptions) -> Result<Deleted, Status> {
         admission::admit_delete(target)?;
+        let resource = &target.resource;
         for _ in 0..ATTEMPTS {
             let current = self.get(target).await?;
-            let old = target
-                .resource
+            let old = resource
                 .kind
                 .decode_slice(&current.json())
                 .map_err(|error| codec_failed(&error))?;
             check_preconditions(target, old.as_ref(), &current, options)?;
-            match plan(target, old.as_ref(), options) {
-                Plan::Nothing => return Ok(Deleted::Begun(current.json())),
+            match plan(resource, old.as_ref(), options, metadata::now().0) {
+                Plan::Nothing => return Ok(Deleted::Going(current)),
                 Plan::Remove => {
                     if options.dry_run {
                         return Ok(Deleted::Gone(current));
@@ -109,35 +109,30 @@ impl Registry {
         Err(target.modified())
     }
 
-    /// Deletes what the filter chooses in the target's collection, and returns the chosen objects as they were.
+    /// Deletes what the list chooses in the target's collection, a page of it if it is limited, and returns the chosen objects
+    /// as they were.
     pub(crate) async fn delete_collection(
         &self,
         target: &Target,
-        filter: &Filter,
+        list: &ListOptions,
         options: &DeleteOptions,
-    ) -> Result<Vec<Arc<Record>>, Status> {
-        self.caches.fresh().await?;
-        let prefix = target.resource.prefix(target.namespace.as_deref());
-        let chosen = self
-            .cache(&target.resource)
-            .select(&prefix, None, 0, |record| filter.matches(record))
-            .records;
-        let targets: Vec<Target> = chosen
-            .iter()
-            .map(|record| Target {
+    ) -> Result<List, Status> {
+        let chosen = self.list(target, list).await?;
+        let deletions = chosen.records.iter().map(|record| {
+            let one = Target {
                 namespace: record.namespace().map(ToOwned::to_owned),
                 name: record.name().to_owned(),
                 ..target.clone()
-            })
-            .collect();
-        let deletions = targets.into_iter().map(|one| async move {
-            match self.delete(&one, options).await {
-                Err(status) if status.code() != 404 => Err(status),
-                _ => Ok(()),
+            };
+            async move {
+                match self.delete(&one, options).await {
+                    Err(status) if status.code() != 404 => Err(status),
+                    _ => Ok(()),
+                }
             }
         });
-        // Together, so that the store commits them together.
-        let mut running = futures::StreamExt::buffer_unordered(futures::stream::iter(deletions), 64);
+        let deletions: Vec<_> = deletions.collect();
+        let mut running = futures::StreamExt::buffer_unordered(futures::stream::iter(deletions), TOGETHER);
         while let Some(result) = futures::StreamExt::next(&mut running).await {
             result?;
         }
@@ -146,62 +141,51 @@ impl Registry {
     }
 }
 
-/// Pure: what deleting means for this object, now.
-fn plan(target: &Target, old: &dyn Object, options: &DeleteOptions) -> Plan {
-    let kind = target.resource.kind;
-    let held = old
-        .meta()
-        .finalizers
-        .as_ref()
-        .is_some_and(|finalizers| !finalizers.is_empty())
-        || kind.holds_deletion(old);
-    let grace = kind.deletion_grace(old, options.grace_period_seconds);
-    let seconds = grace.unwrap_or(0);
-    if seconds == 0 && !held {
-        return Plan::Remove;
-    }
-    let meta = old.meta();
-    if meta.deletion_timestamp.is_some() {
-        // A second deletion may only hurry it up.
-        let pending = meta.deletion_grace_period_seconds.unwrap_or(0);
-        if grace.is_none() || seconds >= pending {
-            return Plan::Nothing;
-        }
-    }
-    let mut marked = old.boxed_clone();
-    kind.mark_deleted(marked.as_mut());
-    let meta = marked.meta_mut();
-    let began = match (&meta.deletion_timestamp, meta.deletion_grace_period_seconds) {
-        (Some(at), Some(pending)) => at.0 - SignedDuration::from_secs(pending),
-        _ => metadata::now().0,
-    };
-    let at: Timestamp = began + SignedDuration::from_secs(seconds);
-    meta.deletion_timestamp = Some(metav1::Time(at));
-    meta.deletion_grace_period_seconds = Some(seconds);
-    if let Some(generation) = &mut meta.generation {
-        *generation += 1;
-    }
-    Plan::Mark(marked)
-}
-
 fn check_preconditions(
     target: &Target,
     old: &dyn Object,
     current: &Record,
     options: &DeleteOptions,
 ) -> Result<(), Status> {
-    let conflict = |why: String| Err(Status::conflict(&target.resource.group_resource, &target.name, why));
+    let info = &target.resource.info;
+    // These messages name the kind where all others name the resource.
+    let kind = GroupResource {
+        group: info.group.clone(),
+        resource: info.kind.clone(),
+    };
+    let conflict = |why: String| Err(Status::conflict(&kind, &target.name, why));
+    // … and those of a namespace are worded as those of an update.
+    if target.resource.kind.holds_deletion(old) {
+        return check_namespace(target, old, current, options);
+    }
     let own = old.meta().uid.as_deref().unwrap_or_default();
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != own) {
         return conflict(format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
+            "the UID in the precondition ({uid}) does not match the UID in record ({own}). The object might have been \
+             deleted and then recreated"
         ));
     }
     let own = current.revision.to_string();
     if let Some(version) = options.resource_version.as_deref().filter(|version| *version != own) {
         return conflict(format!(
-            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {own}"
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({own}). The \
+             object might have been modified"
         ));
+    }
+    Ok(())
+}
+
+fn check_namespace(target: &Target, old: &dyn Object, current: &Record, options: &DeleteOptions) -> Result<(), Status> {
+    let version = current.revision.to_string();
+    let checks = [
+        ("UID", &options.uid, old.meta().uid.as_deref().unwrap_or_default()),
+        ("ResourceVersion", &options.resource_version, version.as_str()),
+    ];
+    for (what, wanted, own) in checks {
+        if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != own) {
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {own}");
+            return Err(Status::conflict(&target.resource.group_resource, &target.name, why));
+        }
     }
     Ok(())
 }

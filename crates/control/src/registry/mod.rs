@@ -27,7 +27,7 @@ mod subresources;
 mod update;
 mod watch;
 
-pub(crate) use delete::{DeleteOptions, Deleted};
+pub(crate) use delete::{DeleteOptions, Deleted, answers_with_object, warnings as delete_warnings};
 pub(crate) use list::{List, ListOptions, VersionMatch};
 pub(crate) use update::Part;
 pub(crate) use watch::{Tick, WatchOptions, Watching};
