@@ -3,13 +3,18 @@
 //! A client certificate of the cluster's CA names the user (`CN`) and the groups (`O`). A request without one is
 //! anonymous; in-process clients state who they are by a layer.
 
+use std::collections::BTreeMap;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// A user and the groups it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub user: String,
+    /// Tells users of the same name apart over time; empty where nothing does.
+    pub uid: String,
     pub groups: Vec<String>,
+    /// What else the authenticator knows, by lower-case keys.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// The user of requests that do not say who they are from.
@@ -28,7 +33,9 @@ impl Identity {
         }
         Identity {
             user: user.to_owned(),
+            uid: String::new(),
             groups,
+            extra: BTreeMap::new(),
         }
     }
 
@@ -36,7 +43,9 @@ impl Identity {
     pub fn anonymous() -> Self {
         Identity {
             user: ANONYMOUS.to_owned(),
+            uid: String::new(),
             groups: vec![UNAUTHENTICATED.to_owned()],
+            extra: BTreeMap::new(),
         }
     }
 

@@ -13,6 +13,7 @@
 //! watchers there are or how slow they are.
 
 mod feed;
+mod kinds;
 mod record;
 
 pub(crate) use record::Record;
@@ -20,12 +21,13 @@ pub(crate) use record::Record;
 use crate::registry::resource::{Change, Resource};
 use catamaran_api::Status;
 use catamaran_store::{Revision, Store};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// At most this many changes of a kind are kept for watchers.
 const TAIL_CHANGES: usize = 4096;
@@ -80,8 +82,11 @@ pub(crate) struct KindCache {
     state: RwLock<State>,
     changed: watch::Sender<Revision>,
     applied: watch::Receiver<Revision>,
+    /// Nothing follows: the kind is gone, or was defined anew and has another cache.
+    closed: CancellationToken,
 }
 
+#[derive(Clone)]
 struct State {
     objects: BTreeMap<Arc<str>, Arc<Record>>,
     /// Revision of the last change.
@@ -105,14 +110,19 @@ impl State {
 }
 
 impl KindCache {
-    fn new(resource: Arc<Resource>, applied: watch::Receiver<Revision>) -> Self {
-        let state = RwLock::new(State::new(BTreeMap::new(), 0));
+    fn new(resource: Arc<Resource>, applied: watch::Receiver<Revision>, state: State) -> Self {
         KindCache {
             resource,
-            state,
+            state: RwLock::new(state),
             changed: watch::Sender::new(0),
             applied,
+            closed: CancellationToken::new(),
         }
+    }
+
+    /// Resolves when nothing follows any more: watchers have to start anew, if they can.
+    pub(crate) fn closed(&self) -> &CancellationToken {
+        &self.closed
     }
 
     pub(crate) fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<Record>> {
@@ -217,36 +227,38 @@ impl KindCache {
 
 /// The state of all kinds.
 pub(crate) struct Caches {
-    kinds: Vec<Arc<KindCache>>,
-    by_segment: HashMap<String, usize>,
+    kinds: RwLock<Arc<Kinds>>,
+    /// Held while changes are applied, and while kinds come and go.
+    feeding: Mutex<()>,
     applied: watch::Sender<Revision>,
     store: Arc<dyn Store>,
 }
+
+/// Caches by the `<group>/<plural>` segment of their keys.
+type Kinds = HashMap<String, Arc<KindCache>>;
 
 impl Caches {
     /// Caches for these resources, empty. [`load`](Self::load) fills them.
     pub(crate) fn new(store: Arc<dyn Store>, resources: &[Arc<Resource>]) -> Self {
         let (applied, receiver) = watch::channel(0);
-        let kinds: Vec<Arc<KindCache>> = resources
+        let kinds = resources
             .iter()
-            .map(|resource| Arc::new(KindCache::new(Arc::clone(resource), receiver.clone())))
-            .collect();
-        let by_segment = resources
-            .iter()
-            .enumerate()
-            .map(|(index, resource)| (resource.segment().to_owned(), index))
+            .map(|resource| {
+                let cache = KindCache::new(Arc::clone(resource), receiver.clone(), State::new(BTreeMap::new(), 0));
+                (resource.segment().to_owned(), Arc::new(cache))
+            })
             .collect();
         Caches {
-            kinds,
-            by_segment,
+            kinds: RwLock::new(Arc::new(kinds)),
+            feeding: Mutex::new(()),
             applied,
             store,
         }
     }
 
-    /// The cache of a resource that was given to [`new`](Self::new).
-    pub(crate) fn of(&self, resource: &Resource) -> &Arc<KindCache> {
-        &self.kinds[self.by_segment[resource.segment()]]
+    /// The cache in which the objects of a resource are, whatever their version. `None` once the kind is gone.
+    pub(crate) fn of(&self, resource: &Resource) -> Option<Arc<KindCache>> {
+        self.kinds.read().get(resource.segment()).cloned()
     }
 
     /// The revision all caches show.
@@ -257,6 +269,13 @@ impl Caches {
     /// Waits until every acknowledged write is visible here.
     pub(crate) async fn fresh(&self) -> Result<(), Status> {
         self.wait_for(self.store.revision(), FRESH_TIMEOUT).await
+    }
+
+    /// Waits until the caches show `revision`, however long it takes: only for revisions that were acknowledged.
+    async fn wait(&self, revision: Revision) {
+        let mut applied = self.applied.subscribe();
+        // The sender is ours, so it cannot be gone.
+        drop(applied.wait_for(|applied| *applied >= revision).await);
     }
 
     /// Waits until the caches show `revision`, or answers that it is too large.
@@ -273,10 +292,10 @@ impl Caches {
     }
 
     /// Which kind a key belongs to.
-    fn index(&self, key: &str) -> Option<usize> {
+    fn find<'k>(kinds: &'k Kinds, key: &str) -> Option<&'k Arc<KindCache>> {
         let rest = key.strip_prefix(crate::registry::resource::ROOT)?;
         let group_end = rest.find('/')?;
         let end = group_end + 1 + rest[group_end + 1..].find('/')?;
-        self.by_segment.get(&rest[..end]).copied()
+        kinds.get(&rest[..end])
     }
 }

@@ -1,44 +1,98 @@
-//! It must be so: what the cluster as a whole demands of an object, beyond what its kind demands.
+//! It must be so: what the cluster as a whole demands of a request, beyond what its kind demands of the object.
 //!
-//! Plugins run in order on every create and update of a whole object, before it is validated. They may change it, see
-//! other objects through [`World`], and never write anything, so a dry run needs no special case.
+//! ```text
+//!   decoded, defaulted ──▶ mutate: every plugin, in order ──▶ prepared, valid for its kind ──▶ validate: every plugin ──▶ store
+//! ```
+//!
+//! Plugins see other objects through [`World`] and never write anything a dry run would have to undo. A plugin says first
+//! whether it has anything to do with a request; only then is it called.
+//! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>
 
 mod namespace_lifecycle;
 mod pod_defaults;
 mod runtime_class;
 
 use crate::kinds::Object;
-use crate::registry::{Registry, Target};
+use crate::registry::{Caller, Registry, Target, WriteOptions};
 use crate::watch_cache::Record;
+use async_trait::async_trait;
 use catamaran_api::Status;
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use std::any::Any;
 use std::sync::Arc;
-
-/// All plugins, in the order they run.
-static ALL: &[&dyn Plugin] = &[
-    &namespace_lifecycle::NamespaceLifecycle,
-    &pod_defaults::PodDefaults,
-    &runtime_class::RuntimeClasses,
-];
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
     Update,
+    Delete,
+    /// A stream or a proxied request is opened.
+    Connect,
 }
 
-/// The request an object came with.
-pub(crate) struct Request<'a> {
+/// The request that is to be admitted.
+pub(crate) struct Attributes<'a> {
     pub(crate) target: &'a Target,
     pub(crate) operation: Operation,
+    /// Empty for the object itself.
+    pub(crate) subresource: &'a str,
+    /// The object as it is; `None` for creations.
+    pub(crate) old: Option<&'a dyn Object>,
+    pub(crate) dry_run: bool,
+    pub(crate) caller: &'a Caller,
+    /// Texts for `Warning` headers.
+    warnings: Mutex<Vec<String>>,
+    /// For the audit log.
+    annotations: Mutex<Vec<(String, String)>>,
 }
 
-impl Request<'_> {
-    fn is_create_of(&self, api_version: &str, plural: &str) -> bool {
+impl<'a> Attributes<'a> {
+    pub(crate) fn new(
+        target: &'a Target,
+        operation: Operation,
+        old: Option<&'a dyn Object>,
+        options: &'a WriteOptions,
+    ) -> Self {
+        Attributes {
+            target,
+            operation,
+            subresource: options.subresource,
+            old,
+            dry_run: options.dry_run,
+            caller: &options.caller,
+            warnings: Mutex::default(),
+            annotations: Mutex::default(),
+        }
+    }
+
+    /// Is it about whole objects of this resource?
+    pub(crate) fn is_for(&self, api_version: &str, plural: &str) -> bool {
         let resource = &self.target.resource;
-        self.operation == Operation::Create && resource.api_version == api_version && resource.info.plural == plural
+        self.subresource.is_empty() && resource.api_version == api_version && resource.info.plural == plural
+    }
+
+    fn is_create_of(&self, api_version: &str, plural: &str) -> bool {
+        self.operation == Operation::Create && self.is_for(api_version, plural)
+    }
+
+    /// Tells the client.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        self.warnings.lock().push(text.into());
+    }
+
+    /// Tells the audit log.
+    pub(crate) fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.annotations.lock().push((key.into(), value.into()));
+    }
+
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock())
+    }
+
+    pub(crate) fn take_annotations(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut *self.annotations.lock())
     }
 }
 
@@ -53,18 +107,77 @@ impl World<'_> {
     }
 }
 
-trait Plugin: Sync {
-    fn admit(&self, world: &World<'_>, request: &Request<'_>, object: &mut dyn Object) -> Result<(), Status>;
+/// One demand. See the module for when its methods are called.
+#[async_trait]
+pub(crate) trait Plugin: Send + Sync {
+    /// Has it anything to do with this request? Called for every write, so it must be quick.
+    fn handles(&self, attributes: &Attributes<'_>) -> bool;
+
+    /// Changes the object, or refuses it.
+    async fn mutate(
+        &self,
+        _world: &World<'_>,
+        _attributes: &Attributes<'_>,
+        _object: &mut Box<dyn Object>,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Refuses the request, seeing the object in its final form; `None` for deletions and connections.
+    async fn validate(
+        &self,
+        _world: &World<'_>,
+        _attributes: &Attributes<'_>,
+        _object: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
 }
 
-/// Runs all plugins.
-pub(crate) fn admit(world: &World<'_>, request: &Request<'_>, object: &mut dyn Object) -> Result<(), Status> {
-    ALL.iter().try_for_each(|plugin| plugin.admit(world, request, object))
+/// All plugins, in the order they run.
+pub(crate) struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
 }
 
-/// Runs what there is to say about deletions.
-pub(crate) fn admit_delete(target: &Target) -> Result<(), Status> {
-    namespace_lifecycle::may_delete(target)
+impl Chain {
+    /// Those that are always there.
+    pub(crate) fn standard() -> Self {
+        Chain {
+            plugins: vec![
+                Box::new(namespace_lifecycle::NamespaceLifecycle),
+                Box::new(pod_defaults::PodDefaults),
+                Box::new(runtime_class::RuntimeClasses),
+            ],
+        }
+    }
+
+    pub(crate) async fn mutate(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: &mut Box<dyn Object>,
+    ) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            if plugin.handles(attributes) {
+                plugin.mutate(world, attributes, object).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn validate(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            if plugin.handles(attributes) {
+                plugin.validate(world, attributes, object).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn as_pod(object: &mut dyn Object) -> Option<&mut Pod> {
@@ -73,7 +186,7 @@ fn as_pod(object: &mut dyn Object) -> Option<&mut Pod> {
 }
 
 /// A refusal, in Kubernetes' words.
-fn forbidden(request: &Request<'_>, object: &dyn Object, why: &str) -> Status {
+fn forbidden(attributes: &Attributes<'_>, object: &dyn Object, why: &str) -> Status {
     let name = object.meta().name.as_deref().unwrap_or_default();
-    Status::forbidden(&request.target.resource.group_resource, name, why)
+    Status::forbidden(&attributes.target.resource.group_resource, name, why)
 }

@@ -1,38 +1,37 @@
 //! Nothing is created in a namespace that is not there or is going away, and the system's namespaces stay.
 
-use super::{Operation, Plugin, Request, World, forbidden};
+use super::{Attributes, Operation, Plugin, World, forbidden};
 use crate::kinds::Object;
 use crate::registry::{Target, tree};
+use async_trait::async_trait;
 use catamaran_api::{GroupResource, Status};
 
 /// Namespaces the system cannot do without.
 const IMMORTAL: &[&str] = &["default", "kube-public", "kube-system"];
 
-/// May this object be deleted at all?
-pub(super) fn may_delete(target: &Target) -> Result<(), Status> {
-    let resource = &target.resource.group_resource;
-    if *resource == NAMESPACES && IMMORTAL.contains(&target.name.as_str()) {
-        return Err(Status::forbidden(
-            resource,
-            &target.name,
-            "this namespace may not be deleted",
-        ));
-    }
-    Ok(())
-}
-
 pub(super) struct NamespaceLifecycle;
 
 const NAMESPACES: GroupResource = GroupResource::from_static("", "namespaces");
 
+#[async_trait]
 impl Plugin for NamespaceLifecycle {
-    fn admit(&self, world: &World<'_>, request: &Request<'_>, object: &mut dyn Object) -> Result<(), Status> {
-        let Some(namespace) = request.target.namespace.as_deref() else {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        match attributes.operation {
+            Operation::Create => attributes.target.namespace.is_some(),
+            Operation::Delete => attributes.target.resource.group_resource == NAMESPACES,
+            Operation::Update | Operation::Connect => false,
+        }
+    }
+
+    async fn mutate(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: &mut Box<dyn Object>,
+    ) -> Result<(), Status> {
+        let Some(namespace) = attributes.target.namespace.as_deref() else {
             return Ok(());
         };
-        if request.operation != Operation::Create {
-            return Ok(());
-        }
         let Some(record) = world.get("v1", "namespaces", None, namespace) else {
             return Err(Status::not_found(&NAMESPACES, namespace));
         };
@@ -45,7 +44,7 @@ impl Plugin for NamespaceLifecycle {
             return Ok(());
         }
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-        let mut status = forbidden(request, object, &why).into_inner();
+        let mut status = forbidden(attributes, object.as_ref(), &why).into_inner();
         let since = tree(&record)?
             .pointer("/metadata/deletionTimestamp")
             .map(ToString::to_string)
@@ -65,5 +64,14 @@ impl Plugin for NamespaceLifecycle {
                 field: Some("metadata.namespace".to_owned()),
             });
         Err(status.into())
+    }
+
+    async fn validate(&self, _: &World<'_>, attributes: &Attributes<'_>, _: Option<&dyn Object>) -> Result<(), Status> {
+        let Target { resource, name, .. } = attributes.target;
+        if attributes.operation == Operation::Delete && IMMORTAL.contains(&name.as_str()) {
+            let why = "this namespace may not be deleted";
+            return Err(Status::forbidden(&resource.group_resource, name, why));
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! What Kubernetes' own admission plugins add to every pod: a service account and its pull secrets, a priority, and
 //! patience with a node that is away.
 
-use super::{Plugin, Request, World, as_pod};
+use super::{Attributes, Plugin, World, as_pod};
 use crate::kinds::Object;
+use async_trait::async_trait;
 use catamaran_api::Status;
 use k8s_openapi::api::core::v1::{LocalObjectReference, PodSpec, ServiceAccount, Toleration};
 
@@ -11,12 +12,19 @@ pub(super) struct PodDefaults;
 /// How long a pod stays on a node that is not ready or cannot be reached.
 const AWAY_SECONDS: i64 = 300;
 
+#[async_trait]
 impl Plugin for PodDefaults {
-    fn admit(&self, world: &World<'_>, request: &Request<'_>, object: &mut dyn Object) -> Result<(), Status> {
-        if !request.is_create_of("v1", "pods") {
-            return Ok(());
-        }
-        let Some(spec) = as_pod(object).and_then(|pod| pod.spec.as_mut()) else {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.is_create_of("v1", "pods")
+    }
+
+    async fn mutate(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: &mut Box<dyn Object>,
+    ) -> Result<(), Status> {
+        let Some(spec) = as_pod(object.as_mut()).and_then(|pod| pod.spec.as_mut()) else {
             return Ok(());
         };
         let account = spec.service_account_name.get_or_insert_default();
@@ -29,7 +37,7 @@ impl Plugin for PodDefaults {
         }
         let account = account.clone();
         if spec.image_pull_secrets.as_ref().is_none_or(Vec::is_empty) {
-            spec.image_pull_secrets = pull_secrets(world, request, &account)?;
+            spec.image_pull_secrets = pull_secrets(world, attributes, &account)?;
         }
         spec.service_account = Some(account);
         spec.priority.get_or_insert(0);
@@ -45,10 +53,10 @@ impl Plugin for PodDefaults {
 /// What the pod's service account pulls with.
 fn pull_secrets(
     world: &World<'_>,
-    request: &Request<'_>,
+    attributes: &Attributes<'_>,
     account: &str,
 ) -> Result<Option<Vec<LocalObjectReference>>, Status> {
-    let namespace = request.target.namespace.as_deref();
+    let namespace = attributes.target.namespace.as_deref();
     let Some(record) = world.get("v1", "serviceaccounts", namespace, account) else {
         return Ok(None);
     };

@@ -1,18 +1,26 @@
 //! A pod names a runtime class that exists, and gets what that class adds: overhead and a place to run.
 
-use super::{Plugin, Request, World, as_pod, forbidden};
+use super::{Attributes, Plugin, World, as_pod, forbidden};
 use crate::kinds::Object;
+use async_trait::async_trait;
 use catamaran_api::Status;
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 pub(super) struct RuntimeClasses;
 
+#[async_trait]
 impl Plugin for RuntimeClasses {
-    fn admit(&self, world: &World<'_>, request: &Request<'_>, object: &mut dyn Object) -> Result<(), Status> {
-        if !request.is_create_of("v1", "pods") {
-            return Ok(());
-        }
-        let class_name = as_pod(object)
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.is_create_of("v1", "pods")
+    }
+
+    async fn mutate(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: &mut Box<dyn Object>,
+    ) -> Result<(), Status> {
+        let class_name = as_pod(object.as_mut())
             .and_then(|pod| pod.spec.as_ref()?.runtime_class_name.clone())
             .filter(|name| !name.is_empty());
         let Some(class_name) = class_name else { return Ok(()) };
@@ -20,10 +28,10 @@ impl Plugin for RuntimeClasses {
             let why = format!(
                 "pod rejected: RuntimeClass \"{class_name}\" not found (kubectl get runtimeclass shows those there are)"
             );
-            return Err(forbidden(request, object, &why));
+            return Err(forbidden(attributes, object.as_ref(), &why));
         };
         let class: RuntimeClass = serde_json::from_slice(&record.json()).map_err(Status::internal)?;
-        let Some(spec) = as_pod(object).and_then(|pod| pod.spec.as_mut()) else {
+        let Some(spec) = as_pod(object.as_mut()).and_then(|pod| pod.spec.as_mut()) else {
             return Ok(());
         };
         if let Some(overhead) = class.overhead.and_then(|overhead| overhead.pod_fixed) {
@@ -42,7 +50,7 @@ impl Plugin for RuntimeClasses {
                 let why = format!(
                     "pod rejected: conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {own}"
                 );
-                return Err(forbidden(request, object, &why));
+                return Err(forbidden(attributes, object.as_ref(), &why));
             }
         }
         let tolerations = spec.tolerations.get_or_insert_default();

@@ -62,7 +62,9 @@ impl Call<'_> {
         } else {
             options_of_body(body::parse(format(&self.head.headers)?, &bytes)?.value)?
         };
-        DeleteOptions::from_body(options)
+        let mut options = DeleteOptions::from_body(options)?;
+        options.caller = self.caller();
+        Ok(options)
     }
 
     fn options_of_query(&self) -> Result<metav1::DeleteOptions, Status> {

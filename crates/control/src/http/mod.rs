@@ -58,7 +58,7 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(registry: Arc<Registry>, authorizer: Arc<dyn Authorizer>, nodes: NodeDialer) -> Self {
-        let discovery = discovery::Documents::new(registry.resources());
+        let discovery = discovery::Documents::new(registry.table().resources());
         let openapi = crate::openapi::Documents::new(crate::kinds::ALL, health::GIT_VERSION);
         App {
             registry,

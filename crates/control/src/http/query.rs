@@ -52,13 +52,19 @@ impl Query {
         }
     }
 
-    /// `dryRun` and `fieldValidation`. `kind` is that of the options, for errors: `CreateOptions`.
+    /// `dryRun`, `fieldValidation`, `fieldManager` and `force`; who asks is not in it. `kind` is that of the options, for errors: `CreateOptions`.
     pub(crate) fn write_options(&self, kind: &'static str) -> Result<WriteOptions, Status> {
         let mut errors = Errors::new();
         let dry_run = self.dry_run(&mut errors);
         let validation = FieldValidation::parse(self.get("fieldValidation"), kind)?;
         if errors.is_empty() {
-            Ok(WriteOptions { dry_run, validation })
+            Ok(WriteOptions {
+                dry_run,
+                validation,
+                field_manager: self.get("fieldManager").to_owned(),
+                force: self.flag("force"),
+                ..WriteOptions::default()
+            })
         } else {
             Err(Status::invalid(
                 &GroupKind::from_static("meta.k8s.io", kind),

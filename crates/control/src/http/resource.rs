@@ -7,9 +7,10 @@ use super::render::{self, Style};
 use super::request_info::RequestInfo;
 use super::reviews::Review;
 use super::{App, layers, subresources, watch_stream};
+use crate::authn::Identity;
 use crate::registry::filter::Filter;
 use crate::registry::resource::Resource;
-use crate::registry::{ListOptions, Part, Target, VersionMatch, WatchOptions};
+use crate::registry::{Caller, ListOptions, Part, Target, VersionMatch, WatchOptions, WriteOptions};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub(super) struct Call<'a> {
     pub(super) head: request::Parts,
     pub(super) query: Query,
     pub(super) target: Target,
+    /// Empty for the object itself.
+    pub(super) subresource: String,
 }
 
 async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> {
@@ -58,11 +61,12 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         return review.answer(app, &info, &head, body).await;
     };
     let query = Query::parse(&head.uri)?;
-    let target = target(resource, &info)?;
+    let target = target(&resource, &info)?;
     let call = Call {
         app,
         query,
         target,
+        subresource: info.subresource.clone(),
         head,
     };
     if !info.subresource.is_empty() {
@@ -113,6 +117,26 @@ impl Call<'_> {
         let include = IncludeObject::parse(text)
             .ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {text:?}")))?;
         Ok(Style { form, include })
+    }
+
+    /// Options of a write: the query, and who asks. `kind` is that of the options.
+    pub(super) fn write_options(&self, kind: &'static str) -> Result<WriteOptions, Status> {
+        let mut options = self.query.write_options(kind)?;
+        options.caller = self.caller();
+        if let Some(subresource) = self.target.resource.info.subresource(&self.subresource) {
+            options.subresource = subresource.name;
+        }
+        Ok(options)
+    }
+
+    pub(super) fn caller(&self) -> Arc<Caller> {
+        let user_agent = self.head.headers.get(header::USER_AGENT);
+        let user_agent = user_agent.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let identity = self.head.extensions.get::<Identity>();
+        Arc::new(Caller {
+            identity: identity.cloned().unwrap_or_else(Identity::anonymous),
+            user_agent: user_agent.to_owned(),
+        })
     }
 
     fn filter(&self) -> Result<Filter, Status> {
@@ -184,7 +208,7 @@ impl Call<'_> {
 
     async fn create(&self, body: axum::body::Body) -> Result<Response, Status> {
         let style = self.style()?;
-        let options = self.query.write_options("CreateOptions")?;
+        let options = self.write_options("CreateOptions")?;
         if self.target.resource.info.namespaced && self.target.namespace.is_none() {
             return Err(Status::method_not_allowed());
         }
@@ -195,7 +219,7 @@ impl Call<'_> {
 
     pub(super) async fn update(&self, part: Part, body: axum::body::Body) -> Result<Response, Status> {
         let style = self.style()?;
-        let options = self.query.write_options("UpdateOptions")?;
+        let options = self.write_options("UpdateOptions")?;
         let object = self.object(body).await?;
         let written = self.app.registry.update(&self.target, part, object, &options).await?;
         render::written(&self.target.resource, style, written)
@@ -203,7 +227,7 @@ impl Call<'_> {
 
     pub(super) async fn patch(&self, part: Part, body: axum::body::Body) -> Result<Response, Status> {
         let style = self.style()?;
-        let options = self.query.write_options("PatchOptions")?;
+        let options = self.write_options("PatchOptions")?;
         let patch_type = match PatchType::from_content_type(content_type(&self.head.headers)) {
             Some(PatchType::Apply) | None => return Err(unsupported_patch(&self.head.headers)),
             Some(patch_type) => patch_type,

@@ -165,7 +165,9 @@ impl Review {
                 }
                 let subject = Identity {
                     user: spec.user.unwrap_or_default(),
+                    uid: spec.uid.unwrap_or_default(),
                     groups: spec.groups.unwrap_or_default(),
+                    extra: spec.extra.unwrap_or_default(),
                 };
                 if subject.user.is_empty() && subject.groups.is_empty() {
                     let mut errors = Errors::new();

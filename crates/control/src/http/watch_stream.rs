@@ -26,7 +26,7 @@ pub(super) fn response(watching: Watching, style: Style, room: OwnedSemaphorePer
     }
     let writer = Writer {
         style,
-        resource: Arc::clone(&watching.cache().resource),
+        resource: Arc::clone(watching.resource()),
         first_table: true,
     };
     let lines = stream::unfold(

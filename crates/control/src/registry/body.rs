@@ -19,7 +19,7 @@ pub(super) fn decode(
 ) -> Result<Box<dyn Object>, Status> {
     let Body { mut value, duplicates } = body;
     check_type(resource, &value)?;
-    let unknown = match resource.schema {
+    let unknown = match resource.schema() {
         Some(schema) => schema
             .normalise(&mut value)
             .map_err(|error| error.into_status(&resource.gvk))?,

@@ -1,7 +1,7 @@
 //! POST to a collection.
 
 use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body, codec_failed, metadata, store_failed};
-use crate::admission::{self, Operation};
+use crate::admission::{Attributes, Operation};
 use crate::kinds::Object;
 use catamaran_api::Status;
 use catamaran_api::body::Body;
@@ -35,18 +35,23 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, Status> {
         let resource = &target.resource;
-        let object = object.as_mut();
         metadata::settle_namespace(object.meta_mut(), target.namespace.as_deref())?;
-        let has_generation = resource.kind.spec_changed(object, object).is_some();
+        let has_generation = resource.kind.spec_changed(object.as_ref(), object.as_ref()).is_some();
         metadata::birth(object.meta_mut(), has_generation);
         self.caches.fresh().await?;
 
-        let template = generated(object).then(|| object.boxed_clone());
+        let template = generated(object.as_ref()).then(|| object.boxed_clone());
         for attempt in 1.. {
-            let mut copy = template.as_ref().map(|template| template.boxed_clone());
-            let object = copy.as_deref_mut().unwrap_or(&mut *object);
-            self.prepare(target, object, &mut warnings, attempt == 1)?;
-            match self.insert(target, object, options).await {
+            if attempt > 1
+                && let Some(template) = &template
+            {
+                object = template.boxed_clone();
+            }
+            let noticed = self.prepare(target, &mut object, options).await?;
+            if attempt == 1 {
+                warnings.extend(noticed);
+            }
+            match self.insert(target, object.as_mut(), options).await {
                 Err(Insert::Exists(_)) if template.is_some() && attempt < ATTEMPTS => {}
                 Err(Insert::Exists(name)) => return Err(Status::already_exists(&resource.group_resource, &name)),
                 Err(Insert::Failed(status)) => return Err(status),
@@ -62,36 +67,35 @@ impl Registry {
         unreachable!("the last attempt returns")
     }
 
-    /// Everything between decoding and writing.
-    fn prepare(
+    /// Everything between decoding and writing. Returns warnings.
+    async fn prepare(
         &self,
         target: &Target,
-        object: &mut dyn Object,
-        warnings: &mut Vec<String>,
-        first: bool,
-    ) -> Result<(), Status> {
+        object: &mut Box<dyn Object>,
+        options: &WriteOptions,
+    ) -> Result<Vec<String>, Status> {
         let resource = &target.resource;
-        if generated(object) {
+        let world = self.world();
+        let attributes = Attributes::new(target, Operation::Create, None, options);
+        if generated(object.as_ref()) {
             let name = metadata::generate_name(object.meta().generate_name.as_deref().unwrap_or_default());
             object.meta_mut().name = Some(name);
         }
-        resource.kind.default(object);
-        let request = admission::Request {
-            target,
-            operation: Operation::Create,
-        };
-        admission::admit(&self.world(), &request, object)?;
-        resource.kind.prepare_create(object);
-        let mut errors = metadata::validate(resource, object);
-        resource.kind.validate(object, &mut errors);
+        resource.kind.default(object.as_mut());
+        self.admission.mutate(&world, &attributes, object).await?;
+        resource.kind.prepare_create(object.as_mut());
+        let mut errors = metadata::validate(resource, object.as_ref());
+        resource.kind.validate(object.as_ref(), &mut errors);
         if !errors.is_empty() {
             let name = object.meta().name.as_deref().unwrap_or_default();
             return Err(Status::invalid(&resource.group_kind, name, &errors));
         }
-        if first {
-            warnings.extend(resource.kind.warnings(object, None));
-        }
-        Ok(())
+        self.admission
+            .validate(&world, &attributes, Some(object.as_ref()))
+            .await?;
+        let mut warnings = resource.kind.warnings(object.as_ref(), None);
+        warnings.extend(attributes.take_warnings());
+        Ok(warnings)
     }
 
     async fn insert(
@@ -102,19 +106,21 @@ impl Registry {
     ) -> Result<bytes::Bytes, Insert> {
         let resource = &target.resource;
         let name = object.meta().name.clone().unwrap_or_default();
-        let stored = resource
+        let encoded = resource
             .encode(object)
             .map_err(|error| Insert::Failed(codec_failed(&error)))?;
+        let stored = self.to_storage(resource, &encoded).await.map_err(Insert::Failed)?;
         let key = resource.key(target.namespace.as_deref(), &name);
         if options.dry_run {
-            return match self.cache(resource).get(target.namespace.as_deref(), &name) {
+            let cache = self.cache(resource).map_err(Insert::Failed)?;
+            return match cache.get(target.namespace.as_deref(), &name) {
                 Some(_) => Err(Insert::Exists(name)),
-                None => Ok(stored),
+                None => Ok(encoded),
             };
         }
-        match self.store.create(&key, stored.clone()).await {
+        match self.store.create(&key, stored).await {
             Ok(entry) => resource
-                .served(&stored, entry.modified)
+                .served(&encoded, entry.modified)
                 .map_err(|error| Insert::Failed(codec_failed(&error))),
             Err(StoreError::Exists { .. }) => Err(Insert::Exists(name)),
             Err(error) => Err(Insert::Failed(store_failed(&error))),

@@ -8,7 +8,7 @@ pub(crate) use options::DeleteOptions;
 use super::list::{List, ListOptions};
 use super::resource::Resource;
 use super::{ATTEMPTS, Registry, Target, WriteOptions, codec_failed, metadata, store_failed};
-use crate::admission;
+use crate::admission::{Attributes, Operation};
 use crate::kinds::Object;
 use crate::watch_cache::Record;
 use bytes::Bytes;
@@ -70,7 +70,6 @@ pub(crate) fn warnings(resource: &Resource, options: &DeleteOptions) -> Vec<Stri
 impl Registry {
     /// Deletes an object, or begins to.
     pub(crate) async fn delete(&self, target: &Target, options: &DeleteOptions) -> Result<Deleted, Status> {
-        admission::admit_delete(target)?;
         let resource = &target.resource;
         for _ in 0..ATTEMPTS {
             let current = self.get(target).await?;
@@ -79,6 +78,13 @@ impl Registry {
                 .decode_slice(&current.json())
                 .map_err(|error| codec_failed(&error))?;
             check_preconditions(target, old.as_ref(), &current, options)?;
+            let write = WriteOptions {
+                dry_run: options.dry_run,
+                caller: Arc::clone(&options.caller),
+                ..WriteOptions::default()
+            };
+            let attributes = Attributes::new(target, Operation::Delete, Some(old.as_ref()), &write);
+            self.admission.validate(&self.world(), &attributes, None).await?;
             match plan(resource, old.as_ref(), options, metadata::now().0) {
                 Plan::Nothing => return Ok(Deleted::Going(current)),
                 Plan::Remove => {
@@ -93,10 +99,6 @@ impl Registry {
                     }
                 }
                 Plan::Mark(mut marked) => {
-                    let write = WriteOptions {
-                        dry_run: options.dry_run,
-                        ..WriteOptions::default()
-                    };
                     if let Some(json) = self
                         .replace(target, marked.as_mut(), old.as_ref(), &current, &write)
                         .await?

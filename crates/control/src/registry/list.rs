@@ -95,13 +95,22 @@ impl Registry {
                 }
             }
         }
-        Ok(self.present(target, &prefix, None, options))
+        self.present(target, &prefix, None, options).await
     }
 
     /// From the cache, as it is now.
-    fn present(&self, target: &Target, prefix: &str, after: Option<&str>, options: &ListOptions) -> List {
+    async fn present(
+        &self,
+        target: &Target,
+        prefix: &str,
+        after: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<List, Status> {
+        if target.resource.converter.is_some() {
+            return self.present_converted(target, prefix, after, options).await;
+        }
         let filter = &options.filter;
-        let cache = self.cache(&target.resource);
+        let cache = self.cache(&target.resource)?;
         let everything = filter.is_everything();
         let selection = match (&filter.name, &target.namespace, target.resource.info.namespaced) {
             // One name in one scope is one object.
@@ -119,13 +128,43 @@ impl Registry {
             Some(last) if selection.more => token(selection.revision, prefix, &last.key),
             _ => String::new(),
         };
-        List {
+        Ok(List {
             // How many of the remaining ones match is not known without looking at them.
             remaining: (selection.more && everything).then_some(selection.remaining),
             records: selection.records,
             revision: selection.revision,
             continue_token: token,
+        })
+    }
+
+    /// The same where objects may be kept in another version: what selectors ask for is known only in the version asked for.
+    async fn present_converted(
+        &self,
+        target: &Target,
+        prefix: &str,
+        after: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<List, Status> {
+        let filter = &options.filter;
+        let limit = if filter.is_everything() { options.limit } else { 0 };
+        let selection = self.cache(&target.resource)?.select(prefix, after, limit, |_| true);
+        let mut records = self.shown(&target.resource, selection.records).await?;
+        records.retain(|record| filter.matches(record));
+        let mut more = selection.more;
+        if options.limit > 0 && records.len() > options.limit {
+            records.truncate(options.limit);
+            more = true;
         }
+        let token = match records.last() {
+            Some(last) if more => token(selection.revision, prefix, &last.key),
+            _ => String::new(),
+        };
+        Ok(List {
+            remaining: (selection.more && filter.is_everything()).then_some(selection.remaining),
+            records,
+            revision: selection.revision,
+            continue_token: token,
+        })
     }
 
     async fn next_page(&self, target: &Target, prefix: &str, options: &ListOptions) -> Result<List, Status> {
@@ -133,7 +172,7 @@ impl Registry {
         let after = format!("{prefix}{start}");
         let Some(revision) = revision else {
             self.caches.fresh().await?;
-            return Ok(self.present(target, prefix, Some(&after), options));
+            return self.present(target, prefix, Some(&after), options).await;
         };
         self.caches.wait_for(revision, FUTURE_PATIENCE).await?;
         self.at(target, prefix, Some(&after), revision, options).await
@@ -148,9 +187,9 @@ impl Registry {
         revision: Revision,
         options: &ListOptions,
     ) -> Result<List, Status> {
-        let cache = self.cache(&target.resource);
+        let cache = self.cache(&target.resource)?;
         if cache.unchanged_since(revision) {
-            let mut list = self.present(target, prefix, after, options);
+            let mut list = self.present(target, prefix, after, options).await?;
             // Only if it is still so now that the objects were picked.
             if cache.unchanged_since(revision) {
                 list.revision = revision;
@@ -189,11 +228,12 @@ impl Registry {
             let count = page.entries.len();
             for (index, entry) in page.entries.iter().enumerate() {
                 after = Some(entry.key.to_string());
-                let Ok(record) = Record::of_entry(&target.resource, entry) else {
+                let Ok(record) = Record::of_entry(target.resource.storage(), entry) else {
                     continue;
                 };
+                let record = self.shown_one(&target.resource, Arc::new(record)).await?;
                 if everything || options.filter.matches(&record) {
-                    records.push(Arc::new(record));
+                    records.push(record);
                 }
                 if options.limit > 0 && records.len() == options.limit {
                     let remaining = page.remaining + (count - index - 1) as u64;

@@ -28,7 +28,7 @@ impl Registry {
         let Some(events) = self.resource("v1", "events") else {
             return;
         };
-        let cache = self.cache(events);
+        let Some(cache) = self.caches.of(&events) else { return };
         if cache.len() == 0 {
             return;
         }

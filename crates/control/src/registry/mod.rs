@@ -1,8 +1,8 @@
 //! The one generic pipeline: what every verb does, whatever the kind.
 //!
 //! ```text
-//!   create   decode → default → admit → prepare_create → validate → store.create
-//!   update   decode → default → admit → prepare_update → validate → store.update at the revision that was read
+//!   create   decode → default → mutate → prepare → validate (kind) → validate (admission) → convert → store.create
+//!   update   decode → default → mutate → prepare → validate (kind) → validate (admission) → convert → store.update
 //!   patch    read → patch → (as update), again if somebody else wrote in between
 //!   delete   read → graceful or held by finalizers? mark it : store.delete at the revision that was read
 //!   get, list, watch                                          from the watch cache
@@ -14,6 +14,7 @@
 //! *Architecture invariant:* only this directory and the watch cache (which follows it) call the store.
 
 mod body;
+pub(crate) mod convert;
 mod create;
 mod delete;
 pub(crate) mod facts;
@@ -24,24 +25,27 @@ mod metadata;
 mod patch;
 pub(crate) mod resource;
 mod subresources;
+mod table;
 mod update;
 mod watch;
 
 pub(crate) use delete::{DeleteOptions, Deleted, answers_with_object, warnings as delete_warnings};
 pub(crate) use list::{List, ListOptions, VersionMatch};
+pub(crate) use table::Table;
 pub(crate) use update::Part;
 pub(crate) use watch::{Tick, WatchOptions, Watching};
 
 use crate::admission;
+use crate::authn::Identity;
 use crate::kinds;
 use crate::watch_cache::{Caches, KindCache, Record};
 use bytes::Bytes;
 use catamaran_api::Status;
 use catamaran_api::schema::FieldValidation;
 use catamaran_store::{Error as StoreError, Store};
+use parking_lot::RwLock;
 use resource::Resource;
 use serde_json::Value;
-use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -52,8 +56,9 @@ const ATTEMPTS: usize = 8;
 pub(crate) struct Registry {
     store: Arc<dyn Store>,
     pub(crate) caches: Arc<Caches>,
-    resources: Vec<Arc<Resource>>,
-    by_path: HashMap<String, usize>,
+    table: RwLock<Arc<Table>>,
+    table_changed: tokio::sync::watch::Sender<u64>,
+    admission: admission::Chain,
     /// Ends watches when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -68,11 +73,42 @@ pub(crate) struct Target {
     pub(crate) name: String,
 }
 
+/// Who a request is from.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) identity: Identity,
+    /// As the client states it; empty if it does not.
+    pub(crate) user_agent: String,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Caller({})", self.identity.user)
+    }
+}
+
+impl Default for Caller {
+    /// The server itself.
+    fn default() -> Self {
+        Caller {
+            identity: Identity::system(),
+            user_agent: String::new(),
+        }
+    }
+}
+
 /// What writes have in common.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) validation: FieldValidation,
+    /// `fieldManager` of the query; empty if it is not there.
+    pub(crate) field_manager: String,
+    /// `force` of the query, for apply patches.
+    pub(crate) force: Option<bool>,
+    /// The path below the object, if the write is to one.
+    pub(crate) subresource: &'static str,
+    pub(crate) caller: Arc<Caller>,
 }
 
 /// The result of a write.
@@ -87,55 +123,45 @@ pub(crate) struct Written {
 impl Registry {
     /// Reads the store. Follow with [`Caches::follow`].
     pub(crate) async fn open(store: Arc<dyn Store>, shutdown: CancellationToken) -> Result<Registry, StoreError> {
-        let resources: Vec<Arc<Resource>> = kinds::ALL.iter().map(|kind| Arc::new(Resource::new(*kind))).collect();
-        let by_path = resources
-            .iter()
-            .enumerate()
-            .map(|(index, resource)| (format!("{}/{}", resource.api_version, resource.info.plural), index))
-            .collect();
-        let caches = Arc::new(Caches::new(Arc::clone(&store), &resources));
+        let builtin = |kind: &&'static dyn kinds::ErasedKind| Arc::new(Resource::builtin(*kind));
+        let resources: Vec<Arc<Resource>> = kinds::ALL.iter().map(builtin).collect();
+        let is_stored = |resource: &&Arc<Resource>| resource.storage().api_version == resource.api_version;
+        let stored: Vec<Arc<Resource>> = resources.iter().filter(is_stored).cloned().collect();
+        let caches = Arc::new(Caches::new(Arc::clone(&store), &stored));
         caches.load().await?;
         Ok(Registry {
             store,
             caches,
-            resources,
-            by_path,
+            table: RwLock::new(Arc::new(Table::new(1, resources))),
+            table_changed: tokio::sync::watch::Sender::new(1),
+            admission: admission::Chain::standard(),
             shutdown,
         })
     }
 
-    pub(crate) fn resources(&self) -> &[Arc<Resource>] {
-        &self.resources
-    }
-
-    /// The resource at `/api/v1/pods` (`v1`, `pods`) or `/apis/apps/v1/deployments` (`apps/v1`, `deployments`).
-    pub(crate) fn resource(&self, api_version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.by_path
-            .get(&format!("{api_version}/{plural}"))
-            .map(|index| &self.resources[*index])
-    }
-
-    fn cache(&self, resource: &Resource) -> &Arc<KindCache> {
-        self.caches.of(resource)
+    /// The cache of a resource.
+    ///
+    /// # Errors
+    /// If the kind is not there any more.
+    fn cache(&self, resource: &Resource) -> Result<Arc<KindCache>, Status> {
+        self.caches.of(resource).ok_or_else(Status::unknown_path)
     }
 
     /// One object, no older than any acknowledged write.
     pub(crate) async fn get(&self, target: &Target) -> Result<Arc<Record>, Status> {
         self.caches.fresh().await?;
-        self.cached(target)
-    }
-
-    fn cached(&self, target: &Target) -> Result<Arc<Record>, Status> {
-        self.cache(&target.resource)
+        let record = self
+            .cache(&target.resource)?
             .get(target.namespace.as_deref(), &target.name)
-            .ok_or_else(|| Status::not_found(&target.resource.group_resource, &target.name))
+            .ok_or_else(|| target.not_found())?;
+        self.shown_one(&target.resource, record).await
     }
 
     fn world(&self) -> admission::World<'_> {
         admission::World { registry: self }
     }
 
-    /// For admission: an object as it is in the cache.
+    /// An object as it is in the cache: in the version in which it is stored, and perhaps a moment old.
     pub(crate) fn peek(
         &self,
         api_version: &str,
@@ -144,7 +170,7 @@ impl Registry {
         name: &str,
     ) -> Option<Arc<Record>> {
         let resource = self.resource(api_version, plural)?;
-        self.cache(resource).get(namespace, name)
+        self.caches.of(&resource)?.get(namespace, name)
     }
 
     /// For admission: the objects of a namespace with this label, as they are in the cache.
@@ -160,7 +186,10 @@ impl Registry {
         };
         let wanted = |record: &Record| record.facts.label(key) == Some(value);
         let prefix = resource.prefix(Some(namespace));
-        self.cache(resource).select(&prefix, None, 0, wanted).records
+        match self.caches.of(&resource) {
+            Some(cache) => cache.select(&prefix, None, 0, wanted).records,
+            None => Vec::new(),
+        }
     }
 
     /// Do the caches show every acknowledged write?

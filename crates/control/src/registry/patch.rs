@@ -69,7 +69,7 @@ impl<'a> Patch<'a> {
         match self {
             Patch::Json(patch) => *value = patch::json::apply(value, patch)?,
             Patch::Merge(patch) => patch::merge::apply(value, patch),
-            Patch::Strategic(patch) => *value = patch::strategic::apply(value, patch, target.resource.schema)?,
+            Patch::Strategic(patch) => *value = patch::strategic::apply(value, patch, target.resource.schema())?,
         }
         Ok(())
     }

@@ -4,7 +4,8 @@
 //! write. All stored objects of a kind start with the same bytes (`{"apiVersion":"v1","kind":"Pod","metadata":{`), so the
 //! version is inserted at a known offset: one copy, no parsing, and the result can be served for ever after.
 
-use crate::kinds::{ErasedKind, Info, Object};
+use super::convert::{BuiltinConverter, Converter};
+use crate::kinds::{ErasedKind, Info, KindRef, Object};
 use bytes::{BufMut, Bytes, BytesMut};
 use catamaran_api::schema::{Node, Schemas};
 use catamaran_api::{GroupKind, GroupResource, GroupVersionKind};
@@ -12,27 +13,62 @@ use catamaran_store::Revision;
 use std::borrow::Cow;
 use std::io::Write as _;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The root of all keys.
 pub(crate) const ROOT: &str = "/registry/";
 
-/// A served resource.
+/// A served resource: one version of one kind.
 pub(crate) struct Resource {
-    pub(crate) kind: &'static dyn ErasedKind,
+    pub(crate) kind: KindRef,
     pub(crate) info: Info,
     pub(crate) api_version: String,
     /// For errors.
     pub(crate) group_resource: GroupResource,
     pub(crate) group_kind: GroupKind,
     pub(crate) gvk: GroupVersionKind,
-    /// The type's schema; `None` for kinds whose fields are not known.
-    pub(crate) schema: Option<Node<'static>>,
+    /// Where the type's schema is found; the built-in ones if `None`.
+    schemas: Option<Arc<Schemas>>,
+    /// The version in which objects are written to the store, if it is not this one.
+    storage: Option<Arc<Resource>>,
+    /// How objects get from version to version; `None` where there is only one.
+    pub(crate) converter: Option<Arc<dyn Converter>>,
     /// `/registry/<group>/<plural>/`.
     prefix: String,
-    /// How the stored JSON of every object starts, up to and including the brace that opens `metadata`.
-    head: Vec<u8>,
+    /// How the stored JSON of an object starts, up to and including the brace that opens `metadata`: one for each version that
+    /// was ever stored, that of this version first.
+    heads: Vec<Head>,
     /// Paths of the field selectors, in their order.
     pub(crate) field_paths: Vec<Cow<'static, str>>,
+}
+
+/// The bytes with which all stored objects of one version start.
+#[derive(Clone)]
+pub(crate) struct Head {
+    pub(crate) api_version: Arc<str>,
+    bytes: Vec<u8>,
+}
+
+impl Head {
+    fn new(api_version: &str, kind: &str) -> Self {
+        Head {
+            api_version: api_version.into(),
+            bytes: format!(r#"{{"apiVersion":"{api_version}","kind":"{kind}","metadata":{{"#).into_bytes(),
+        }
+    }
+}
+
+/// A kind that was defined at run time, ready to be served.
+pub(crate) struct Definition {
+    pub(crate) kind: Arc<dyn ErasedKind>,
+    /// The fields of its objects, if they are known.
+    pub(crate) schemas: Option<Arc<Schemas>>,
+    /// The version that is stored, if not this one. It need not be served itself.
+    pub(crate) storage: Option<Arc<Resource>>,
+    /// `None` if there is only one version.
+    pub(crate) converter: Option<Arc<dyn Converter>>,
+    /// All versions that may be found in the store (`example.com/v1`).
+    pub(crate) stored_versions: Vec<String>,
 }
 
 /// What happened to an object, as a watch tells it.
@@ -62,6 +98,15 @@ impl Change {
     }
 }
 
+/// A line of a watch.
+pub(crate) struct Stamped {
+    pub(crate) line: Bytes,
+    /// Where the object is in it.
+    pub(crate) json: Range<usize>,
+    /// The version it is in.
+    pub(crate) api_version: Arc<str>,
+}
+
 /// The end of a line of a watch.
 pub(crate) const CLOSING: &[u8] = b"}\n";
 
@@ -73,22 +118,68 @@ pub(crate) struct Malformed {
 }
 
 impl Resource {
-    pub(crate) fn new(kind: &'static dyn ErasedKind) -> Self {
+    /// A kind that is compiled in.
+    pub(crate) fn builtin(kind: &'static dyn ErasedKind) -> Self {
+        let hub = kind.hub();
+        let storage = hub.map(|hub| Arc::new(Resource::builtin(hub.kind)));
+        let converter = hub.map(|hub| Arc::new(BuiltinConverter::new(kind, hub)) as Arc<dyn Converter>);
+        Self::new(KindRef::Builtin(kind), None, storage, converter, &[])
+    }
+
+    /// A kind that was defined at run time.
+    pub(crate) fn defined(definition: Definition) -> Self {
+        let kind = KindRef::Defined(definition.kind);
+        Self::new(
+            kind,
+            definition.schemas,
+            definition.storage,
+            definition.converter,
+            &definition.stored_versions,
+        )
+    }
+
+    fn new(
+        kind: KindRef,
+        schemas: Option<Arc<Schemas>>,
+        storage: Option<Arc<Resource>>,
+        converter: Option<Arc<dyn Converter>>,
+        stored_versions: &[String],
+    ) -> Self {
         let info = kind.info();
         let group = if info.group.is_empty() { "core" } else { &info.group };
         let api_version = info.api_version();
-        let head = format!(r#"{{"apiVersion":"{api_version}","kind":"{}","metadata":{{"#, info.kind).into_bytes();
+        let mut heads = vec![Head::new(&api_version, &info.kind)];
+        let others = stored_versions.iter().filter(|version| **version != api_version);
+        heads.extend(others.map(|version| Head::new(version, &info.kind)));
         Resource {
-            prefix: format!("{ROOT}{group}/{}/", info.plural),
+            prefix: storage.as_ref().map_or_else(
+                || format!("{ROOT}{group}/{}/", info.plural),
+                |storage| storage.prefix.clone(),
+            ),
             group_resource: info.group_resource(),
             group_kind: info.group_kind(),
             gvk: info.gvk(),
-            schema: Schemas::builtin().node(&info.schema),
             api_version,
-            head,
+            heads,
             field_paths: info.field_selectors.iter().map(|field| field.path.clone()).collect(),
+            schemas,
+            storage,
+            converter,
             kind,
             info,
+        }
+    }
+
+    /// The version in which objects are written to the store.
+    pub(crate) fn storage(&self) -> &Resource {
+        self.storage.as_deref().unwrap_or(self)
+    }
+
+    /// The type's fields; `None` for kinds whose fields are not known.
+    pub(crate) fn schema(&self) -> Option<Node<'_>> {
+        match &self.schemas {
+            Some(schemas) => schemas.node(&self.info.schema),
+            None => Schemas::builtin().node(&self.info.schema),
         }
     }
 
@@ -115,38 +206,42 @@ impl Resource {
 
     /// Inserts `metadata.resourceVersion` into stored JSON, as a complete line of a watch. The range is that of the
     /// object within the line.
-    pub(crate) fn stamp(
-        &self,
-        stored: &[u8],
-        revision: Revision,
-        change: Change,
-    ) -> Result<(Bytes, Range<usize>), Malformed> {
-        let rest = stored.strip_prefix(self.head.as_slice()).ok_or_else(|| Malformed {
+    pub(crate) fn stamp(&self, stored: &[u8], revision: Revision, change: Change) -> Result<Stamped, Malformed> {
+        let found = self
+            .heads
+            .iter()
+            .find_map(|head| Some((head, stored.strip_prefix(head.bytes.as_slice())?)));
+        let (head, rest) = found.ok_or_else(|| Malformed {
             kind: self.info.kind.to_string(),
         })?;
         let opening = change.opening();
         let mut line = BytesMut::with_capacity(opening.len() + stored.len() + 44 + CLOSING.len());
         line.put_slice(opening);
-        line.put_slice(&self.head);
+        line.put_slice(&head.bytes);
         let comma = if rest.first() == Some(&b'}') { "" } else { "," };
         write!((&mut line).writer(), r#""resourceVersion":"{revision}"{comma}"#).expect("memory can be written to");
         line.put_slice(rest);
         let json = opening.len()..line.len();
         line.put_slice(CLOSING);
-        Ok((line.freeze(), json))
+        Ok(Stamped {
+            line: line.freeze(),
+            json,
+            api_version: Arc::clone(&head.api_version),
+        })
     }
 
     /// Only the object of [`stamp`](Self::stamp).
     pub(crate) fn served(&self, stored: &[u8], revision: Revision) -> Result<Bytes, Malformed> {
-        let (line, json) = self.stamp(stored, revision, Change::Added)?;
-        Ok(line.slice(json))
+        let stamped = self.stamp(stored, revision, Change::Added)?;
+        Ok(stamped.line.slice(stamped.json))
     }
 
     /// JSON to store: the object without its version.
     pub(crate) fn encode(&self, object: &mut dyn Object) -> Result<Bytes, serde_json::Error> {
         object.meta_mut().resource_version = None;
         let json = object.encode()?;
-        if json.starts_with(&self.head) {
+        let head = &self.heads[0].bytes;
+        if json.starts_with(head) {
             return Ok(json.into());
         }
         Ok(self
@@ -158,7 +253,7 @@ impl Resource {
     /// `None` if this is no JSON of an object of this kind.
     fn metadata_first(&self, json: &[u8]) -> Option<Vec<u8>> {
         const KEY: &[u8] = br#""metadata":"#;
-        let opening = self.head.strip_suffix(br#""metadata":{"#)?;
+        let opening = self.heads[0].bytes.strip_suffix(br#""metadata":{"#)?;
         json.strip_prefix(opening)?;
         let (key, end) = find_field(json, opening.len(), KEY)?;
         let before = json[opening.len()..key].strip_suffix(b",");
@@ -238,13 +333,13 @@ mod tests {
             .iter()
             .find(|kind| kind.info().plural == plural)
             .expect("a kind");
-        Resource::new(*kind)
+        Resource::builtin(*kind)
     }
 
     #[test]
     fn every_kind_encodes_with_its_head() {
         for kind in kinds::ALL {
-            let resource = Resource::new(*kind);
+            let resource = Resource::builtin(*kind);
             let value = serde_json::json!({"metadata": {"name": "a"}, "involvedObject": {}, "handler": "x"});
             let mut object = kind.decode(value).unwrap();
             let stored = resource.encode(object.as_mut()).unwrap();

@@ -25,7 +25,7 @@ impl World {
 
     fn target(&self, plural: &str, namespace: Option<&str>) -> Target {
         Target {
-            resource: Arc::clone(self.registry.resource("v1", plural).unwrap()),
+            resource: self.registry.resource("v1", plural).unwrap(),
             namespace: namespace.map(ToOwned::to_owned),
             name: String::new(),
         }

@@ -1,7 +1,7 @@
 //! PUT to an object, and what every other change of an object (patch, status, binding, finalize) has in common with it.
 
 use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body, codec_failed, metadata, store_failed};
-use crate::admission::{self, Operation};
+use crate::admission::{Attributes, Operation};
 use crate::kinds::Object;
 use crate::watch_cache::Record;
 use catamaran_api::body::Body;
@@ -86,7 +86,10 @@ impl Registry {
             let mut warnings = Vec::new();
             let mut new = remake(&current, old.as_ref(), &mut warnings)?;
             let bound = check_identity(target, new.as_ref(), old.as_ref(), &current)?;
-            self.prepare_change(target, part, new.as_mut(), old.as_ref(), &mut warnings)?;
+            warnings.extend(
+                self.prepare_change(target, part, &mut new, old.as_ref(), options)
+                    .await?,
+            );
             match self
                 .replace(target, new.as_mut(), old.as_ref(), &current, options)
                 .await?
@@ -105,44 +108,39 @@ impl Registry {
         Err(target.modified())
     }
 
-    fn prepare_change(
+    /// Everything between the new object as it was asked for and the write. Returns warnings.
+    async fn prepare_change(
         &self,
         target: &Target,
         part: Part,
-        new: &mut dyn Object,
+        new: &mut Box<dyn Object>,
         old: &dyn Object,
-        warnings: &mut Vec<String>,
-    ) -> Result<(), Status> {
+        options: &WriteOptions,
+    ) -> Result<Vec<String>, Status> {
         let resource = &target.resource;
-        let kind = resource.kind;
+        let kind = &resource.kind;
         if part == Part::System {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        kind.default(new);
+        let world = self.world();
+        let attributes = Attributes::new(target, Operation::Update, Some(old), options);
+        kind.default(new.as_mut());
+        metadata::inherit(new.meta_mut(), old.meta());
+        if part != Part::Finalize {
+            self.admission.mutate(&world, &attributes, new).await?;
+        }
         match part {
-            Part::Whole => {
-                metadata::inherit(new.meta_mut(), old.meta());
-                let request = admission::Request {
-                    target,
-                    operation: Operation::Update,
-                };
-                admission::admit(&self.world(), &request, new)?;
-                kind.prepare_update(new, old);
-            }
-            Part::Status => {
-                kind.prepare_status(new, old);
-                metadata::inherit(new.meta_mut(), old.meta());
-            }
-            Part::Finalize => {
-                *new.meta_mut() = old.meta().clone();
-                metadata::inherit(new.meta_mut(), old.meta());
-            }
+            Part::Whole => kind.prepare_update(new.as_mut(), old),
+            Part::Status => kind.prepare_status(new.as_mut(), old),
+            Part::Finalize => *new.meta_mut() = old.meta().clone(),
             Part::System => {}
         }
+        metadata::inherit(new.meta_mut(), old.meta());
         // Counted is what users want; the scheduler's choice of a node and the system's marks are not.
-        if part == Part::Whole && kind.spec_changed(new, old) == Some(true) {
+        if part == Part::Whole && kind.spec_changed(new.as_ref(), old) == Some(true) {
             new.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
         }
+        let new = new.as_ref();
         let mut errors = metadata::validate_update(new, old);
         if part == Part::Whole {
             errors.extend(metadata::validate(resource, new));
@@ -155,10 +153,16 @@ impl Registry {
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.group_kind, &target.name, &errors));
         }
+        if part == Part::Finalize {
+            return Ok(Vec::new());
+        }
+        self.admission.validate(&world, &attributes, Some(new)).await?;
+        let mut warnings = Vec::new();
         if part == Part::Whole {
             warnings.extend(kind.warnings(new, Some(old)));
         }
-        Ok(())
+        warnings.extend(attributes.take_warnings());
+        Ok(warnings)
     }
 
     /// Writes a prepared object. `None`: the one it replaces is not the present one any more.
@@ -171,14 +175,19 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Option<bytes::Bytes>, Status> {
         let resource = &target.resource;
-        let stored = resource.encode(new).map_err(|error| codec_failed(&error))?;
-        let served = |revision| resource.served(&stored, revision).map_err(|error| codec_failed(&error));
+        let encoded = resource.encode(new).map_err(|error| codec_failed(&error))?;
+        let served = |revision| {
+            resource
+                .served(&encoded, revision)
+                .map_err(|error| codec_failed(&error))
+        };
         // An update that changes nothing writes nothing and has no new version.
         let unchanged = served(current.revision)?;
         if unchanged == current.json() || options.dry_run {
             return Ok(Some(unchanged));
         }
         let key = target.key();
+        let stored = self.to_storage(resource, &encoded).await?;
         if self.is_over(target, new, old) {
             return match self.store.delete(&key, Some(current.revision)).await {
                 Ok((_, revision)) => served(revision).map(Some),
@@ -186,7 +195,7 @@ impl Registry {
                 Err(error) => Err(store_failed(&error)),
             };
         }
-        match self.store.update(&key, stored.clone(), current.revision).await {
+        match self.store.update(&key, stored, current.revision).await {
             Ok(entry) => served(entry.modified).map(Some),
             Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => Ok(None),
             Err(error) => Err(store_failed(&error)),

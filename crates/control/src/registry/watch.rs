@@ -1,8 +1,9 @@
 //! GET of a collection with `watch`: changes as they happen, seen through a selector.
 
+use super::convert::shown_steps;
 use super::filter::Filter;
 use super::list::{VersionMatch, invalid_options, parse_version};
-use super::resource::Change;
+use super::resource::{Change, Resource};
 use super::{Registry, Target};
 use crate::watch_cache::{KindCache, Record, Step};
 use catamaran_api::{Errors, Path, Status};
@@ -52,6 +53,7 @@ pub(crate) enum Tick {
 
 /// A watch in progress.
 pub(crate) struct Watching {
+    resource: Arc<Resource>,
     cache: Arc<KindCache>,
     changed: watch::Receiver<Revision>,
     filter: Filter,
@@ -74,7 +76,7 @@ pub(crate) struct Watching {
 impl Registry {
     pub(crate) async fn watch(&self, target: &Target, options: WatchOptions) -> Result<Watching, Status> {
         check(&options)?;
-        let cache = Arc::clone(self.cache(&target.resource));
+        let cache = self.cache(&target.resource)?;
         let changed = cache.subscribe();
         let prefix = target.resource.prefix(target.namespace.as_deref());
         let version = match options.resource_version.as_str() {
@@ -96,13 +98,20 @@ impl Registry {
         }
         let from_start = options.send_initial_events.unwrap_or(version.is_none());
         let (initial, seen) = if from_start {
-            let selection = cache.select(&prefix, None, 0, |record| options.filter.matches(record));
-            (VecDeque::from(selection.records), selection.revision)
+            let converts = target.resource.converter.is_some();
+            let wanted = |record: &Record| converts || options.filter.matches(record);
+            let selection = cache.select(&prefix, None, 0, wanted);
+            let mut records = self.shown(&target.resource, selection.records).await?;
+            if converts {
+                records.retain(|record| options.filter.matches(record));
+            }
+            (VecDeque::from(records), selection.revision)
         } else {
             (VecDeque::new(), version.unwrap_or_else(|| self.caches.applied()))
         };
         let now = Instant::now();
         Ok(Watching {
+            resource: Arc::clone(&target.resource),
             cache,
             changed,
             filter: options.filter,
@@ -122,8 +131,8 @@ impl Registry {
 
 impl Watching {
     /// The resource that is watched.
-    pub(crate) fn cache(&self) -> &Arc<KindCache> {
-        &self.cache
+    pub(crate) fn resource(&self) -> &Arc<Resource> {
+        &self.resource
     }
 
     /// The next events, at least one; `None` at the end of the watch.
@@ -152,17 +161,18 @@ impl Watching {
                 }]);
             }
             self.changed.mark_unchanged();
-            let ticks = self.drain();
+            let ticks = self.drain().await;
             if !ticks.is_empty() {
                 return Some(ticks);
             }
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return self.end(),
+                () = self.cache.closed().cancelled() => return self.end(),
                 () = tokio::time::sleep_until(self.deadline) => return self.end(),
                 () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
                     self.next_bookmark += BOOKMARK_EVERY;
-                    let mut ticks = self.drain();
+                    let mut ticks = self.drain().await;
                     if !self.over {
                         ticks.push(Tick::Bookmark { revision: self.seen, initial_events_end: false });
                     }
@@ -179,7 +189,7 @@ impl Watching {
     }
 
     /// What the tail has for this watcher now.
-    fn drain(&mut self) -> Vec<Tick> {
+    async fn drain(&mut self) -> Vec<Tick> {
         let mut ticks = Vec::new();
         loop {
             let tail = match self.cache.tail(self.seen, BATCH) {
@@ -192,7 +202,15 @@ impl Watching {
             };
             self.seen = tail.upto;
             let taken = tail.steps.len();
-            ticks.extend(tail.steps.iter().filter_map(|step| self.seen_through_filter(step)));
+            let steps = match shown_steps(&self.resource, tail.steps).await {
+                Ok(steps) => steps,
+                Err(status) => {
+                    self.over = true;
+                    ticks.push(Tick::Error(status));
+                    return ticks;
+                }
+            };
+            ticks.extend(steps.iter().filter_map(|step| self.seen_through_filter(step)));
             if taken < BATCH || !ticks.is_empty() {
                 return ticks;
             }

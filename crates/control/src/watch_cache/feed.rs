@@ -4,7 +4,7 @@ use super::{Caches, KindCache, Record, State, Step};
 use crate::registry::resource::{Change, ROOT};
 use catamaran_store::{Error, Event};
 use futures::StreamExt as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -17,18 +17,24 @@ impl Caches {
     /// Watchers that have not seen all of it have to start anew, as intermediate changes are not known.
     pub(crate) async fn load(&self) -> Result<(), Error> {
         let page = self.store.range(ROOT, None, 0, None).await?;
-        let mut objects: Vec<BTreeMap<Arc<str>, Arc<Record>>> = self.kinds.iter().map(|_| BTreeMap::new()).collect();
+        let _feeding = self.feeding.lock();
+        let kinds = Arc::clone(&self.kinds.read());
+        let mut objects: HashMap<&str, BTreeMap<Arc<str>, Arc<Record>>> = HashMap::new();
         for entry in &page.entries {
-            let Some(index) = self.index(&entry.key) else { continue };
-            if let Some(record) = readable(Record::of_entry(&self.kinds[index].resource, entry)) {
-                objects[index].insert(Arc::clone(&entry.key), Arc::new(record));
+            let Some(kind) = Self::find(&kinds, &entry.key) else {
+                continue;
+            };
+            if let Some(record) = readable(Record::of_entry(&kind.resource, entry)) {
+                let own = objects.entry(kind.resource.segment()).or_default();
+                own.insert(Arc::clone(&entry.key), Arc::new(record));
             }
         }
-        for (kind, objects) in self.kinds.iter().zip(objects) {
+        for (segment, kind) in kinds.iter() {
+            let objects = objects.remove(segment.as_str()).unwrap_or_default();
             *kind.state.write() = State::new(objects, page.revision);
         }
         self.applied.send_replace(page.revision);
-        for kind in &self.kinds {
+        for kind in kinds.values() {
             kind.notify();
         }
         Ok(())
@@ -73,6 +79,8 @@ impl Caches {
     }
 
     fn apply_all(&self, events: Vec<Event>) {
+        let _feeding = self.feeding.lock();
+        let kinds = Arc::clone(&self.kinds.read());
         let mut touched: Vec<&Arc<KindCache>> = Vec::new();
         let mut upto = self.applied();
         for event in events {
@@ -81,7 +89,7 @@ impl Caches {
                 Event::Delete { previous, revision } => (&previous.key, *revision),
             };
             upto = upto.max(revision);
-            let Some(kind) = self.index(key).map(|index| &self.kinds[index]) else {
+            let Some(kind) = Self::find(&kinds, key) else {
                 continue;
             };
             if let Some(step) = step(kind, &event) {
@@ -121,7 +129,7 @@ fn step(kind: &KindCache, event: &Event) -> Option<Step> {
 
 /// Bytes this program cannot read are left alone in the store and not served: one damaged object must not take the
 /// server down, and whoever wrote it may still need it.
-fn readable<E: std::error::Error + 'static>(record: Result<Record, E>) -> Option<Record> {
+pub(super) fn readable<E: std::error::Error + 'static>(record: Result<Record, E>) -> Option<Record> {
     record
         .inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "skipping an object"))
         .ok()

@@ -1,7 +1,7 @@
 //! One version of one object, as it is served.
 
 use crate::registry::facts::Facts;
-use crate::registry::resource::{CLOSING, Change, Resource, split_key};
+use crate::registry::resource::{CLOSING, Change, Resource, Stamped, split_key};
 use bytes::{BufMut, Bytes, BytesMut};
 use catamaran_store::{Entry, Revision};
 use std::ops::Range;
@@ -14,6 +14,8 @@ pub(crate) struct Record {
     pub(crate) key: Arc<str>,
     pub(crate) revision: Revision,
     pub(crate) facts: Arc<Facts>,
+    /// The version the bytes are in.
+    pub(crate) api_version: Arc<str>,
     namespaced: bool,
     change: Change,
     line: Bytes,
@@ -55,7 +57,11 @@ impl Record {
         revision: Revision,
         change: Change,
     ) -> Result<Record, BadRecord> {
-        let (line, json) = match resource.stamp(stored, revision, change) {
+        let Stamped {
+            line,
+            json,
+            api_version,
+        } = match resource.stamp(stored, revision, change) {
             Ok(stamped) => stamped,
             Err(source) => return Err(BadRecord::Head { key, source }),
         };
@@ -67,6 +73,7 @@ impl Record {
             key,
             revision,
             facts,
+            api_version,
             namespaced: resource.info.namespaced,
             change,
             line,
@@ -76,7 +83,11 @@ impl Record {
 
     /// The same object as the victim of a deletion at `revision`.
     pub(crate) fn deleted(&self, resource: &Resource, stored: &[u8], revision: Revision) -> Result<Record, BadRecord> {
-        let (line, json) = resource
+        let Stamped {
+            line,
+            json,
+            api_version,
+        } = resource
             .stamp(stored, revision, Change::Deleted)
             .map_err(|source| BadRecord::Head {
                 key: Arc::clone(&self.key),
@@ -86,10 +97,30 @@ impl Record {
             key: Arc::clone(&self.key),
             revision,
             facts: Arc::clone(&self.facts),
+            api_version,
             namespaced: self.namespaced,
             change: Change::Deleted,
             line,
             json,
+        })
+    }
+
+    /// The change that made this version.
+    pub(crate) fn change(&self) -> Change {
+        self.change
+    }
+
+    /// The same version as a resource with other field selectors sees it.
+    pub(crate) fn reread(&self, resource: &Resource) -> Result<Record, serde_json::Error> {
+        Ok(Record {
+            key: Arc::clone(&self.key),
+            revision: self.revision,
+            facts: Arc::new(Facts::read(&self.line[self.json.clone()], &resource.field_paths)?),
+            api_version: Arc::clone(&self.api_version),
+            namespaced: self.namespaced,
+            change: self.change,
+            line: self.line.clone(),
+            json: self.json.clone(),
         })
     }
 

@@ -14,7 +14,7 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
         return Err(Status::method_not_allowed());
     }
     let style = call.style()?;
-    let options = call.query.write_options("CreateOptions")?;
+    let options = call.write_options("CreateOptions")?;
     let object = call.object(body).await?;
     let binding: Binding = serde_json::from_value(object.value).map_err(|error| {
         Status::bad_request(format!(

@@ -12,7 +12,7 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
         return Err(Status::method_not_allowed());
     }
     let style = call.style()?;
-    let options = call.query.write_options("UpdateOptions")?;
+    let options = call.write_options("UpdateOptions")?;
     let object = call.object(body).await?;
     let written = call.app.registry.finalize(&call.target, object, &options).await?;
     render::written(&call.target.resource, style, written)

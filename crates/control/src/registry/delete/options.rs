@@ -1,8 +1,10 @@
 //! What a deletion may ask for, and what is wrong with asking for it.
 
+use crate::registry::Caller;
 use catamaran_api::{Errors, GroupKind, Path, Status};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
 use serde_json::json;
+use std::sync::Arc;
 
 /// What becomes of the objects that an object owns.
 /// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#cascading-deletion>
@@ -27,6 +29,7 @@ pub(crate) struct DeleteOptions {
     pub(crate) propagation: Option<Propagation>,
     /// The older way to say the same: true is `Orphan`, false says only that it is not.
     pub(crate) orphan_dependents: Option<bool>,
+    pub(crate) caller: Arc<Caller>,
 }
 
 const POLICIES: [(&str, Propagation); 3] = [
@@ -49,6 +52,7 @@ impl DeleteOptions {
         let preconditions = options.preconditions.unwrap_or_default();
         let policy = options.propagation_policy.as_deref();
         Ok(DeleteOptions {
+            caller: Arc::default(),
             dry_run: options.dry_run.is_some_and(|values| !values.is_empty()),
             // A negative grace period is the shortest one.
             grace_period_seconds: options
@@ -152,7 +156,7 @@ mod tests {
         check(
             json!({"gracePeriodSeconds": -5, "preconditions": {"uid": "u"}, "propagationPolicy": "Foreground", "dryRun": ["All"]}),
             expect![[
-                r#"DeleteOptions { dry_run: true, grace_period_seconds: Some(1), uid: Some("u"), resource_version: None, propagation: Some(Foreground), orphan_dependents: None }"#
+                r#"DeleteOptions { dry_run: true, grace_period_seconds: Some(1), uid: Some("u"), resource_version: None, propagation: Some(Foreground), orphan_dependents: None, caller: Caller(system:apiserver) }"#
             ]],
         );
     }

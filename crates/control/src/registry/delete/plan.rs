@@ -176,7 +176,7 @@ mod tests {
             .iter()
             .find(|kind| kind.info().plural == plural)
             .expect("a kind");
-        let resource = Resource::new(*kind);
+        let resource = Resource::builtin(*kind);
         let old = kind.decode(object).unwrap();
         let options = DeleteOptions::from_body(serde_json::from_value(options).unwrap()).unwrap();
         let text = match plan(&resource, old.as_ref(), &options, NOW.parse().unwrap()) {
