@@ -5,7 +5,10 @@
 //! nulls, and puts quantities into canonical form. The schemas come from `k8s-openapi`; descriptions are left behind (the OpenAPI
 //! documents have them).
 
+mod builtin;
 pub mod protobuf;
+mod structural;
+pub mod topology;
 mod validation;
 mod walk;
 
@@ -15,6 +18,7 @@ use std::sync::LazyLock;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::Value;
 
+pub use topology::{ListType, MapKey, Strategic};
 pub use validation::FieldValidation;
 pub use walk::TypeError;
 
@@ -36,13 +40,33 @@ pub fn generator() -> SchemaGenerator {
 pub struct Schemas {
     definitions: Vec<Definition>,
     by_name: HashMap<String, usize>,
+    /// The type of the whole, where the set is that of one custom resource.
+    root: Option<usize>,
+    /// Only unknown fields matter; types and nulls are somebody else's.
+    lenient: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 struct Definition {
-    /// `io.k8s.api.core.v1.PodSpec`.
+    /// `io.k8s.api.core.v1.PodSpec`; empty for an object within a custom resource.
     name: String,
     fields: BTreeMap<Box<str>, Type>,
+    unknown: Unknown,
+    /// Objects of this type are one value to server-side apply.
+    atomic: bool,
+    /// Fields that strategic merge patch does not treat like most.
+    strategic: BTreeMap<Box<str>, Strategic>,
+}
+
+/// What becomes of fields that a definition does not name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Unknown {
+    /// They are pruned, and server-side apply refuses them.
+    #[default]
+    Refused,
+    /// They are pruned.
+    Pruned,
+    Kept,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -50,8 +74,9 @@ enum Type {
     /// Anything: kept as it is.
     Any,
     Object(usize),
-    Map(Box<Type>),
-    List(Box<Type>),
+    /// Atomic, if that is said of the field.
+    Map(Box<Type>, bool),
+    List(Box<Type>, ListType),
     String,
     Bytes,
     Time,
@@ -71,10 +96,28 @@ impl Schemas {
         Self::compile(&generator.take_definitions(false))
     }
 
-    /// The core types and the workload types a client meets, whichever of them the server it talks to has.
+    /// All types of the stable API, whichever of them the server one talks to has.
     pub fn builtin() -> &'static Self {
-        static BUILTIN: LazyLock<Schemas> = LazyLock::new(|| Schemas::new(add_builtin));
+        static BUILTIN: LazyLock<Schemas> = LazyLock::new(|| Schemas::new(builtin::add_all));
         &BUILTIN
+    }
+
+    /// The types of a custom resource, from the structural `openAPIV3Schema` of one version of its definition. `apiVersion`, `kind`
+    /// and `metadata` are those of every object, whatever the schema says of them.
+    pub fn from_openapi(root: &Value) -> Self {
+        structural::compile(root)
+    }
+
+    /// The type of the custom resource these are the types of.
+    pub fn root(&self) -> Option<Node<'_>> {
+        Some(self.definition_at(self.root?))
+    }
+
+    fn definition_at(&self, index: usize) -> Node<'_> {
+        Node {
+            schemas: self,
+            at: At::Definition(index),
+        }
     }
 
     fn compile(source: &serde_json::Map<String, Value>) -> Self {
@@ -89,7 +132,7 @@ impl Schemas {
             .enumerate()
             .map(|(index, name)| ((*name).clone(), index))
             .collect();
-        let definitions = names
+        let mut definitions: Vec<Definition> = names
             .into_iter()
             .map(|name| {
                 let properties = source[name]["properties"].as_object().into_iter().flatten();
@@ -98,29 +141,35 @@ impl Schemas {
                 Definition {
                     name: name.clone(),
                     fields: fields.collect(),
+                    ..Definition::default()
                 }
             })
             .collect();
-        Self { definitions, by_name }
+        add_topology(&mut definitions);
+        Self {
+            definitions,
+            by_name,
+            ..Self::default()
+        }
     }
 
     /// The type with a definition's name, `io.k8s.api.core.v1.Pod`.
     pub fn node(&self, name: &str) -> Option<Node<'_>> {
-        let index = *self.by_name.get(name)?;
-        Some(Node {
-            schemas: self,
-            at: At::Definition(index),
-        })
+        Some(self.definition_at(*self.by_name.get(name)?))
     }
 
-    /// The type of a top-level kind, found by its last name and its version: for clients that know only what an object says.
-    pub fn node_of_kind(&self, version: &str, kind: &str) -> Option<Node<'_>> {
-        let suffix = format!(".{version}.{kind}");
+    /// The type of a built-in top-level kind: for clients that know only what an object says.
+    pub fn node_of_kind(&self, api_version: &str, kind: &str) -> Option<Node<'_>> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let package = match group.strip_suffix(".k8s.io") {
+            Some(group) => group.split('.').next()?,
+            None if group.is_empty() => "core",
+            None => group,
+        };
+        let suffix = format!(".{package}.{version}.{kind}");
         let is_top_level =
             |definition: &&Definition| definition.name.ends_with(&suffix) && definition.fields.contains_key("metadata");
-        let mut found = self.definitions.iter().filter(is_top_level);
-        let definition = found.next().filter(|_| found.next().is_none())?;
-        self.node(&definition.name)
+        self.node(&self.definitions.iter().find(is_top_level)?.name)
     }
 }
 
@@ -148,9 +197,45 @@ fn compile(schema: &Value, source: &serde_json::Map<String, Value>, by_name: &Ha
         ("integer", _) => Type::Int64,
         ("number", _) => Type::Number,
         ("boolean", _) => Type::Boolean,
-        ("array", _) => inner("items").map_or(Type::Any, Type::List),
-        ("object", _) => inner("additionalProperties").map_or(Type::Any, Type::Map),
+        ("array", _) => inner("items").map_or(Type::Any, |items| Type::List(items, ListType::Atomic)),
+        ("object", _) => inner("additionalProperties").map_or(Type::Any, |values| Type::Map(values, false)),
         _ => Type::Any,
+    }
+}
+
+/// Enters what the table of merge keys and list types says.
+fn add_topology(definitions: &mut Vec<Definition>) {
+    let mut granular = Vec::new();
+    for definition in &mut *definitions {
+        let Some(row) = topology::row(&definition.name) else {
+            continue;
+        };
+        definition.atomic = row.atomic;
+        for (field, cell) in &row.fields {
+            match definition.fields.get_mut(*field) {
+                Some(Type::List(_, list)) => list.clone_from(&cell.list),
+                Some(Type::Map(_, atomic)) => *atomic = cell.atomic == Some(true),
+                Some(Type::Object(index)) if cell.atomic == Some(false) => {
+                    granular.push((definition.name.clone(), *field, *index));
+                }
+                _ => {}
+            }
+            if cell.strategic != Strategic::default() {
+                definition.strategic.insert((*field).into(), cell.strategic.clone());
+            }
+        }
+    }
+    // A field whose objects are not one value, although others of their type are, has a type of its own.
+    for (within, field, index) in granular {
+        let own = Definition {
+            atomic: false,
+            ..definitions[index].clone()
+        };
+        definitions.push(own);
+        let last = definitions.len() - 1;
+        if let Some(definition) = definitions.iter_mut().find(|definition| definition.name == within) {
+            definition.fields.insert(field.into(), Type::Object(last));
+        }
     }
 }
 
@@ -159,6 +244,28 @@ fn compile(schema: &Value, source: &serde_json::Map<String, Value>, by_name: &Ha
 pub struct Node<'s> {
     schemas: &'s Schemas,
     at: At<'s>,
+}
+
+/// What can be at a place, as far as merging is concerned.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape<'s> {
+    /// Anything; objects are granular and lists atomic.
+    Any,
+    Scalar(Scalar),
+    List(Node<'s>, &'s ListType),
+    /// An object or a map, which is one value or not.
+    Map {
+        atomic: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    Numeric,
+    String,
+    Boolean,
+    /// A scalar that has more than one form.
+    Untyped,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -188,25 +295,95 @@ impl<'s> Node<'s> {
         }
     }
 
-    /// The name of the type's definition; `None` for lists, maps and scalars.
+    /// A place where anything may be: the type of objects whose fields are not known.
+    pub fn any() -> Node<'static> {
+        static EMPTY: LazyLock<Schemas> = LazyLock::new(Schemas::default);
+        static ANY: Type = Type::Any;
+        Node {
+            schemas: &EMPTY,
+            at: At::Type(&ANY),
+        }
+    }
+
+    /// The name of the type's definition; `None` for lists, maps, scalars and objects within custom resources.
     pub fn definition(self) -> Option<&'s str> {
-        self.described().map(|definition| definition.name.as_str())
+        let name = self.described().map(|definition| definition.name.as_str());
+        name.filter(|name| !name.is_empty())
     }
 
     /// The type of a field, or of the values of a map.
     pub fn field(self, name: &str) -> Option<Self> {
         match (self.described(), self.at) {
-            (Some(definition), _) => definition.fields.get(name).map(|ty| Self::of(self.schemas, ty)),
-            (None, At::Type(Type::Map(values))) => Some(Self::of(self.schemas, values)),
+            (Some(definition), _) => match definition.fields.get(name) {
+                Some(ty) => Some(Self::of(self.schemas, ty)),
+                None => (definition.unknown != Unknown::Refused).then(Node::any),
+            },
+            (None, At::Type(Type::Map(values, _))) => Some(Self::of(self.schemas, values)),
+            (None, At::Type(Type::Any)) => Some(self),
             _ => None,
         }
+    }
+
+    /// Is this a field that the type names, rather than a key of a map or an unknown field?
+    pub fn has_named_field(self, name: &str) -> bool {
+        self.described()
+            .is_some_and(|definition| definition.fields.contains_key(name))
     }
 
     /// The type of a list's items.
     pub fn items(self) -> Option<Self> {
         match self.at {
-            At::Type(Type::List(items)) => Some(Self::of(self.schemas, items)),
+            At::Type(Type::List(items, _)) => Some(Self::of(self.schemas, items)),
             _ => None,
+        }
+    }
+
+    /// How a list merges in server-side apply; `None` for what is no list.
+    pub fn list_type(self) -> Option<&'s ListType> {
+        match self.at {
+            At::Type(Type::List(_, list)) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// The fields that tell the items of a list apart.
+    pub fn map_keys(self) -> impl Iterator<Item = &'s str> {
+        self.list_type().into_iter().flat_map(ListType::keys)
+    }
+
+    /// Is the object, map or list one value to server-side apply?
+    pub fn is_atomic(self) -> bool {
+        match self.shape() {
+            Shape::List(_, list) => *list == ListType::Atomic,
+            Shape::Map { atomic } => atomic,
+            Shape::Any | Shape::Scalar(_) => false,
+        }
+    }
+
+    /// How a field merges in a strategic merge patch; `None` for the way of most.
+    pub fn strategic(self, field: &str) -> Option<&'s Strategic> {
+        self.described()?.strategic.get(field)
+    }
+
+    pub fn shape(self) -> Shape<'s> {
+        let ty = match self.at {
+            At::Definition(index) => {
+                let atomic = self.schemas.definitions[index].atomic;
+                return Shape::Map { atomic };
+            }
+            At::Type(ty) => ty,
+        };
+        match ty {
+            Type::Any => Shape::Any,
+            Type::Object(index) => Shape::Map {
+                atomic: self.schemas.definitions[*index].atomic,
+            },
+            Type::Map(_, atomic) => Shape::Map { atomic: *atomic },
+            Type::List(items, list) => Shape::List(Self::of(self.schemas, items), list),
+            Type::String | Type::Bytes => Shape::Scalar(Scalar::String),
+            Type::Time | Type::Quantity | Type::IntOrString => Shape::Scalar(Scalar::Untyped),
+            Type::Int32 | Type::Int64 | Type::Number => Shape::Scalar(Scalar::Numeric),
+            Type::Boolean => Shape::Scalar(Scalar::Boolean),
         }
     }
 
@@ -218,59 +395,6 @@ impl<'s> Node<'s> {
     pub fn normalise(self, value: &mut Value) -> Result<Vec<String>, TypeError> {
         walk::normalise(self, value)
     }
-}
-
-fn add_builtin(generator: &mut SchemaGenerator) {
-    use k8s_openapi::api::{
-        apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
-        autoscaling::v2 as autoscaling, batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
-        networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac, storage::v1 as storage,
-    };
-    macro_rules! add {
-        ($($kind:ty),* $(,)?) => { $(generator.subschema_for::<$kind>();)* };
-    }
-    add!(
-        k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
-        apps::DaemonSet,
-        apps::Deployment,
-        apps::ReplicaSet,
-        apps::StatefulSet,
-        authentication::SelfSubjectReview,
-        authorization::LocalSubjectAccessReview,
-        authorization::SelfSubjectAccessReview,
-        authorization::SelfSubjectRulesReview,
-        authorization::SubjectAccessReview,
-        autoscaling::HorizontalPodAutoscaler,
-        batch::CronJob,
-        batch::Job,
-        coordination::Lease,
-        core::Binding,
-        core::ConfigMap,
-        core::Endpoints,
-        core::Event,
-        core::LimitRange,
-        core::Namespace,
-        core::Node,
-        core::PersistentVolume,
-        core::PersistentVolumeClaim,
-        core::Pod,
-        core::PodTemplate,
-        core::ReplicationController,
-        core::ResourceQuota,
-        core::Secret,
-        core::Service,
-        core::ServiceAccount,
-        networking::Ingress,
-        networking::IngressClass,
-        networking::NetworkPolicy,
-        node::RuntimeClass,
-        policy::PodDisruptionBudget,
-        rbac::ClusterRole,
-        rbac::ClusterRoleBinding,
-        rbac::Role,
-        rbac::RoleBinding,
-        storage::StorageClass,
-    );
 }
 
 #[cfg(test)]
@@ -285,9 +409,16 @@ mod tests {
         assert!(container.field("nonsense").is_none() && container.items().is_none());
         let labels = pod.field("metadata").unwrap().field("labels").unwrap();
         assert!(labels.definition().is_none() && labels.field("anything").is_some());
-        let found = Schemas::builtin().node_of_kind("v1", "Deployment").unwrap();
+        let found = Schemas::builtin().node_of_kind("apps/v1", "Deployment").unwrap();
         assert_eq!(found.definition(), Some("io.k8s.api.apps.v1.Deployment"));
         assert!(Schemas::builtin().node_of_kind("v1", "PodSpec").is_none());
+        let event = Schemas::builtin().node_of_kind("events.k8s.io/v1", "Event").unwrap();
+        assert_eq!(event.definition(), Some("io.k8s.api.events.v1.Event"));
+        assert!(
+            Schemas::builtin()
+                .node_of_kind("apps.example.com/v1", "Deployment")
+                .is_none()
+        );
     }
 
     #[test]
@@ -299,11 +430,11 @@ mod tests {
         };
         assert_eq!(
             field("io.k8s.api.core.v1.Secret", "data"),
-            Type::Map(Box::new(Type::Bytes))
+            Type::Map(Box::new(Type::Bytes), false)
         );
         assert_eq!(
             field("io.k8s.api.core.v1.ResourceRequirements", "limits"),
-            Type::Map(Box::new(Type::Quantity))
+            Type::Map(Box::new(Type::Quantity), false)
         );
         assert_eq!(
             field("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", "creationTimestamp"),

@@ -185,7 +185,7 @@ impl Walk {
         depth: usize,
     ) -> Result<(), ProtobufError> {
         match (ty, wire) {
-            (Type::List(items), Wire::Bytes(packed)) if is_number(items) => {
+            (Type::List(items, _), Wire::Bytes(packed)) if is_number(items) => {
                 let list = entry(object, field.name, Value::Array(Vec::new()));
                 let Value::Array(list) = list else { return Ok(()) };
                 let mut rest = packed;
@@ -193,13 +193,13 @@ impl Walk {
                     list.push(number(items, varint(&mut rest)?));
                 }
             }
-            (Type::List(items), wire) => {
+            (Type::List(items, _), wire) => {
                 let item = self.value(items, wire, depth)?;
                 if let Value::Array(list) = entry(object, field.name, Value::Array(Vec::new())) {
                     list.push(item);
                 }
             }
-            (Type::Map(values), Wire::Bytes(pair)) => {
+            (Type::Map(values, _), Wire::Bytes(pair)) => {
                 let (key, value) = self.pair(values, pair, depth)?;
                 if let Value::Object(map) = entry(object, field.name, Value::Object(Map::new())) {
                     map.insert(key, value);
@@ -249,7 +249,7 @@ impl Walk {
                 json => serde_json::from_str(json).map_err(|_| ProtobufError::WrongType)?,
             },
             // A list where protobuf allows none, in a map, is in a message of one field.
-            (Type::List(items), Wire::Bytes(bytes)) => {
+            (Type::List(items, _), Wire::Bytes(bytes)) => {
                 let mut list = Vec::new();
                 for field in Fields(bytes) {
                     if let (1, wire) = field? {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::{Definition, Node, Schemas, Type};
+use super::{Definition, Node, Schemas, Type, Unknown};
 use crate::quantity::Quantity;
 use crate::{GroupVersionKind, Status};
 
@@ -56,9 +56,10 @@ impl<'s> Walk<'s> {
     fn value(&mut self, ty: &'s Type, value: &mut Value) -> Result<(), TypeError> {
         match ty {
             Type::Any => {}
+            _ if self.schemas.lenient && !is_container(ty, value) => {}
             Type::Object(index) => self.object(&self.schemas.definitions[*index], value)?,
-            Type::Map(values) => self.map(ty, values, value)?,
-            Type::List(items) => self.list(ty, items, value)?,
+            Type::Map(values, _) => self.map(ty, values, value)?,
+            Type::List(items, _) => self.list(ty, items, value)?,
             Type::String if value.is_string() => {}
             Type::Boolean if value.is_boolean() => {}
             Type::Number if value.is_number() => {}
@@ -92,15 +93,19 @@ impl<'s> Walk<'s> {
     }
 
     fn drop_unknown(&mut self, definition: &Definition, fields: &mut Map<String, Value>) {
+        if definition.unknown == Unknown::Kept {
+            return;
+        }
         let path = &self.path;
         let unknown = &mut self.unknown;
+        let lenient = self.schemas.lenient;
         fields.retain(|name, value| {
             let known = definition.fields.contains_key(name.as_str());
             if !known && unknown.len() < MAX_UNKNOWN {
                 let dot = if path.is_empty() { "" } else { "." };
                 unknown.push(format!("{path}{dot}{name}"));
             }
-            known && !value.is_null()
+            known && (lenient || !value.is_null())
         });
     }
 
@@ -109,7 +114,7 @@ impl<'s> Walk<'s> {
             return Err(self.mismatch(ty, value));
         };
         for (key, value) in entries.iter_mut() {
-            if value.is_null() {
+            if value.is_null() && !self.schemas.lenient {
                 *value = zero(values);
             }
             self.below(key, |walk| walk.value(values, value))?;
@@ -122,7 +127,7 @@ impl<'s> Walk<'s> {
             return Err(self.mismatch(ty, value));
         };
         for (index, item) in list.iter_mut().enumerate() {
-            if item.is_null() {
+            if item.is_null() && !self.schemas.lenient {
                 *item = zero(items);
             }
             let length = self.path.len();
@@ -217,8 +222,8 @@ impl<'s> Walk<'s> {
         match ty {
             Type::Any => "interface {}".to_owned(),
             Type::Object(index) => short(&self.schemas.definitions[*index].name),
-            Type::Map(values) => format!("map[string]{}", self.go_type(values)),
-            Type::List(items) => format!("[]{}", self.go_type(items)),
+            Type::Map(values, _) => format!("map[string]{}", self.go_type(values)),
+            Type::List(items, _) => format!("[]{}", self.go_type(items)),
             Type::String => "string".to_owned(),
             Type::Bytes => "[]uint8".to_owned(),
             Type::Time => "v1.Time".to_owned(),
@@ -229,6 +234,15 @@ impl<'s> Walk<'s> {
             Type::Number => "float64".to_owned(),
             Type::Boolean => "bool".to_owned(),
         }
+    }
+}
+
+/// Is the value an object or list, and of a type that has something below it?
+fn is_container(ty: &Type, value: &Value) -> bool {
+    match ty {
+        Type::Object(_) | Type::Map(..) => value.is_object(),
+        Type::List(..) => value.is_array(),
+        _ => false,
     }
 }
 
@@ -258,8 +272,8 @@ fn without_indices(path: &str) -> String {
 pub(super) fn zero(ty: &Type) -> Value {
     match ty {
         Type::Any | Type::Time => Value::Null,
-        Type::Object(_) | Type::Map(_) => Value::Object(Map::new()),
-        Type::List(_) => Value::Array(Vec::new()),
+        Type::Object(_) | Type::Map(..) => Value::Object(Map::new()),
+        Type::List(..) => Value::Array(Vec::new()),
         Type::String | Type::Bytes => Value::from(""),
         Type::Quantity => Value::from("0"),
         Type::IntOrString | Type::Int32 | Type::Int64 | Type::Number => Value::from(0),

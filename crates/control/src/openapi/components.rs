@@ -2,8 +2,7 @@
 
 use super::group_version_kind;
 use crate::kinds::{ErasedKind, Info};
-use catamaran_api::patch::strategic::{ListMerge, strategy};
-use catamaran_api::schema::{self, DEFINITIONS, Schemas};
+use catamaran_api::schema::{self, DEFINITIONS};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Patch, Status};
 use serde_json::{Map, Value, json};
 
@@ -21,7 +20,9 @@ pub(super) fn schemas(kinds: &[&dyn ErasedKind]) -> Map<String, Value> {
     generator.subschema_for::<Status>();
     let mut schemas = generator.take_definitions(false);
     for (name, schema) in &mut schemas {
-        add_merge_keys(name, schema);
+        if let Some(schema) = schema.as_object_mut() {
+            schema::topology::add_extensions(name, schema);
+        }
         to_dialect(schema);
     }
     for kind in kinds {
@@ -61,32 +62,6 @@ fn list(info: &Info) -> Value {
         },
         "x-kubernetes-group-version-kind": [{ "group": info.group, "version": info.version, "kind": kind }],
     })
-}
-
-/// Says of each list how a strategic merge patch merges it.
-fn add_merge_keys(name: &str, schema: &mut Value) {
-    let node = Schemas::builtin().node(name);
-    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
-        return;
-    };
-    for (field, property) in properties {
-        let how = strategy(node, field);
-        let mut words = Vec::new();
-        match how.list {
-            ListMerge::ByKey(key) => {
-                words.push("merge");
-                property["x-kubernetes-patch-merge-key"] = json!(key);
-            }
-            ListMerge::Set => words.push("merge"),
-            ListMerge::Atomic => {}
-        }
-        if how.retain_keys {
-            words.push("retainKeys");
-        }
-        if !words.is_empty() {
-            property["x-kubernetes-patch-strategy"] = json!(words.join(","));
-        }
-    }
 }
 
 /// A reference may have no neighbours in OpenAPI 3.0, so it moves into `allOf`; a port or percentage is a number or a text.

@@ -86,7 +86,7 @@ fn merge_field(
 fn merge_list(
     list: &mut Vec<Value>,
     patch: Vec<Value>,
-    merge: ListMerge,
+    merge: ListMerge<'_>,
     items: Option<Node<'_>>,
 ) -> Result<(), Status> {
     match merge {
@@ -200,7 +200,7 @@ fn take_prefixed(patch: &mut Fields, prefix: &str) -> Vec<(String, Value)> {
 }
 
 /// The part of an item that tells it apart; the item itself in a set.
-fn identity(item: &Value, merge: ListMerge) -> Option<&Value> {
+fn identity<'v>(item: &'v Value, merge: ListMerge<'_>) -> Option<&'v Value> {
     match merge {
         ListMerge::ByKey(key) => item.get(key),
         ListMerge::Set | ListMerge::Atomic => Some(item),
@@ -208,7 +208,7 @@ fn identity(item: &Value, merge: ListMerge) -> Option<&Value> {
 }
 
 /// What the patch sets must stand in the order, and in the same sequence.
-fn check_order(patch: &[Value], order: &[Value], merge: ListMerge) -> Result<(), Status> {
+fn check_order(patch: &[Value], order: &[Value], merge: ListMerge<'_>) -> Result<(), Status> {
     let mut rest = order.iter().filter_map(|item| identity(item, merge));
     let set = patch.iter().filter(|item| item.get(PATCH).is_none());
     for wanted in set.filter_map(|item| identity(item, merge)) {
@@ -224,7 +224,7 @@ fn check_order(patch: &[Value], order: &[Value], merge: ListMerge) -> Result<(),
 
 /// Listed items take the order's sequence. The others, which only the server knows, stay before those listed items that they
 /// stood before.
-fn sort(list: &mut Vec<Value>, order: &[Value], merge: ListMerge) -> Result<(), Status> {
+fn sort(list: &mut Vec<Value>, order: &[Value], merge: ListMerge<'_>) -> Result<(), Status> {
     if merge == ListMerge::Atomic {
         return Err(Status::bad_request("invalid patch format of setElementOrder list"));
     }

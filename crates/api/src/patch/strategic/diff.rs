@@ -58,7 +58,13 @@ fn keys_of(fields: &Fields) -> Value {
     fields.keys().cloned().collect()
 }
 
-fn list(patch: &mut Fields, field: &str, [last, wanted, now]: [&[Value]; 3], how: Strategy, items: Option<Node<'_>>) {
+fn list(
+    patch: &mut Fields,
+    field: &str,
+    [last, wanted, now]: [&[Value]; 3],
+    how: Strategy<'_>,
+    items: Option<Node<'_>>,
+) {
     match how.list {
         ListMerge::ByKey(key) if wanted.iter().chain(now).chain(last).all(|item| item.get(key).is_some()) => {
             by_key(patch, field, [last, wanted, now], (key, how.retain_keys), items);

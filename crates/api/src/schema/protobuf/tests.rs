@@ -169,7 +169,7 @@ fn the_table_covers_the_schemas() {
                 missing.push(format!("{}.{name}", definition.name));
             }
             let mut ty = ty;
-            while let Type::List(inner) | Type::Map(inner) = ty {
+            while let Type::List(inner, _) | Type::Map(inner, _) = ty {
                 ty = inner;
             }
             if let Type::Object(index) = ty {
