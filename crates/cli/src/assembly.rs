@@ -46,6 +46,9 @@ pub(crate) struct ApiArgs {
     /// State backend: sqlite:FILE or mem: [default: sqlite:DATA_DIR/state.db]
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<String>,
+    /// EncryptionConfiguration with keys of one's own [default: Secrets are encrypted with DATA_DIR/encryption-keys]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) encryption_provider_config: Option<PathBuf>,
     /// Further names and addresses for the API server's certificate
     #[arg(long = "tls-san", value_name = "NAME")]
     pub(crate) tls_sans: Vec<String>,
@@ -85,6 +88,7 @@ impl Server {
         let mut config = catamaran_control::Config::new(data_dir.path.clone());
         config.listen = listen;
         config.store_url.clone_from(&args.store);
+        config.encryption_config.clone_from(&args.encryption_provider_config);
         config.advertise.clone_from(&args.tls_sans);
         let control = ControlPlane::start(config, shutdown.clone())
             .await

@@ -14,7 +14,9 @@
 mod admission;
 pub mod authn;
 pub mod authz;
+pub mod backup;
 mod bootstrap;
+pub mod encryption;
 mod files;
 mod http;
 mod kubeconfig;
@@ -30,7 +32,7 @@ pub use pki::NodeCredentials;
 
 use authn::Identity;
 use axum::Router;
-use catamaran_store::Store;
+use encryption::Vault;
 use registry::Registry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -51,6 +53,8 @@ pub struct Config {
     pub store_url: Option<String>,
     /// Port 0 picks one: that of the last start if it is free.
     pub listen: SocketAddr,
+    /// An `EncryptionConfiguration`. If `None`, Secrets are encrypted with keys of our own in the data directory.
+    pub encryption_config: Option<PathBuf>,
     /// Further names and addresses by which clients reach the server, for its certificate.
     pub advertise: Vec<String>,
 }
@@ -63,6 +67,7 @@ impl Config {
             data_dir,
             store_url: None,
             listen,
+            encryption_config: None,
             advertise: Vec::new(),
         }
     }
@@ -79,6 +84,8 @@ pub enum Error {
     },
     #[error("cannot open the store")]
     Store(#[from] catamaran_store::Error),
+    #[error("cannot set up encryption at rest")]
+    Encryption(#[from] encryption::Error),
     #[error("cannot set up the cluster's certificates")]
     Pki(#[from] pki::Error),
     #[error("cannot serve")]
@@ -133,16 +140,16 @@ impl ControlPlane {
         let tls = http::serve::tls(&pki.server(&advertise)?, pki.ca_pem())?;
         let nodes = http::NodeDialer::new(&pki.kubelet_client()?, pki.ca_pem())?;
 
-        let url = config
-            .store_url
-            .clone()
-            .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("state.db").display()));
-        let store = catamaran_store::open(&url)?;
+        let vault = Arc::new(open_vault(
+            data_dir,
+            config.store_url.as_deref(),
+            config.encryption_config.as_deref(),
+        )?);
         let stop = Stop {
             token: shutdown.child_token(),
             armed: true,
         };
-        let assembled = Assembled::new(store, nodes, &stop.token).await?;
+        let assembled = Assembled::new(&vault, nodes, &stop.token).await?;
         let client = assembled.client(&Identity::system());
         bootstrap::ensure(&client)
             .await
@@ -217,19 +224,81 @@ struct Assembled {
 }
 
 impl Assembled {
-    async fn new(store: Arc<dyn Store>, nodes: http::NodeDialer, shutdown: &CancellationToken) -> Result<Self, Error> {
-        let registry = Arc::new(Registry::open(store, shutdown.clone()).await?);
+    async fn new(vault: &Arc<Vault>, nodes: http::NodeDialer, shutdown: &CancellationToken) -> Result<Self, Error> {
+        let registry = Arc::new(Registry::open(vault.store(), shutdown.clone()).await?);
         let tasks = TaskTracker::new();
         let follow = Arc::clone(&registry.caches).follow(shutdown.clone());
         tasks.spawn(vital("the watch cache", follow, shutdown.clone()));
         tasks.spawn(Arc::clone(&registry).sweep_events(shutdown.clone()));
-        let app = Arc::new(http::App::new(registry, Arc::new(authz::AuthenticatedMay), nodes));
+        tasks.spawn(settle(Arc::clone(vault), shutdown.clone()));
+        let app = Arc::new(http::App::new(
+            registry,
+            Arc::new(authz::AuthenticatedMay),
+            nodes,
+            Arc::clone(vault),
+        ));
         let router = http::router(&app);
         Ok(Assembled { app, router, tasks })
     }
 
     fn client(&self, identity: &Identity) -> kube::Client {
         client(&self.router, identity.clone())
+    }
+}
+
+/// The store of a data directory, with its encryption.
+fn open_vault(data_dir: &Path, store_url: Option<&str>, encryption: Option<&Path>) -> Result<Vault, Error> {
+    let url = match store_url {
+        Some(url) => url.to_owned(),
+        None => format!("sqlite:{}", data_dir.join("state.db").display()),
+    };
+    Ok(Vault::open(catamaran_store::open(&url)?, data_dir, encryption)?)
+}
+
+/// Makes a new encryption key for the state in a data directory in which no server runs, and rewrites everything with it.
+///
+/// # Errors
+/// If the store or the keys cannot be opened or written. The old keys are kept then.
+pub async fn rotate_keys(data_dir: &Path, store_url: Option<&str>) -> Result<encryption::Rotated, Error> {
+    Ok(open_vault(data_dir, store_url, None)?.rotate().await?)
+}
+
+/// Writes a backup of a data directory in which no server runs. See [`backup`]. Returns its revision.
+///
+/// # Errors
+/// If the store or the keys cannot be read, or `sink` fails.
+pub async fn back_up(
+    data_dir: &Path,
+    store_url: Option<&str>,
+    sink: impl std::io::Write,
+) -> Result<u64, backup::Error> {
+    let vault = open_vault(data_dir, store_url, None).map_err(|error| match error {
+        Error::Store(error) => backup::Error::Store(error),
+        Error::Encryption(error) => backup::Error::Keys(error),
+        other => backup::Error::Damaged {
+            reason: other.to_string(),
+        },
+    })?;
+    let archive = backup::Archive::take(&vault).await?;
+    let revision = archive.revision;
+    archive.write_to(sink).map_err(|source| backup::Error::Write {
+        path: "the backup".into(),
+        source,
+    })?;
+    Ok(revision)
+}
+
+/// Finishes an interrupted rotation of keys beside everything else. Until it is done, nothing is unreadable.
+async fn settle(vault: Arc<Vault>, shutdown: CancellationToken) {
+    let settled = tokio::select! {
+        () = shutdown.cancelled() => return,
+        settled = vault.settle() => settled,
+    };
+    if let Err(error) = settled {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "some values are not encrypted with the newest key; the next start tries again"
+        );
     }
 }
 

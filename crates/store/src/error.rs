@@ -30,6 +30,12 @@ pub enum Error {
     /// Two processes assigning revisions to one file would corrupt it, so the second is refused.
     #[error("{} is in use by another process", path.display())]
     InUse { path: PathBuf },
+    /// The value is encrypted, and the key to read it is missing or another one. Nothing was changed.
+    #[error("the value of {key} cannot be opened: {reason}")]
+    Sealed { key: String, reason: String },
+    /// The backend has no such thing.
+    #[error("{what} is not possible")]
+    Unsupported { what: &'static str },
     #[error("{url:?} is no store: expected mem: or sqlite:<path>")]
     Url { url: String },
     /// The disk or the database failed: the outcome of a write that got this answer is unknown until it is read back.

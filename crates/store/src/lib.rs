@@ -128,6 +128,10 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets history before `revision`: the state at `revision` and the changes after it stay readable.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
 
+    /// Writes a copy of the present state, and of the history that is retained, to a file that must not exist, while
+    /// writers go on. Returns the revision of the copy. `Error::Unsupported` where there is nothing durable to copy.
+    async fn backup(&self, to: &Path) -> Result<Revision, Error>;
+
     /// The revision of the last acknowledged write.
     fn revision(&self) -> Revision;
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A store in memory; see the module.
@@ -141,6 +142,12 @@ impl Store for Mem {
             state.forget_oldest();
         }
         Ok(())
+    }
+
+    async fn backup(&self, _to: &Path) -> Result<Revision, Error> {
+        Err(Error::Unsupported {
+            what: "a backup of a store in memory",
+        })
     }
 
     fn revision(&self) -> Revision {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use catamaran_store::{Error, Options, Sqlite, Store};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 fn scratch() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -250,4 +251,52 @@ async fn a_disk_that_is_really_full_loses_nothing() {
     let entries = store.range("", None, 0, None).await.expect("range").entries;
     assert!(entries.len() as u64 == written + 1 && entries.iter().all(|entry| entry.value == value));
     drop(store);
+}
+
+#[tokio::test]
+async fn a_copy_made_under_writers_is_one_moment_and_goes_on_far_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Sqlite::open(&dir.path().join("state.db"), &Options::default()).unwrap());
+    let writer = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            for number in 0..400 {
+                store
+                    .create(&format!("/a/{number:04}"), Bytes::from(vec![b'v'; 500]))
+                    .await
+                    .unwrap();
+            }
+        }
+    });
+    while store.revision() < 50 {
+        tokio::task::yield_now().await;
+    }
+    let copy = dir.path().join("copy.db");
+    let revision = store.backup(&copy).await.unwrap();
+    assert!(store.backup(&copy).await.is_err(), "never over a file that is there");
+    writer.await.unwrap();
+
+    let mode = std::fs::metadata(&copy).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let resumed = Sqlite::begin_new_history(&copy, 1_000).unwrap();
+    assert_eq!(resumed, revision + 1_000);
+    let restored = Sqlite::open(&copy, &Options::default()).unwrap();
+    let page = restored.range("/a/", None, 0, None).await.unwrap();
+    assert_eq!(
+        page.entries.len() as u64,
+        revision,
+        "one key per revision: a prefix of the writes"
+    );
+    assert_eq!(page.revision, resumed);
+    for lost in [1, revision, revision + 7] {
+        assert!(matches!(
+            restored.watch("/a/", lost).await,
+            Err(Error::Compacted { .. })
+        ));
+    }
+    let mut watch = restored.watch("/a/", resumed).await.unwrap();
+    let entry = restored.create("/a/new", Bytes::from_static(b"x")).await.unwrap();
+    assert_eq!(entry.modified, resumed + 1);
+    let events = futures::StreamExt::next(&mut watch).await.unwrap().unwrap();
+    assert_eq!(events[0].revision(), resumed + 1);
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod api_resources;
 mod apply;
+mod backup;
 mod cleanup;
 mod completion;
 mod delete;
@@ -12,7 +13,9 @@ mod exec;
 mod explain;
 mod get;
 mod image;
+mod keys;
 mod logs;
+mod restore;
 mod run;
 mod server;
 mod version;
@@ -53,6 +56,12 @@ enum Command {
     Agent(agent::Args),
     /// Remove what a killed agent left: processes, mounts, cgroups, links, tables
     Cleanup(cleanup::Args),
+    /// Write everything the cluster is to a file, while it runs or not
+    Backup(backup::Args),
+    /// Make a cluster from a backup
+    Restore(restore::Args),
+    /// Change the keys with which Secrets are encrypted at rest
+    Keys(keys::Args),
     /// Pull, push, build and list images
     Image(image::Args),
     /// Run OCI bundles with runc's arguments (run, create, start, state, kill, delete, exec)
@@ -105,6 +114,12 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Server(args) => server::run(args, data_dir?),
         Command::Agent(args) => agent::run(args, data_dir?),
         Command::Cleanup(args) => cleanup::run(&args, &data_dir?),
+        Command::Backup(args) => done(backup::run(args, data_dir, client_dir)),
+        Command::Restore(args) => {
+            let data_dir = data_dir?;
+            done(restore::run(args, data_dir))
+        }
+        Command::Keys(args) => done(keys::run(args, data_dir, client_dir)),
         Command::Image(args) => {
             let data_dir = data_dir?;
             done(async move { image::run(args, &data_dir.path).await })

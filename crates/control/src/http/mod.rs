@@ -13,6 +13,7 @@ mod discovery;
 mod error;
 mod health;
 mod layers;
+mod maintenance;
 mod negotiate;
 mod node_proxy;
 mod openapi;
@@ -25,13 +26,15 @@ pub(crate) mod serve;
 mod subresources;
 mod watch_stream;
 
+pub(crate) use health::GIT_VERSION;
 pub(crate) use layers::with_identity;
 pub(crate) use node_proxy::NodeDialer;
 
 use crate::authz::Authorizer;
+use crate::encryption::Vault;
 use crate::registry::Registry;
 use axum::Router;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
@@ -48,6 +51,7 @@ pub(crate) struct App {
     pub(crate) discovery: discovery::Documents,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) nodes: NodeDialer,
+    pub(crate) vault: Arc<Vault>,
     /// Room for requests that are over when they are answered.
     requests: Semaphore,
     /// Room for watches.
@@ -57,7 +61,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(registry: Arc<Registry>, authorizer: Arc<dyn Authorizer>, nodes: NodeDialer) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        authorizer: Arc<dyn Authorizer>,
+        nodes: NodeDialer,
+        vault: Arc<Vault>,
+    ) -> Self {
         let discovery = discovery::Documents::new(registry.table().resources());
         let openapi = crate::openapi::Documents::new(crate::kinds::ALL, health::GIT_VERSION);
         App {
@@ -66,6 +75,7 @@ impl App {
             discovery,
             openapi,
             nodes,
+            vault,
             requests: Semaphore::new(MOST_REQUESTS),
             watches: Arc::new(Semaphore::new(MOST_WATCHES)),
             bootstrapped: AtomicBool::new(false),
@@ -93,6 +103,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/readyz/{*check}", get(health::readyz))
         .route("/version", get(health::version))
         .route("/version/", get(health::version))
+        .route("/catamaran.dev/v1/backup", get(maintenance::backup))
+        .route("/catamaran.dev/v1/encryption/rotate", post(maintenance::rotate))
         .route("/openapi/v2", get(openapi::v2))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::document))

@@ -179,7 +179,7 @@ fn limit_size(connection: &Connection, options: &Options) -> Result<(), rusqlite
 }
 
 /// Every revision after the compacted one has its row, so the last row is the last revision.
-fn stand(connection: &Connection) -> Result<(Revision, Revision, Revision), rusqlite::Error> {
+pub(super) fn stand(connection: &Connection) -> Result<(Revision, Revision, Revision), rusqlite::Error> {
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
     let compacted = number("SELECT value FROM meta WHERE name = 'compacted'")?.map_or(0, from_sql);
     let newest = number("SELECT max(revision) FROM history")?.map_or(0, from_sql);

@@ -15,7 +15,9 @@
 //! | `writer.rs` | the transaction: batches, revisions, answers |
 //! | `retention.rs` | pure: how far back history is kept |
 //! | `readers.rs` | snapshots and the queries on them |
+//! | `backup.rs` | a copy at one moment, and how it goes on when it is restored |
 
+mod backup;
 mod file;
 mod readers;
 mod retention;
@@ -73,6 +75,13 @@ impl Sqlite {
             requests: Some(requests),
             writer: Some(thread),
         })
+    }
+
+    /// Prepares a copy of a store ([`Store::backup`]) to take the place of the original: it goes on `by` revisions after
+    /// its last one, and everything before counts as compacted, because the original may have gone on after the copy was
+    /// made. Returns the new revision. `Error::Unusable` and `Error::InUse` as for [`open`](Self::open).
+    pub fn begin_new_history(path: &Path, by: Revision) -> Result<Revision, Error> {
+        backup::jump(path, by)
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request) -> Result<T, Error> {
@@ -147,6 +156,12 @@ impl Store for Sqlite {
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {
         self.ask(|answer| Request::Compact { revision, answer }).await
+    }
+
+    async fn backup(&self, to: &Path) -> Result<Revision, Error> {
+        let (from, to) = (self.shared.readers.path().to_owned(), to.to_owned());
+        let copied = tokio::task::spawn_blocking(move || backup::copy(&from, &to)).await;
+        copied.map_err(Error::backend("copy the state database"))?
     }
 
     fn revision(&self) -> Revision {

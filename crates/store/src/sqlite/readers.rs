@@ -37,6 +37,10 @@ impl Readers {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs `question` on a snapshot.
     pub(super) async fn read<T, F>(self: &Arc<Self>, question: F) -> Result<T, Error>
     where
