@@ -101,6 +101,11 @@ impl Quantity {
         })
     }
 
+    /// Billionths: the exact value.
+    pub const fn nanos(self) -> i128 {
+        self.nanos
+    }
+
     /// Whole units, rounded away from zero.
     pub fn units(self) -> i64 {
         self.scaled_up(NANOS_PER_UNIT)
