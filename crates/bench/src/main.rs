@@ -5,12 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod api;
 mod cluster;
 mod containers;
 mod etcd;
 mod footprint;
 mod pods;
 mod row;
+mod server;
 mod writes;
 
 use anyhow::{Context, Result, bail};
@@ -24,7 +26,9 @@ struct Setup {
     json: bool,
 }
 
-const ROWS: &[&str] = &["C1", "C2", "F1", "F3", "P1", "P2", "P3", "P4", "S1"];
+const ROWS: &[&str] = &[
+    "A1", "A2", "A3", "A4", "C1", "C2", "F1", "F3", "P1", "P2", "P3", "P4", "S1",
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -48,6 +52,7 @@ fn run() -> Result<()> {
             "--json" => setup.json = true,
             "--cata" => setup.cata = arguments.next().context("--cata wants a path")?.into(),
             row if ROWS.contains(&row) => wanted.push(argument),
+            "api" => wanted.extend(["A1", "A2", "A3", "A4"].map(str::to_owned)),
             other => bail!("there is no row {other:?}; the rows are {}", ROWS.join(" ")),
         }
     }
@@ -78,6 +83,9 @@ fn run() -> Result<()> {
             println!("{:<16}(load {})", "", row::load());
         }
     };
+    if ["A1", "A2", "A3", "A4"].into_iter().any(chosen) {
+        runtime.block_on(api::rows(&setup.cata, &chosen, &report))?;
+    }
     if chosen("C1") || chosen("C2") {
         report(containers::rows(&setup.cata)?);
     }
