@@ -172,6 +172,11 @@ impl KindCache {
         self.state.read().last <= revision
     }
 
+    /// The revision of the last change. What was made from this cache before is stale if it grew since.
+    pub(crate) fn last_changed(&self) -> Revision {
+        self.state.read().last
+    }
+
     /// Number of objects.
     pub(crate) fn len(&self) -> usize {
         self.state.read().objects.len()

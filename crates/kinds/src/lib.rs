@@ -14,6 +14,7 @@ mod core;
 mod data;
 mod erased;
 mod node;
+pub mod quota;
 mod rbac;
 
 pub use erased::{ErasedKind, FieldSelector, Info, KindRef, Object};

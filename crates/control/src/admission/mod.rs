@@ -8,9 +8,18 @@
 //! whether it has anything to do with a request; only then is it called.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>
 
+mod certificates;
+mod derived;
+mod ingress_class;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod pod_defaults;
+mod pod_security;
+mod priority;
+mod resource_quota;
 mod runtime_class;
+mod storage;
+mod toleration_seconds;
 
 use crate::kinds::Object;
 use crate::registry::{Caller, Registry, Target, WriteOptions};
@@ -73,8 +82,38 @@ impl<'a> Attributes<'a> {
         self.subresource.is_empty() && resource.api_version == api_version && resource.info.plural == plural
     }
 
+    /// Is it about objects of this resource, in whatever version, or about something below them?
+    pub(crate) fn concerns(&self, group: &str, plural: &str) -> bool {
+        let info = &self.target.resource.info;
+        info.group == group && info.plural == plural
+    }
+
     fn is_create_of(&self, api_version: &str, plural: &str) -> bool {
         self.operation == Operation::Create && self.is_for(api_version, plural)
+    }
+
+    fn is_write_of(&self, api_version: &str, plural: &str) -> bool {
+        matches!(self.operation, Operation::Create | Operation::Update) && self.is_for(api_version, plural)
+    }
+
+    /// The name of the object, as errors have it.
+    fn name<'n>(&'n self, object: Option<&'n dyn Object>) -> &'n str {
+        if !self.target.name.is_empty() {
+            return &self.target.name;
+        }
+        let Some(meta) = object.map(Object::meta) else {
+            return "Unknown";
+        };
+        [&meta.name, &meta.generate_name]
+            .into_iter()
+            .flatten()
+            .find(|name| !name.is_empty())
+            .map_or("Unknown", String::as_str)
+    }
+
+    /// A refusal, in Kubernetes' words.
+    fn forbidden(&self, object: Option<&dyn Object>, why: impl std::fmt::Display) -> Status {
+        Status::forbidden(&self.target.resource.group_resource, self.name(object), why)
     }
 
     /// Tells the client.
@@ -105,6 +144,16 @@ impl World<'_> {
     fn get(&self, api_version: &str, plural: &str, namespace: Option<&str>, name: &str) -> Option<Arc<Record>> {
         self.registry.peek(api_version, plural, namespace, name)
     }
+
+    /// All objects of a resource, or those of one namespace.
+    fn list(&self, api_version: &str, plural: &str, namespace: Option<&str>) -> Vec<Arc<Record>> {
+        self.registry.peek_all(api_version, plural, namespace)
+    }
+}
+
+/// The object in a record.
+fn decoded<T: serde::de::DeserializeOwned>(record: &Record) -> Result<T, Status> {
+    serde_json::from_slice(&record.json()).map_err(Status::internal)
 }
 
 /// One demand. See the module for when its methods are called.
@@ -145,8 +194,18 @@ impl Chain {
         Chain {
             plugins: vec![
                 Box::new(namespace_lifecycle::NamespaceLifecycle),
+                Box::new(limit_ranger::LimitRanger),
                 Box::new(pod_defaults::PodDefaults),
+                Box::new(pod_security::PodSecurity),
+                Box::new(priority::Priority::default()),
+                Box::new(toleration_seconds::DefaultTolerationSeconds),
+                Box::new(storage::DefaultStorageClass::default()),
+                Box::new(storage::ObjectInUseProtection),
+                Box::new(storage::ClaimResize),
                 Box::new(runtime_class::RuntimeClasses),
+                Box::new(certificates::SubjectRestriction),
+                Box::new(ingress_class::DefaultIngressClass::default()),
+                Box::new(resource_quota::ResourceQuotas::default()),
             ],
         }
     }
@@ -180,13 +239,17 @@ impl Chain {
     }
 }
 
-fn as_pod(object: &mut dyn Object) -> Option<&mut Pod> {
+/// The object as its type; `None` if it is of another.
+fn typed<T: 'static>(object: &dyn Object) -> Option<&T> {
+    let any: &dyn Any = object;
+    any.downcast_ref()
+}
+
+fn typed_mut<T: 'static>(object: &mut dyn Object) -> Option<&mut T> {
     let any: &mut dyn Any = object;
     any.downcast_mut()
 }
 
-/// A refusal, in Kubernetes' words.
-fn forbidden(attributes: &Attributes<'_>, object: &dyn Object, why: &str) -> Status {
-    let name = object.meta().name.as_deref().unwrap_or_default();
-    Status::forbidden(&attributes.target.resource.group_resource, name, why)
+fn as_pod(object: &mut dyn Object) -> Option<&mut Pod> {
+    typed_mut(object)
 }

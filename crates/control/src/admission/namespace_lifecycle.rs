@@ -1,6 +1,6 @@
 //! Nothing is created in a namespace that is not there or is going away, and the system's namespaces stay.
 
-use super::{Attributes, Operation, Plugin, World, forbidden};
+use super::{Attributes, Operation, Plugin, World};
 use crate::kinds::Object;
 use crate::registry::{Target, tree};
 use async_trait::async_trait;
@@ -44,7 +44,7 @@ impl Plugin for NamespaceLifecycle {
             return Ok(());
         }
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-        let mut status = forbidden(attributes, object.as_ref(), &why).into_inner();
+        let mut status = attributes.forbidden(Some(object.as_ref()), &why).into_inner();
         let since = tree(&record)?
             .pointer("/metadata/deletionTimestamp")
             .map(ToString::to_string)

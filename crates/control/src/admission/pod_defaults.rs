@@ -1,16 +1,12 @@
-//! What Kubernetes' own admission plugins add to every pod: a service account and its pull secrets, a priority, and
-//! patience with a node that is away.
+//! What every pod gets: a service account and its pull secrets.
 
 use super::{Attributes, Plugin, World, as_pod};
 use crate::kinds::Object;
 use async_trait::async_trait;
 use catamaran_api::Status;
-use k8s_openapi::api::core::v1::{LocalObjectReference, PodSpec, ServiceAccount, Toleration};
+use k8s_openapi::api::core::v1::{LocalObjectReference, ServiceAccount};
 
 pub(super) struct PodDefaults;
-
-/// How long a pod stays on a node that is not ready or cannot be reached.
-const AWAY_SECONDS: i64 = 300;
 
 #[async_trait]
 impl Plugin for PodDefaults {
@@ -40,12 +36,6 @@ impl Plugin for PodDefaults {
             spec.image_pull_secrets = pull_secrets(world, attributes, &account)?;
         }
         spec.service_account = Some(account);
-        spec.priority.get_or_insert(0);
-        spec.preemption_policy
-            .get_or_insert_with(|| "PreemptLowerPriority".to_owned());
-        for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-            tolerate(spec, key);
-        }
         Ok(())
     }
 }
@@ -62,22 +52,4 @@ fn pull_secrets(
     };
     let account: ServiceAccount = serde_json::from_slice(&record.json()).map_err(Status::internal)?;
     Ok(account.image_pull_secrets.filter(|secrets| !secrets.is_empty()))
-}
-
-fn tolerate(spec: &mut PodSpec, key: &str) {
-    let tolerations = spec.tolerations.get_or_insert_default();
-    let covered = tolerations.iter().any(|toleration| {
-        matches!(toleration.key.as_deref(), None | Some(""))
-            || (toleration.key.as_deref() == Some(key)
-                && matches!(toleration.effect.as_deref(), None | Some("" | "NoExecute")))
-    });
-    if !covered {
-        tolerations.push(Toleration {
-            key: Some(key.to_owned()),
-            operator: Some("Exists".to_owned()),
-            effect: Some("NoExecute".to_owned()),
-            toleration_seconds: Some(AWAY_SECONDS),
-            value: None,
-        });
-    }
 }

@@ -3,6 +3,7 @@
 //! A cached object is its bytes plus these. Parsing a pod into a tree takes ten times its size in memory, and only
 //! writers and tables need the tree; they parse when they need it.
 
+use catamaran_api::selector::LabelSource;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
@@ -42,6 +43,12 @@ impl Facts {
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
         let index = self.labels.binary_search_by(|(own, _)| own.as_ref().cmp(key)).ok()?;
         Some(&self.labels[index].1)
+    }
+}
+
+impl LabelSource for Facts {
+    fn label(&self, key: &str) -> Option<&str> {
+        Facts::label(self, key)
     }
 }
 

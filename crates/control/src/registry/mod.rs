@@ -23,6 +23,7 @@ mod list;
 pub(crate) mod maintenance;
 mod metadata;
 mod patch;
+mod reserve;
 pub(crate) mod resource;
 mod subresources;
 mod table;
@@ -171,6 +172,22 @@ impl Registry {
     ) -> Option<Arc<Record>> {
         let resource = self.resource(api_version, plural)?;
         self.caches.of(&resource)?.get(namespace, name)
+    }
+
+    /// For admission: the cache of a resource, if there is such a resource.
+    pub(crate) fn peek_cache(&self, api_version: &str, plural: &str) -> Option<Arc<KindCache>> {
+        self.caches.of(&*self.resource(api_version, plural)?)
+    }
+
+    /// For admission: all objects of a resource, or those of one namespace, as they are in the cache.
+    pub(crate) fn peek_all(&self, api_version: &str, plural: &str, namespace: Option<&str>) -> Vec<Arc<Record>> {
+        let Some(resource) = self.resource(api_version, plural) else {
+            return Vec::new();
+        };
+        match self.caches.of(&resource) {
+            Some(cache) => cache.select(&resource.prefix(namespace), None, 0, |_| true).records,
+            None => Vec::new(),
+        }
     }
 
     /// For admission: the objects of a namespace with this label, as they are in the cache.

@@ -67,7 +67,10 @@ static BASELINE: &[Check] = &[
     Check::new("hostPorts", &[(0, host::ports)]),
     Check::new("hostProbesAndHostLifecycle", &[(34, host::probes_and_lifecycle)]),
     Check::new("privileged", &[(0, fields::privileged)]),
-    Check::new("procMount", &[(0, fields::proc_mount), (35, fields::proc_mount_on_host)]),
+    Check::new(
+        "procMount",
+        &[(0, fields::proc_mount), (35, fields::proc_mount_on_host)],
+    ),
     Check::new(
         "seLinuxOptions",
         &[(0, profiles::se_linux), (31, profiles::se_linux_with_engine)],
@@ -104,7 +107,10 @@ static RESTRICTED: &[Check] = &[
     Check::new("procMount_restricted", &[(35, fields::proc_mount)]).instead_of("procMount"),
     Check::new("restrictedVolumes", &[(0, volumes::restricted)]).instead_of("hostPathVolumes"),
     Check::new("runAsNonRoot", &[(0, users::non_root), (35, users::non_root_on_host)]),
-    Check::new("runAsUser", &[(23, users::not_user_zero), (35, users::not_user_zero_on_host)]),
+    Check::new(
+        "runAsUser",
+        &[(23, users::not_user_zero), (35, users::not_user_zero_on_host)],
+    ),
     Check::new(
         "seccompProfile_restricted",
         &[
@@ -190,17 +196,22 @@ impl Subject<'_> {
             ],
             lifecycle: container.lifecycle.as_ref(),
         });
-        let ephemeral = self.spec.ephemeral_containers.iter().flatten().map(|container| Container {
-            name: &container.name,
-            security: container.security_context.as_ref(),
-            ports: container.ports.as_deref().unwrap_or_default(),
-            probes: [
-                container.liveness_probe.as_ref(),
-                container.readiness_probe.as_ref(),
-                container.startup_probe.as_ref(),
-            ],
-            lifecycle: container.lifecycle.as_ref(),
-        });
+        let ephemeral = self
+            .spec
+            .ephemeral_containers
+            .iter()
+            .flatten()
+            .map(|container| Container {
+                name: &container.name,
+                security: container.security_context.as_ref(),
+                ports: container.ports.as_deref().unwrap_or_default(),
+                probes: [
+                    container.liveness_probe.as_ref(),
+                    container.readiness_probe.as_ref(),
+                    container.startup_probe.as_ref(),
+                ],
+                lifecycle: container.lifecycle.as_ref(),
+            });
         plain.chain(ephemeral)
     }
 

@@ -2,8 +2,8 @@
 //!
 //! <https://kubernetes.io/docs/concepts/security/pod-security-admission/>
 
+use catamaran_api::selector::LabelSource;
 use catamaran_api::{Errors, Path};
-use std::collections::BTreeMap;
 use std::fmt;
 
 pub(super) const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
@@ -52,35 +52,32 @@ impl Policy {
 
     /// Reads the labels. What cannot be read is an error, and meanwhile as strict as can be (`enforce`) or not at all
     /// (`audit`, `warn`). Warnings default to what is enforced.
-    pub(super) fn of_labels(labels: Option<&BTreeMap<String, String>>, errors: &mut Errors) -> Policy {
+    pub(super) fn of_labels(labels: &impl LabelSource, errors: &mut Errors) -> Policy {
         let mut policy = Policy::PRIVILEGED;
-        let Some(labels) = labels.filter(|labels| !labels.is_empty()) else {
-            return policy;
-        };
         let mut enforced = false;
-        if let Some(text) = labels.get(ENFORCE) {
+        if let Some(text) = labels.label(ENFORCE) {
             let level = Level::parse(text, ENFORCE, errors);
             enforced = level.is_some();
             policy.enforce.level = level.unwrap_or(Level::Restricted);
         }
-        if let Some(text) = labels.get(ENFORCE_VERSION) {
+        if let Some(text) = labels.label(ENFORCE_VERSION) {
             policy.enforce.version = Version::parse(text, ENFORCE_VERSION, errors);
         }
-        if let Some(text) = labels.get(AUDIT) {
+        if let Some(text) = labels.label(AUDIT) {
             policy.audit.level = Level::parse(text, AUDIT, errors).unwrap_or(Level::Privileged);
         }
-        if let Some(text) = labels.get(AUDIT_VERSION) {
+        if let Some(text) = labels.label(AUDIT_VERSION) {
             policy.audit.version = Version::parse(text, AUDIT_VERSION, errors);
         }
-        if let Some(text) = labels.get(WARN) {
+        if let Some(text) = labels.label(WARN) {
             policy.warn.level = Level::parse(text, WARN, errors).unwrap_or(Level::Privileged);
         }
-        if let Some(text) = labels.get(WARN_VERSION) {
+        if let Some(text) = labels.label(WARN_VERSION) {
             policy.warn.version = Version::parse(text, WARN_VERSION, errors);
         }
-        if !labels.contains_key(WARN) && enforced && policy.enforce.level > policy.warn.level {
+        if labels.label(WARN).is_none() && enforced && policy.enforce.level > policy.warn.level {
             policy.warn.level = policy.enforce.level;
-            if !labels.contains_key(WARN_VERSION) {
+            if labels.label(WARN_VERSION).is_none() {
                 policy.warn.version = policy.enforce.version;
             }
         }
@@ -109,7 +106,11 @@ impl Level {
             "restricted" => Some(Level::Restricted),
             _ => {
                 let path = Path::new("metadata.labels");
-                errors.invalid(&path.key(label), text, "must be one of privileged, baseline, restricted");
+                errors.invalid(
+                    &path.key(label),
+                    text,
+                    "must be one of privileged, baseline, restricted",
+                );
                 None
             }
         }

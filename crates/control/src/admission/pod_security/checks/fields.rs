@@ -135,7 +135,10 @@ pub(super) fn privileged(subject: &Subject<'_>) -> Option<Violation> {
     if bad.is_empty() {
         return None;
     }
-    let detail = format!("{} must not set securityContext.privileged=true", containers_named(&bad));
+    let detail = format!(
+        "{} must not set securityContext.privileged=true",
+        containers_named(&bad)
+    );
     violation("privileged", detail)
 }
 

@@ -15,7 +15,7 @@ fn confines(type_: &str) -> bool {
 
 pub(super) fn app_armor(subject: &Subject<'_>) -> Option<Violation> {
     let mut values = Texts::new();
-    let mut bad = |type_: &'_ str| !confines(type_);
+    let bad = |type_: &str| !confines(type_);
     let pod_type = subject
         .spec
         .security_context
@@ -29,7 +29,9 @@ pub(super) fn app_armor(subject: &Subject<'_>) -> Option<Violation> {
         containers: Vec::new(),
     };
     for container in subject.containers() {
-        let profile = container.security.and_then(|context| context.app_armor_profile.as_ref());
+        let profile = container
+            .security
+            .and_then(|context| context.app_armor_profile.as_ref());
         if let Some(type_) = profile.map(|profile| profile.type_.as_str()).filter(|type_| bad(type_)) {
             setters.containers.push(container.name);
             values.insert(type_);
@@ -129,15 +131,17 @@ fn se_linux_of_types(subject: &Subject<'_>, allowed: &[&str]) -> Option<Violatio
     if faults.role {
         what.push("role may not be set".to_owned());
     }
-    let detail = format!("{who} set forbidden securityContext.seLinuxOptions: {}", what.join("; "));
+    let detail = format!(
+        "{who} set forbidden securityContext.seLinuxOptions: {}",
+        what.join("; ")
+    );
     violation("seLinuxOptions", detail)
 }
 
 /// Before there were fields for it.
 pub(super) fn seccomp_annotations(subject: &Subject<'_>) -> Option<Violation> {
-    let allowed = |value: &str| {
-        matches!(value, "runtime/default" | "docker/default") || value.starts_with("localhost/")
-    };
+    let allowed =
+        |value: &str| matches!(value, "runtime/default" | "docker/default") || value.starts_with("localhost/");
     let of_containers = subject
         .containers()
         .map(|container| format!("{SECCOMP_CONTAINER_ANNOTATION}{}", container.name));
