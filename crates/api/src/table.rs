@@ -59,6 +59,16 @@ impl Column {
         }
     }
 
+    pub const fn boolean(name: &'static str, description: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            kind: "boolean",
+            format: "",
+            description: Cow::Borrowed(description),
+            priority: 0,
+        }
+    }
+
     /// The same column, for `-o wide` only.
     #[must_use]
     pub const fn wide(mut self) -> Self {

@@ -9,13 +9,24 @@
 //! lets cargo prove it.
 #![forbid(unsafe_code)]
 
+mod addresses;
+mod admissionregistration;
+mod apiregistration;
+mod certificates;
+mod checks;
 mod coordination;
 mod core;
 mod data;
+mod discovery;
 mod erased;
+mod events;
+mod flowcontrol;
+mod networking;
 mod node;
 pub mod quota;
 mod rbac;
+mod scheduling;
+mod storage;
 
 pub use erased::{ErasedKind, FieldSelector, Info, KindRef, Object};
 
@@ -38,8 +49,30 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &core::pods::Pods,
     &core::secrets::Secrets,
     &core::serviceaccounts::ServiceAccounts,
+    // admissionregistration.k8s.io/v1
+    &admissionregistration::mutatingwebhookconfigurations::MutatingWebhookConfigurations,
+    &admissionregistration::validatingadmissionpolicies::ValidatingAdmissionPolicies,
+    &admissionregistration::validatingadmissionpolicybindings::ValidatingAdmissionPolicyBindings,
+    &admissionregistration::validatingwebhookconfigurations::ValidatingWebhookConfigurations,
+    // apiregistration.k8s.io/v1
+    &apiregistration::apiservices::ApiServices,
+    // certificates.k8s.io/v1
+    &certificates::certificatesigningrequests::CertificateSigningRequests,
     // coordination.k8s.io/v1
     &coordination::leases::Leases,
+    // discovery.k8s.io/v1
+    &discovery::endpointslices::EndpointSlices,
+    // events.k8s.io/v1
+    &events::events::Events,
+    // flowcontrol.apiserver.k8s.io/v1
+    &flowcontrol::flowschemas::FlowSchemas,
+    &flowcontrol::prioritylevelconfigurations::PriorityLevelConfigurations,
+    // networking.k8s.io/v1
+    &networking::ingressclasses::IngressClasses,
+    &networking::ingresses::Ingresses,
+    &networking::ipaddresses::IpAddresses,
+    &networking::networkpolicies::NetworkPolicies,
+    &networking::servicecidrs::ServiceCidrs,
     // node.k8s.io/v1
     &node::runtimeclasses::RuntimeClasses,
     // rbac.authorization.k8s.io/v1
@@ -47,6 +80,15 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &rbac::clusterroles::ClusterRoles,
     &rbac::rolebindings::RoleBindings,
     &rbac::roles::Roles,
+    // scheduling.k8s.io/v1
+    &scheduling::priorityclasses::PriorityClasses,
+    // storage.k8s.io/v1
+    &storage::csidrivers::CsiDrivers,
+    &storage::csinodes::CsiNodes,
+    &storage::csistoragecapacities::CsiStorageCapacities,
+    &storage::storageclasses::StorageClasses,
+    &storage::volumeattachments::VolumeAttachments,
+    &storage::volumeattributesclasses::VolumeAttributesClasses,
 ];
 
 /// A typed Kubernetes object: what `k8s-openapi` generates for every top-level type.

@@ -1,0 +1,6 @@
+//! apiregistration.k8s.io: which server answers for which group and version.
+
+pub(crate) mod apiservices;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! discovery.k8s.io: which addresses stand behind a service.
+
+pub(crate) mod endpointslices;
+
+#[cfg(test)]
+mod tests;
