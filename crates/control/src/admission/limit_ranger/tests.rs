@@ -38,7 +38,7 @@ fn containers_get_what_they_do_not_ask_for() {
 #[test]
 fn bounds_hold_for_each_container() {
     let range = range(
-        json!([{"type": "Container", "min": {"cpu": "100m"}, "max": {"cpu": "500m", "memory": "1Gi"},
+        &json!([{"type": "Container", "min": {"cpu": "100m"}, "max": {"cpu": "500m", "memory": "1Gi"},
         "maxLimitRequestRatio": {"cpu": "2"}}]),
     );
     check(
@@ -53,7 +53,7 @@ fn bounds_hold_for_each_container() {
     check(
         &range,
         &pod(
-            json!([{"name": "a", "resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": "1", "memory": "2Gi"}}}]),
+            &json!([{"name": "a", "resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": "1", "memory": "2Gi"}}}]),
         ),
         &expect![[r"
             minimum cpu usage per Container is 100m, but request is 50m
@@ -64,7 +64,7 @@ fn bounds_hold_for_each_container() {
     check(
         &range,
         &pod(
-            json!([{"name": "a", "resources": {"requests": {"cpu": "200m"}, "limits": {"cpu": "400m", "memory": "1Gi"}}}]),
+            &json!([{"name": "a", "resources": {"requests": {"cpu": "200m"}, "limits": {"cpu": "400m", "memory": "1Gi"}}}]),
         ),
         &expect![""],
     );
