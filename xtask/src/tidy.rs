@@ -16,6 +16,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
         &[
             "api",
             "control",
+            "controllers",
             "image",
             "net",
             "node",
@@ -27,6 +28,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ),
     ("cel", &["api"]),
     ("control", &["api", "cel", "kinds", "store"]),
+    ("controllers", &["api", "kinds"]),
     ("image", &[]),
     ("kinds", &["api", "cel"]),
     ("net", &[]),

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod body;
-pub mod duration;
 pub mod field;
 pub mod gvk;
 pub mod meta;

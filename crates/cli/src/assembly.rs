@@ -74,10 +74,11 @@ pub(crate) struct NodeArgs {
     pub(crate) node_labels: Vec<String>,
 }
 
-/// A running control plane with its scheduler.
+/// A running control plane with its scheduler and controllers.
 pub(crate) struct Server {
     pub(crate) control: ControlPlane,
     scheduler: JoinHandle<Result<(), catamaran_scheduler::Error>>,
+    controllers: JoinHandle<Result<(), catamaran_controllers::Error>>,
     shutdown: CancellationToken,
 }
 
@@ -98,19 +99,34 @@ impl Server {
             name: "default-scheduler".to_owned(),
         };
         let scheduler = tokio::spawn(catamaran_scheduler::run(scheduler, shutdown.clone()));
+        let controllers = catamaran_controllers::Config {
+            client: control.controller_clients(),
+            ca_pem: control.ca_pem.clone(),
+        };
+        let controllers = tokio::spawn(catamaran_controllers::run(controllers, shutdown.clone()));
         Ok(Self {
             control,
             scheduler,
+            controllers,
             shutdown,
         })
     }
 
     /// Resolves when the control plane ends by itself, which it should not.
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
-        match (&mut self.scheduler).await {
-            Ok(Ok(())) => anyhow::anyhow!("the scheduler ended"),
-            Ok(Err(error)) => anyhow::Error::new(error).context("the scheduler failed"),
-            Err(error) => anyhow::Error::new(error).context("the scheduler crashed"),
+        fn why<E>(what: &str, ended: Result<Result<(), E>, tokio::task::JoinError>) -> anyhow::Error
+        where
+            E: std::error::Error + Send + Sync + 'static,
+        {
+            match ended {
+                Ok(Ok(())) => anyhow::anyhow!("the {what} ended"),
+                Ok(Err(error)) => anyhow::Error::new(error).context(format!("the {what} failed")),
+                Err(error) => anyhow::Error::new(error).context(format!("the {what} crashed")),
+            }
+        }
+        tokio::select! {
+            ended = &mut self.scheduler => why("scheduler", ended),
+            ended = &mut self.controllers => why("controllers", ended),
         }
     }
 

@@ -1,19 +1,15 @@
-//! What every cluster has, and keeps having: its namespaces, their service accounts, the runtime classes.
+//! What every cluster has from the start: its namespaces, their service accounts, the runtime classes. That it goes on having
+//! them is the controllers' business.
 //!
 //! All of it goes through the in-process client, like anybody else's objects.
 
-mod namespaces;
-mod service_accounts;
-
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Namespaces that exist from the start.
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -32,6 +28,15 @@ pub(crate) async fn ensure(client: &Client) -> kube::Result<()> {
             },
         )
         .await?;
+        // So that pods can be created at once, whoever sees to the accounts of later namespaces.
+        let account = ServiceAccount {
+            metadata: ObjectMeta {
+                namespace: Some((*name).to_owned()),
+                ..named("default")
+            },
+            ..Default::default()
+        };
+        create_in(Api::namespaced(client.clone(), name), &account).await?;
     }
     for (name, handler) in RUNTIME_CLASSES {
         let class = RuntimeClass {
@@ -44,20 +49,18 @@ pub(crate) async fn ensure(client: &Client) -> kube::Result<()> {
     Ok(())
 }
 
-/// Starts the controllers that keep namespaces in order.
-pub(crate) fn spawn(client: &Client, tasks: &TaskTracker, shutdown: &CancellationToken) {
-    tasks.spawn(service_accounts::run(client.clone(), shutdown.clone()));
-    tasks.spawn(namespaces::run(client.clone(), shutdown.clone()));
-}
-
 async fn create<K>(client: &Client, object: &K) -> kube::Result<()>
 where
     K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {
-    match Api::<K>::all(client.clone())
-        .create(&PostParams::default(), object)
-        .await
-    {
+    create_in(Api::all(client.clone()), object).await
+}
+
+async fn create_in<K>(api: Api<K>, object: &K) -> kube::Result<()>
+where
+    K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    match api.create(&PostParams::default(), object).await {
         Err(error) if !is_conflict(&error) => Err(error),
         _ => Ok(()),
     }
@@ -73,9 +76,4 @@ fn named(name: &str) -> ObjectMeta {
 /// Is it there already, or did somebody else write it first?
 fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
-}
-
-/// Is it gone, or going?
-fn is_gone(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 404))
 }

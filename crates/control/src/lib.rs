@@ -154,7 +154,6 @@ impl ControlPlane {
         bootstrap::ensure(&client)
             .await
             .map_err(|error| Error::Bootstrap(Box::new(error)))?;
-        bootstrap::spawn(&client, &assembled.tasks, &stop.token);
         assembled.app.set_bootstrapped();
 
         let text = kubeconfig::render(addr, pki.ca_pem(), &pki.admin()?);
@@ -180,6 +179,16 @@ impl ControlPlane {
     /// A client inside this process: no socket, the same layers. Streams that upgrade (exec, attach) do not work on it.
     pub fn client(&self, user: &str, groups: &[&str]) -> kube::Client {
         client(&self.router, Identity::authenticated(user, groups))
+    }
+
+    /// Clients for controllers, by the name of their service account in `kube-system`.
+    pub fn controller_clients(&self) -> Box<dyn Fn(&str) -> kube::Client + Send + Sync> {
+        let router = self.router.clone();
+        Box::new(move |account| {
+            let user = format!("system:serviceaccount:kube-system:{account}");
+            let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+            client(&router, Identity::authenticated(&user, &groups))
+        })
     }
 
     /// Certificates for a node whose own server has these addresses.

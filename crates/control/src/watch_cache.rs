@@ -9,12 +9,11 @@
 //! One task applies the store's changes in the order of their revisions, so at any moment the caches together show one
 //! revision, [`Caches::applied`]. A read first waits until that is the store's last acknowledged revision, which it
 //! nearly always is already: whoever was told that a write succeeded sees it. A watcher holds no queue: it reads the
-//! shared tail from where it stands, so memory does not depend on how many
-//! watchers there are or how slow they are. Such a watcher goes on with the store's history, as far as that reaches.
+//! shared tail from where it stands and is cut off when it falls out of it, so memory does not depend on how many
+//! watchers there are or how slow they are.
 
 mod feed;
 mod kinds;
-mod past;
 mod record;
 
 pub(crate) use record::Record;
@@ -53,9 +52,12 @@ impl Step {
     }
 }
 
-/// The tail does not reach back that far.
+/// Why a watcher cannot go on.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooOld;
+pub(crate) struct TooOld {
+    /// The oldest revision a watch may start from.
+    pub(crate) oldest: Revision,
+}
 
 /// The changes a watcher has not seen yet.
 pub(crate) struct Tail {
@@ -184,7 +186,7 @@ impl KindCache {
     pub(crate) fn tail(&self, seen: Revision, max: usize) -> Result<Tail, TooOld> {
         let state = self.state.read();
         if seen < state.floor {
-            return Err(TooOld);
+            return Err(TooOld { oldest: state.floor });
         }
         let applied = *self.applied.borrow();
         let first = state.tail.partition_point(|step| step.revision() <= seen);

@@ -20,11 +20,10 @@ use std::sync::Arc;
 const NEAR: Revision = 256;
 
 /// A stretch of history.
-#[derive(Debug)]
-pub struct Stretch {
-    pub events: Vec<Event>,
+pub(crate) struct Stretch {
+    pub(crate) events: Vec<Event>,
     /// Everything up to here is contained, as far as it matches.
-    pub reached: Revision,
+    pub(crate) reached: Revision,
 }
 
 /// Where a backend keeps events after they were published.

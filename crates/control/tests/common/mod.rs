@@ -54,6 +54,35 @@ impl Cluster {
         Self::start_in(tempfile::tempdir().unwrap(), Some("mem:")).await
     }
 
+    /// With the controllers that run beside the API server.
+    pub(crate) async fn start_with_controllers() -> Self {
+        let cluster = Self::start().await;
+        let config = catamaran_controllers::Config {
+            client: cluster.control.controller_clients(),
+            ca_pem: cluster.control.ca_pem.clone(),
+        };
+        tokio::spawn(catamaran_controllers::run(config, cluster.shutdown.clone()));
+        cluster
+    }
+
+    /// Reads an object until it is as wanted, which it becomes by itself. Wakes up at changes of the collection.
+    pub(crate) async fn until(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.get(path).await;
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{path} stays as it is: {}", answer.text);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until an object is gone.
+    pub(crate) async fn until_gone(&self, path: &str) {
+        self.until(path, |answer| answer.code == 404).await;
+    }
+
     pub(crate) async fn start_in(dir: tempfile::TempDir, store: Option<&str>) -> Self {
         let mut config = Config::new(dir.path().join("data"));
         config.store_url = store.map(ToOwned::to_owned);

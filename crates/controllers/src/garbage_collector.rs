@@ -1,0 +1,321 @@
+//! Objects whose owners are gone go, too.
+//!
+//! ```text
+//!   metadata watches of every resource ──▶ graph ──▶ queue ──▶ attempt: look, judge, delete or patch
+//!        ▲ discovery says which              ▲                      │
+//!        │                                   └──── vanished ────────┘
+//! ```
+//!
+//! The graph only says who may be concerned; every decision is made on what the server says at that moment, and every write
+//! names the uid and the version it was decided on. So a stale graph costs a request, never an object.
+//! <https://kubernetes.io/docs/concepts/architecture/garbage-collection/>
+
+mod attempt;
+mod decide;
+mod graph;
+mod requests;
+
+use crate::framework::discovery::{Discovery, Resource};
+use crate::framework::queue::Queue;
+use crate::framework::requests::{chain, metadata};
+use crate::touched::Touched;
+use attempt::{Failure, Outcome};
+use futures::stream::{BoxStream, SelectAll};
+use futures::{FutureExt as _, StreamExt as _};
+use graph::{Graph, Seen, Uid, Work};
+use kube::Client;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use requests::Requests;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+#[cfg(test)]
+mod tests;
+
+/// Objects worked on at a time.
+const WORKERS: usize = 20;
+/// Changes taken in one turn before work is begun.
+const TURN: usize = 512;
+/// Resources whose objects own nothing and belong to nobody.
+const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
+
+/// A change of one object, or of what is known of a whole type.
+enum Change {
+    Is(Seen),
+    Was(Uid),
+    /// A list begins …
+    Begin,
+    /// … and this object is in it …
+    Listed(Seen),
+    /// … and it is complete.
+    Complete,
+    /// The watch does not get through at the moment.
+    Trouble,
+}
+
+/// A watched resource.
+struct Monitor {
+    resource: Arc<Resource>,
+    stop: futures::stream::AbortHandle,
+    /// What the list that is under way has shown.
+    listed: Option<HashSet<Uid>>,
+}
+
+type MonitorId = u64;
+
+pub(crate) async fn run(client: Client, mut discovery: Discovery, touched: Touched, shutdown: CancellationToken) {
+    let mut collector = Collector {
+        client,
+        touched,
+        graph: Graph::default(),
+        queue: Queue::default(),
+        monitors: HashMap::new(),
+        streams: SelectAll::new(),
+        unsynced: HashSet::new(),
+        work: JoinSet::new(),
+        next_monitor: 0,
+    };
+    loop {
+        collector.follow(&discovery);
+        collector.begin_work(&discovery);
+        let due = collector.queue.next_due();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = discovery.changed() => {}
+            Some((id, change)) = collector.streams.next() => {
+                collector.changed(id, change);
+                for _ in 0..TURN {
+                    let Some(Some((id, change))) = collector.streams.next().now_or_never() else { break };
+                    collector.changed(id, change);
+                }
+            }
+            Some(done) = collector.work.join_next() => collector.done(done, &discovery),
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()),
+                if due.is_some() && collector.work.len() < WORKERS => {}
+        }
+    }
+}
+
+type Done = (Work, Result<Outcome, Failure>);
+
+struct Collector {
+    client: Client,
+    /// Told of every change, for whoever counts objects.
+    touched: Touched,
+    graph: Graph,
+    queue: Queue<Work>,
+    monitors: HashMap<MonitorId, Monitor>,
+    streams: SelectAll<BoxStream<'static, (MonitorId, Change)>>,
+    /// Watches that have not shown yet what there is. Work waits for them, since most owners are simply still to come.
+    unsynced: HashSet<MonitorId>,
+    work: JoinSet<Done>,
+    next_monitor: MonitorId,
+}
+
+impl Collector {
+    /// Watches what there is to watch, and nothing else.
+    fn follow(&mut self, discovery: &Discovery) {
+        let catalog = discovery.catalog();
+        let wanted: Vec<&Arc<Resource>> = catalog
+            .preferred
+            .iter()
+            .filter(|resource| is_collected(resource))
+            .collect();
+        let gone: Vec<MonitorId> = self
+            .monitors
+            .iter()
+            .filter(|(_, monitor)| {
+                let failed = catalog.failed.iter().any(|(group, _)| *group == monitor.resource.group);
+                !failed && !wanted.contains(&&monitor.resource)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.unsynced.remove(&id);
+            if let Some(monitor) = self.monitors.remove(&id) {
+                monitor.stop.abort();
+                self.graph
+                    .forget_type(&monitor.resource.api.api_version, &monitor.resource.api.kind);
+            }
+        }
+        let present: Vec<Arc<Resource>> = self
+            .monitors
+            .values()
+            .map(|monitor| Arc::clone(&monitor.resource))
+            .collect();
+        for resource in wanted.into_iter().filter(|resource| !present.contains(resource)) {
+            self.watch(Arc::clone(resource));
+        }
+    }
+
+    fn watch(&mut self, resource: Arc<Resource>) {
+        let id = self.next_monitor;
+        self.next_monitor += 1;
+        let api_version: Arc<str> = resource.api.api_version.as_str().into();
+        let kind: Arc<str> = resource.api.kind.as_str().into();
+        let stream = watcher(metadata(&self.client, &resource.api), watcher::Config::default())
+            .default_backoff()
+            .map(move |event| {
+                let change = match event {
+                    Ok(Event::Apply(object)) => Change::Is(requests::seen(&api_version, &kind, object)),
+                    Ok(Event::Delete(object)) => Change::Was(requests::uid(&object)),
+                    Ok(Event::Init) => Change::Begin,
+                    Ok(Event::InitApply(object)) => Change::Listed(requests::seen(&api_version, &kind, object)),
+                    Ok(Event::InitDone) => Change::Complete,
+                    Err(error) => {
+                        tracing::debug!(error = chain(&error), kind = &*kind, "a watch failed; trying again");
+                        Change::Trouble
+                    }
+                };
+                (id, change)
+            });
+        let (stream, stop) = futures::stream::abortable(stream);
+        self.streams.push(stream.boxed());
+        self.unsynced.insert(id);
+        let monitor = Monitor {
+            resource,
+            stop,
+            listed: None,
+        };
+        self.monitors.insert(id, monitor);
+    }
+
+    fn changed(&mut self, id: MonitorId, change: Change) {
+        let Some(monitor) = self.monitors.get_mut(&id) else {
+            return;
+        };
+        let work = match change {
+            Change::Begin => {
+                monitor.listed = Some(HashSet::new());
+                Vec::new()
+            }
+            Change::Listed(seen) => {
+                if let Some(listed) = &mut monitor.listed {
+                    listed.insert(Arc::clone(&seen.identity.uid));
+                }
+                self.graph.observe(&seen)
+            }
+            Change::Is(seen) => {
+                self.touched.touch(&monitor.resource, &seen.identity.namespace);
+                self.graph.observe(&seen)
+            }
+            Change::Was(uid) => {
+                if let Some(item) = self.graph.item(&uid) {
+                    self.touched.touch(&monitor.resource, &item.identity.namespace);
+                }
+                self.graph.remove(&uid)
+            }
+            Change::Complete => {
+                self.unsynced.remove(&id);
+                let listed = monitor.listed.take().unwrap_or_default();
+                let api = &monitor.resource.api;
+                let gone: Vec<Uid> = self
+                    .graph
+                    .observed(&api.api_version, &api.kind)
+                    .filter(|uid| !listed.contains(*uid))
+                    .cloned()
+                    .collect();
+                gone.iter().flat_map(|uid| self.graph.remove(uid)).collect()
+            }
+            Change::Trouble => {
+                self.unsynced.remove(&id);
+                Vec::new()
+            }
+        };
+        self.enqueue(work);
+    }
+
+    fn enqueue(&mut self, work: Vec<Work>) {
+        work.into_iter().for_each(|work| self.queue.add(work));
+    }
+
+    fn begin_work(&mut self, discovery: &Discovery) {
+        if !self.unsynced.is_empty() {
+            return;
+        }
+        while self.work.len() < WORKERS
+            && let Some(work) = self.queue.take(Instant::now())
+        {
+            let requests = Requests {
+                client: self.client.clone(),
+                catalog: discovery.catalog(),
+            };
+            match &work {
+                Work::Report(report) => {
+                    let (dependent, owner) = (**report).clone();
+                    let client = self.client.clone();
+                    self.work.spawn(async move {
+                        requests::report(client, dependent, owner).await;
+                        (work, Ok(Outcome::default()))
+                    });
+                }
+                Work::Attempt(uid) => {
+                    let Some(item) = self.graph.item(uid) else {
+                        self.queue.succeeded(&work);
+                        continue;
+                    };
+                    self.work.spawn(async move {
+                        let result = attempt::attempt(&requests, &item).await;
+                        (work, result)
+                    });
+                }
+                Work::Orphan(uid) => {
+                    let Some(item) = self.graph.item(uid) else {
+                        self.queue.succeeded(&work);
+                        continue;
+                    };
+                    self.work.spawn(async move {
+                        let result = attempt::orphan(&requests, &item).await;
+                        (work, result)
+                    });
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>, discovery: &Discovery) {
+        let (work, result) = match done {
+            Ok(done) => done,
+            Err(error) => return tracing::error!(error = chain(&error), "a task of the garbage collector panicked"),
+        };
+        match result {
+            Ok(outcome) => {
+                outcome
+                    .absent
+                    .into_iter()
+                    .for_each(|owner| self.graph.note_absent(owner));
+                if outcome.again {
+                    self.queue.failed(&work, Instant::now());
+                } else {
+                    self.queue.succeeded(&work);
+                }
+                self.enqueue(outcome.work);
+                if let Some(vanished) = outcome.vanished {
+                    let work = self.graph.vanish(&vanished);
+                    self.enqueue(work);
+                }
+            }
+            Err(failure) => {
+                if matches!(failure, Failure::UnknownType { .. }) {
+                    discovery.ask();
+                }
+                tracing::debug!(
+                    ?work,
+                    error = chain(&failure),
+                    objects = self.graph.len(),
+                    "not collected; trying again"
+                );
+                self.queue.failed(&work, Instant::now());
+            }
+        }
+    }
+}
+
+fn is_collected(resource: &Resource) -> bool {
+    !IGNORED.contains(&(resource.group.as_str(), resource.api.plural.as_str()))
+        && ["delete", "list", "watch"].iter().all(|verb| resource.can(verb))
+}
