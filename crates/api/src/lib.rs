@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod body;
+pub mod duration;
 pub mod field;
 pub mod gvk;
 pub mod meta;

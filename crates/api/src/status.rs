@@ -103,6 +103,13 @@ impl Status {
         Self::conflict(resource, name, OPTIMISTIC_LOCK_ERROR)
     }
 
+    /// A server-side apply that would take fields from others, with one cause for each of them.
+    pub fn apply_conflict(message: impl Into<String>, causes: Vec<metav1::StatusCause>) -> Self {
+        let mut status = Self::failure(409, "Conflict", message);
+        status.details_mut().causes = Some(causes);
+        status
+    }
+
     /// 422 with one cause for each error.
     pub fn invalid(kind: &GroupKind, name: &str, errors: &Errors) -> Self {
         let subject = format!("{kind} {} is invalid", quote(name));

@@ -9,11 +9,12 @@
 //! One task applies the store's changes in the order of their revisions, so at any moment the caches together show one
 //! revision, [`Caches::applied`]. A read first waits until that is the store's last acknowledged revision, which it
 //! nearly always is already: whoever was told that a write succeeded sees it. A watcher holds no queue: it reads the
-//! shared tail from where it stands and is cut off when it falls out of it, so memory does not depend on how many
-//! watchers there are or how slow they are.
+//! shared tail from where it stands, so memory does not depend on how many
+//! watchers there are or how slow they are. Such a watcher goes on with the store's history, as far as that reaches.
 
 mod feed;
 mod kinds;
+mod past;
 mod record;
 
 pub(crate) use record::Record;
@@ -52,12 +53,9 @@ impl Step {
     }
 }
 
-/// Why a watcher cannot go on.
+/// The tail does not reach back that far.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooOld {
-    /// The oldest revision a watch may start from.
-    pub(crate) oldest: Revision,
-}
+pub(crate) struct TooOld;
 
 /// The changes a watcher has not seen yet.
 pub(crate) struct Tail {
@@ -186,7 +184,7 @@ impl KindCache {
     pub(crate) fn tail(&self, seen: Revision, max: usize) -> Result<Tail, TooOld> {
         let state = self.state.read();
         if seen < state.floor {
-            return Err(TooOld { oldest: state.floor });
+            return Err(TooOld);
         }
         let applied = *self.applied.borrow();
         let first = state.tail.partition_point(|step| step.revision() <= seen);

@@ -152,7 +152,7 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
         400 BadRequest: field label not supported: spec.x
         400 BadRequest: unable to parse requirement: found '!', expected: identifier
         400 BadRequest: limit must not be negative
-        400 BadRequest: continue key is not valid: it must be a token that a list returned
+        400 BadRequest: invalid continue token: continue key is not valid: expected value at line 1 column 1
         504 Timeout: Timeout: Too large resource version: 99999, current: 12
         422 Invalid: ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided
         403 Forbidden: namespaces "kube-system" is forbidden: this namespace may not be deleted

@@ -30,6 +30,8 @@ pub enum Error {
     /// Two processes assigning revisions to one file would corrupt it, so the second is refused.
     #[error("{} is in use by another process", path.display())]
     InUse { path: PathBuf },
+    #[error("the value of {key} has {length} bytes; at most {limit} are possible")]
+    TooLarge { key: String, length: usize, limit: usize },
     /// The value is encrypted, and the key to read it is missing or another one. Nothing was changed.
     #[error("the value of {key} cannot be opened: {reason}")]
     Sealed { key: String, reason: String },
@@ -48,6 +50,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Is a value of this length possible?
+    pub(crate) fn check_length(key: &str, length: usize, limit: usize) -> Result<(), Error> {
+        if length <= limit {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            key: key.to_owned(),
+            length,
+            limit,
+        })
+    }
+
     /// For `map_err`: what was being done when a library failed.
     pub(crate) fn backend<E>(step: &'static str) -> impl FnOnce(E) -> Error
     where

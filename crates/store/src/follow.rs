@@ -20,10 +20,11 @@ use std::sync::Arc;
 const NEAR: Revision = 256;
 
 /// A stretch of history.
-pub(crate) struct Stretch {
-    pub(crate) events: Vec<Event>,
+#[derive(Debug)]
+pub struct Stretch {
+    pub events: Vec<Event>,
     /// Everything up to here is contained, as far as it matches.
-    pub(crate) reached: Revision,
+    pub reached: Revision,
 }
 
 /// Where a backend keeps events after they were published.

@@ -23,6 +23,7 @@ mod sqlite;
 mod tail;
 
 pub use error::Error;
+pub use follow::Stretch;
 pub use mem::Mem;
 pub use sqlite::Sqlite;
 
@@ -104,7 +105,8 @@ pub type Watch = futures::stream::BoxStream<'static, Result<Vec<Event>, Error>>;
 /// What every backend promises; [`contract`] is the executable form of it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Writes a key that must not exist: `Error::Exists` otherwise.
+    /// Writes a key that must not exist: `Error::Exists` otherwise. `Error::TooLarge`, here and in [`update`](Self::update),
+    /// when the value is longer than the store takes.
     async fn create(&self, key: &str, value: Bytes) -> Result<Entry, Error>;
 
     /// Replaces a key that must be at `expected`: `Error::Conflict` (with the present revision) or `Error::NotFound`.
@@ -124,6 +126,10 @@ pub trait Store: Send + Sync + 'static {
     /// Every change with a revision greater than `after` to keys that start with `prefix`. Fails at once with
     /// `Error::Compacted` or `Error::Future` when `after` is known to be out of reach.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, Error>;
+
+    /// Changes at revisions in `(after, until]` to keys that start with `prefix`, as many as are convenient at once:
+    /// [`Stretch::reached`] tells how far it got, at least one revision further. `Error::Compacted` when `after` is too old.
+    async fn changes(&self, prefix: &str, after: Revision, until: Revision) -> Result<Stretch, Error>;
 
     /// Forgets history before `revision`: the state at `revision` and the changes after it stay readable.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
@@ -152,6 +158,8 @@ pub struct Options {
     pub tail_events: usize,
     /// A live watcher is cut off when the events it has not read hold more than this many bytes.
     pub tail_bytes: usize,
+    /// A value longer than this many bytes is refused (`Error::TooLarge`).
+    pub max_value_bytes: usize,
     /// A durable store refuses writes (`Error::Backend`) that would make its file larger than this many bytes.
     pub max_bytes: Option<u64>,
 }
@@ -164,6 +172,7 @@ impl Default for Options {
             max_revisions: 50_000,
             tail_events: 16_384,
             tail_bytes: 32 << 20,
+            max_value_bytes: 1_536 << 10,
             max_bytes: None,
         }
     }

@@ -21,6 +21,7 @@ struct Shared {
     state: Mutex<State>,
     tail: Arc<Tail>,
     max_revisions: usize,
+    max_value_bytes: usize,
 }
 
 #[derive(Default)]
@@ -39,6 +40,7 @@ impl Mem {
             state: Mutex::default(),
             tail: Tail::new(0, options),
             max_revisions: usize::try_from(options.max_revisions).unwrap_or(usize::MAX),
+            max_value_bytes: options.max_value_bytes,
         };
         Mem {
             shared: Arc::new(shared),
@@ -78,11 +80,13 @@ impl Drop for Mem {
 #[async_trait]
 impl Store for Mem {
     async fn create(&self, key: &str, value: Bytes) -> Result<Entry, Error> {
+        Error::check_length(key, value.len(), self.shared.max_value_bytes)?;
         let event = self.write(key, |present, revision| creation(present, key, value, revision))?;
         Ok(written(event))
     }
 
     async fn update(&self, key: &str, value: Bytes, expected: Revision) -> Result<Entry, Error> {
+        Error::check_length(key, value.len(), self.shared.max_value_bytes)?;
         let event = self.write(key, |present, revision| {
             replacement(present, key, value, expected, revision)
         })?;
@@ -128,6 +132,10 @@ impl Store for Mem {
         self.shared.state.lock().check(after)?;
         let history: Arc<dyn History> = Arc::<Shared>::clone(&self.shared);
         Ok(follow::follow(Arc::clone(&self.shared.tail), history, prefix, after))
+    }
+
+    async fn changes(&self, prefix: &str, after: Revision, until: Revision) -> Result<Stretch, Error> {
+        self.shared.stretch(prefix, after, until).await
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {

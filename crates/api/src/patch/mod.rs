@@ -5,7 +5,9 @@
 //! | `application/json-patch+json` | [`json`] |
 //! | `application/merge-patch+json` | [`merge`] |
 //! | `application/strategic-merge-patch+json` | [`strategic`] |
+//! | `application/apply-patch+yaml` | [`apply`] |
 
+pub mod apply;
 pub mod json;
 pub mod merge;
 pub mod strategic;

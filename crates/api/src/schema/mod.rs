@@ -54,6 +54,8 @@ struct Definition {
     unknown: Unknown,
     /// Objects of this type are one value to server-side apply.
     atomic: bool,
+    /// Fields whose absence is the same as an empty object, or null: see [`Node::zero`].
+    always: Vec<Box<str>>,
     /// Fields that strategic merge patch does not treat like most.
     strategic: BTreeMap<Box<str>, Strategic>,
 }
@@ -211,6 +213,7 @@ fn add_topology(definitions: &mut Vec<Definition>) {
             continue;
         };
         definition.atomic = row.atomic;
+        definition.always = row.always.iter().map(|field| (*field).into()).collect();
         for (field, cell) in &row.fields {
             match definition.fields.get_mut(*field) {
                 Some(Type::List(_, list)) => list.clone_from(&cell.list),
@@ -328,6 +331,21 @@ impl<'s> Node<'s> {
     pub fn has_named_field(self, name: &str) -> bool {
         self.described()
             .is_some_and(|definition| definition.fields.contains_key(name))
+    }
+
+    /// What Kubernetes' encoder writes for a field that nobody has set, where it never leaves it out: an empty object, or null for
+    /// lists and maps. To whoever compares two objects such a field is neither added nor removed.
+    pub fn zero(self, name: &str) -> Option<&'static Value> {
+        static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
+        static NULL: Value = Value::Null;
+        let definition = self.described()?;
+        if !definition.always.iter().any(|field| **field == *name) {
+            return None;
+        }
+        match definition.fields.get(name)? {
+            Type::Object(_) => Some(&EMPTY),
+            _ => Some(&NULL),
+        }
     }
 
     /// The type of a list's items.

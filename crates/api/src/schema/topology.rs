@@ -59,6 +59,8 @@ pub struct Strategic {
 pub(super) struct Row {
     /// Objects of this type are one value.
     pub(super) atomic: bool,
+    /// Objects, lists and maps that Kubernetes' encoder writes even if nobody has set them.
+    pub(super) always: Vec<&'static str>,
     pub(super) fields: HashMap<&'static str, Cell>,
 }
 
@@ -92,7 +94,10 @@ fn read_row(line: &'static str) -> Option<(&'static str, Row)> {
             Some((field, cell)) => {
                 row.fields.insert(field, read_cell(cell));
             }
-            None => row.atomic = word == "!",
+            None => match word.strip_prefix('^') {
+                Some(always) => row.always = always.split(',').collect(),
+                None => row.atomic = word == "!",
+            },
         }
     }
     Some((definition, row))
@@ -199,13 +204,19 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_names_what_exists() {
-        let lines: Vec<&str> = include_str!("topology.txt").lines().skip(2).collect();
+        let lines: Vec<&str> = include_str!("topology.txt")
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .collect();
         assert!(lines.is_sorted(), "the table is not sorted");
         for line in lines {
             let (definition, row) = read_row(line).unwrap();
             let node = Schemas::builtin()
                 .node(&format!("io.k8s.{definition}"))
                 .unwrap_or_else(|| panic!("there is no {definition}"));
+            for field in &row.always {
+                assert!(node.field(field).is_some(), "{definition} has no {field}");
+            }
             for (field, cell) in &row.fields {
                 let at = node
                     .field(field)

@@ -3,7 +3,7 @@
 use super::rules::{Opened, Rules};
 use async_trait::async_trait;
 use bytes::Bytes;
-use catamaran_store::{Entry, Error, Event, Page, Revision, Store, Watch};
+use catamaran_store::{Entry, Error, Event, Page, Revision, Store, Stretch, Watch};
 use futures::StreamExt as _;
 use parking_lot::RwLock;
 use ring::rand::SystemRandom;
@@ -133,6 +133,16 @@ impl Store for Sealed {
             batch?.into_iter().map(|event| open_event(&rules, event)).collect()
         });
         Ok(opened.boxed())
+    }
+
+    async fn changes(&self, prefix: &str, after: Revision, until: Revision) -> Result<Stretch, Error> {
+        let stretch = self.inner.changes(prefix, after, until).await?;
+        let rules = self.rules();
+        let events = stretch.events.into_iter().map(|event| open_event(&rules, event));
+        Ok(Stretch {
+            events: events.collect::<Result<_, _>>()?,
+            ..stretch
+        })
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {

@@ -8,11 +8,15 @@
 //!   health, version, discovery, OpenAPI : /api/** and /apis/** → resource → registry
 //! ```
 
+mod classify;
+mod compress;
+mod deadline;
 mod delete;
 mod discovery;
 mod error;
 mod health;
 mod layers;
+mod list_body;
 mod maintenance;
 mod negotiate;
 mod node_proxy;
@@ -120,7 +124,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             Arc::clone(app),
             layers::take_turns,
         ))
+        .layer(axum::middleware::from_fn(compress::compress))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(app), layers::authorize))
+        .layer(axum::middleware::from_fn(deadline::deadline))
         .layer(layers::catch_panic())
+        .layer(axum::middleware::from_fn(classify::classify))
         .with_state(Arc::clone(app))
 }

@@ -94,3 +94,11 @@ pub(crate) fn flag(query: &str, name: &str) -> bool {
         own == name && !matches!(value, "false" | "0")
     })
 }
+
+/// The first value of a parameter in a query that is not parsed yet, decoded.
+pub(crate) fn raw(query: &str, name: &str) -> Option<String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.filter(|(own, _)| *own == name).map(|(_, value)| value).next()?;
+    let spaced = value.replace('+', " ");
+    Some(super::request_info::decode(&spaced)?.into_owned())
+}

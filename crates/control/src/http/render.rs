@@ -1,26 +1,21 @@
 //! From records to the bytes of an answer, in the form the client asked for.
 
+use super::compress::Compressible;
+use super::list_body::ListBody;
 use super::negotiate::{Form, Language, Shape};
-use crate::registry::resource::Resource;
+use crate::registry::resource::{Resource, metadata_of};
 use crate::registry::{List, Written};
 use crate::watch_cache::Record;
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use catamaran_api::Status;
 use catamaran_api::table::{IncludeObject, Row, Table, partial_metadata};
 use http::{HeaderValue, StatusCode, header};
-use http_body::{Frame, SizeHint};
+use http_body::Body as _;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-/// Size of the pieces a long list is sent in.
-const CHUNK: usize = 64 << 10;
 
 /// Bytes of all warnings of an answer together …
 const WARNINGS_CHARS: usize = 4096;
@@ -66,51 +61,139 @@ pub(crate) fn written(resource: &Resource, style: Style, written: Written) -> Re
 }
 
 /// A list or a page of one.
-pub(crate) fn list(resource: &Resource, style: Style, list: &List) -> Result<Response, Status> {
+pub(crate) fn list(resource: &Arc<Resource>, style: Style, list: &List) -> Result<Response, Status> {
     let metadata = list_metadata(list);
-    match (style.form.shape, style.form.language) {
+    let records = list.records.clone();
+    let body = match (style.form.shape, style.form.language) {
+        (_, Language::Yaml) => return yaml_list(resource, style, &metadata, &records),
         (Shape::Whole | Shape::Discovery, Language::Json) => {
-            let kind = format!("{}List", resource.info.kind);
-            let head = format!(
-                r#"{{"kind":"{kind}","apiVersion":"{}","metadata":{metadata},"items":["#,
-                resource.api_version
-            );
-            let items = list.records.iter().map(|record| record.json()).collect();
-            let mut response = Response::new(Body::new(Joined::new(head.into_bytes(), items)));
-            set_type(&mut response, style.form);
-            Ok(response)
+            let head = list_head(&format!("{}List", resource.info.kind), &resource.api_version, &metadata);
+            ListBody::whole(head, records, END)
         }
-        (Shape::Whole | Shape::Discovery, Language::Yaml) => {
-            let items = trees(&list.records)?;
-            let kind = format!("{}List", resource.info.kind);
-            let value =
-                json!({ "kind": kind, "apiVersion": resource.api_version, "metadata": metadata, "items": items });
-            respond(style.form, StatusCode::OK, to_bytes(&value)?)
+        (Shape::PartialMetadata, Language::Json) => {
+            let head = list_head("PartialObjectMetadataList", META, &metadata);
+            ListBody::rendered(
+                head,
+                records,
+                END,
+                Box::new(|record, out| put_partial(out, &record.json())),
+            )
         }
-        (Shape::PartialMetadata, _) => {
-            let items: Vec<Value> = trees(&list.records)?.iter().map(partial_metadata).collect();
-            let value = json!({
-                "kind": "PartialObjectMetadataList",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": metadata,
-                "items": items,
-            });
-            respond(style.form, StatusCode::OK, to_bytes(&value)?)
-        }
-        (Shape::Table, _) => {
+        (Shape::Table, Language::Json) => table_body(resource, style, &metadata, records)?,
+    };
+    let length = match body.size_hint().exact() {
+        Some(length) => length,
+        // Rows and metadata are a part of their objects.
+        None => list.records.iter().map(|record| record.len() as u64 / 2).sum(),
+    };
+    let mut response = Response::new(Body::new(body));
+    set_type(&mut response, style.form);
+    response.extensions_mut().insert(Compressible(length));
+    Ok(response)
+}
+
+const META: &str = "meta.k8s.io/v1";
+/// The end of a list.
+const END: &[u8] = b"]}\n";
+
+fn list_head(kind: &str, api_version: &str, metadata: &Value) -> Vec<u8> {
+    format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#).into_bytes()
+}
+
+/// YAML is made of trees.
+fn yaml_list(
+    resource: &Arc<Resource>,
+    style: Style,
+    metadata: &Value,
+    records: &[Arc<Record>],
+) -> Result<Response, Status> {
+    let (kind, api_version, items) = match style.form.shape {
+        Shape::Whole | Shape::Discovery => (
+            format!("{}List", resource.info.kind),
+            resource.api_version.as_str(),
+            trees(records)?,
+        ),
+        Shape::PartialMetadata => (
+            "PartialObjectMetadataList".to_owned(),
+            META,
+            trees(records)?.iter().map(partial_metadata).collect(),
+        ),
+        Shape::Table => {
             let now = Timestamp::now();
-            let rows: Vec<Row> = list
-                .records
+            let rows: Vec<Row> = records
                 .iter()
                 .map(|record| {
                     let json = record.json();
                     row(resource, &json, &parse(&json)?, style.include, now)
                 })
                 .collect::<Result<_, Status>>()?;
-            let table = Table::new(metadata, resource.kind.columns(), rows);
-            respond(style.form, StatusCode::OK, to_bytes(&table)?)
+            let table = Table::new(metadata.clone(), resource.kind.columns(), rows);
+            return respond(style.form, StatusCode::OK, to_bytes(&table)?);
+        }
+    };
+    let value = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items });
+    respond(style.form, StatusCode::OK, to_bytes(&value)?)
+}
+
+/// Rows are rendered while they are sent.
+fn table_body(
+    resource: &Arc<Resource>,
+    style: Style,
+    metadata: &Value,
+    records: Vec<Arc<Record>>,
+) -> Result<ListBody, Status> {
+    let empty = serde_json::to_string(&Table::new(metadata.clone(), resource.kind.columns(), Vec::new()));
+    let empty = empty.map_err(Status::internal)?;
+    let head = empty
+        .strip_suffix("]}")
+        .ok_or_else(|| Status::internal("a table does not end with its rows"))?;
+    let (resource, now) = (Arc::clone(resource), Timestamp::now());
+    let write = move |record: &Record, out: &mut BytesMut| put_row(out, &resource, record, style.include, now);
+    Ok(ListBody::rendered(
+        head.as_bytes().to_vec(),
+        records,
+        END,
+        Box::new(write),
+    ))
+}
+
+fn put_row(out: &mut BytesMut, resource: &Resource, record: &Record, include: IncludeObject, now: Timestamp) {
+    let json = record.json();
+    let cells = match resource.kind.decode_slice(&json) {
+        Ok(object) => resource.kind.row(object.as_ref(), now),
+        Err(error) => {
+            // The answer has begun: a row with only a name is better than none at all.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                key = &*record.key,
+                "cannot make a row"
+            );
+            vec![json!(record.name())]
+        }
+    };
+    out.put_slice(b"{\"cells\":");
+    if serde_json::to_writer((&mut *out).writer(), &cells).is_err() {
+        out.put_slice(b"[]");
+    }
+    match include {
+        IncludeObject::None => {}
+        IncludeObject::Metadata => {
+            out.put_slice(b",\"object\":");
+            put_partial(out, &json);
+        }
+        IncludeObject::Object => {
+            out.put_slice(b",\"object\":");
+            out.put_slice(&json);
         }
     }
+    out.put_u8(b'}');
+}
+
+/// The object without anything but its metadata.
+fn put_partial(out: &mut BytesMut, json: &[u8]) {
+    out.put_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+    out.put_slice(metadata_of(json));
+    out.put_u8(b'}');
 }
 
 /// One line of a table.
@@ -165,7 +248,9 @@ pub(crate) fn respond(form: Form, status: StatusCode, json: Bytes) -> Result<Res
             Bytes::from(text)
         }
     };
+    let length = body.len() as u64;
     let mut response = Response::new(Body::from(body));
+    response.extensions_mut().insert(Compressible(length));
     *response.status_mut() = status;
     set_type(&mut response, form);
     Ok(response)
@@ -198,68 +283,4 @@ pub(crate) fn parse(json: &[u8]) -> Result<Value, Status> {
 
 pub(crate) fn to_bytes(value: &impl serde::Serialize) -> Result<Bytes, Status> {
     serde_json::to_vec(value).map(Bytes::from).map_err(Status::internal)
-}
-
-/// The body of a list: shared bytes, copied piece by piece as the connection takes them.
-struct Joined {
-    head: Vec<u8>,
-    items: VecDeque<Bytes>,
-    started: bool,
-    done: bool,
-    left: u64,
-}
-
-const END: &[u8] = b"]}\n";
-
-impl Joined {
-    fn new(head: Vec<u8>, items: VecDeque<Bytes>) -> Self {
-        let bytes: usize = items.iter().map(Bytes::len).sum();
-        let left = (head.len() + bytes + items.len().saturating_sub(1) + END.len()) as u64;
-        Joined {
-            head,
-            items,
-            started: false,
-            done: false,
-            left,
-        }
-    }
-}
-
-impl http_body::Body for Joined {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = self.get_mut();
-        if this.done {
-            return Poll::Ready(None);
-        }
-        let capacity = usize::try_from(this.left).unwrap_or(usize::MAX).min(CHUNK + CHUNK / 4);
-        let mut chunk = BytesMut::with_capacity(capacity);
-        if !this.head.is_empty() {
-            chunk.put_slice(&std::mem::take(&mut this.head));
-        }
-        while chunk.len() < CHUNK {
-            let Some(item) = this.items.pop_front() else {
-                chunk.put_slice(END);
-                this.done = true;
-                break;
-            };
-            if this.started {
-                chunk.put_u8(b',');
-            }
-            this.started = true;
-            chunk.put_slice(&item);
-        }
-        this.left -= chunk.len() as u64;
-        Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.done
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
 }

@@ -89,7 +89,7 @@ impl RequestInfo {
 }
 
 /// Undoes percent-encoding. `None` if the result is no text or would be more than one segment.
-fn decode(segment: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decode(segment: &str) -> Option<Cow<'_, str>> {
     if !segment.contains('%') {
         return Some(Cow::Borrowed(segment));
     }

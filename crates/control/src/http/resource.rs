@@ -175,6 +175,7 @@ impl Call<'_> {
             continue_token: self.query.get("continue").to_owned(),
             resource_version: self.query.get("resourceVersion").to_owned(),
             version_match: VersionMatch::parse(self.query.get("resourceVersionMatch"))?,
+            send_initial_events: self.query.flag("sendInitialEvents"),
         })
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct ListOptions {
     /// Empty: the latest.
     pub(crate) resource_version: String,
     pub(crate) version_match: Option<VersionMatch>,
+    /// Only for watches; refused here.
+    pub(crate) send_initial_events: Option<bool>,
 }
 
 /// A list, or a page of one.
@@ -264,11 +266,7 @@ impl Registry {
 
     fn expired(&self, options: &ListOptions, prefix: &str, after: Option<&str>) -> Status {
         if options.continue_token.is_empty() {
-            return Status::expired(format!(
-                "The provided resource version {} is too old; the oldest available is {}",
-                options.resource_version,
-                self.store.compacted()
-            ));
+            return Status::expired("The resourceVersion for the provided list is too old.");
         }
         let start = after.and_then(|key| key.strip_prefix(prefix)).unwrap_or_default();
         Status::expired_continue(Some(&encode_token(-1, start)))
@@ -292,9 +290,15 @@ fn check(options: &ListOptions) -> Result<(), Status> {
         if options.version_match == Some(VersionMatch::Exact) && options.resource_version == "0" {
             errors.forbidden(
                 &path,
-                "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             );
         }
+    }
+    if options.send_initial_events.is_some() {
+        errors.forbidden(
+            &Path::new("sendInitialEvents"),
+            "sendInitialEvents is forbidden for list",
+        );
     }
     if !errors.is_empty() {
         return Err(invalid_options(&errors));
@@ -315,13 +319,10 @@ pub(super) fn invalid_options(errors: &Errors) -> Status {
 /// A resource version as a client sends it.
 pub(super) fn parse_version(text: &str) -> Result<Revision, Status> {
     text.parse().map_err(|_| {
-        let mut errors = Errors::new();
-        errors.invalid(
-            &Path::new("resourceVersion"),
-            text,
-            "strconv.ParseUint: parsing: invalid syntax",
-        );
-        invalid_options(&errors)
+        Status::bad_request(format!(
+            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: \
+             invalid syntax"
+        ))
     })
 }
 
@@ -343,16 +344,34 @@ fn encode_token(revision: i64, start: &str) -> String {
 
 /// The revision (`None`: inconsistent, whatever is there) and the last key, without the prefix.
 fn parse_token(text: &str) -> Result<(Option<Revision>, String), Status> {
-    let invalid = || Status::bad_request("continue key is not valid: it must be a token that a list returned");
+    let invalid = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD
-        .decode(text.trim_end_matches('='))
-        .map_err(|_| invalid())?;
-    let token: Continue = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
-    if token.v != CONTINUE_VERSION || token.start.is_empty() || token.start.split('/').any(|part| part == "..") {
-        return Err(invalid());
+        .decode(text)
+        .map_err(|error| invalid(&format!("illegal base64 data: {error}")))?;
+    let token: Continue = serde_json::from_slice(&bytes).map_err(|error| invalid(&error.to_string()))?;
+    if token.v != CONTINUE_VERSION {
+        let why = format!("server does not recognize this encoded version {}", token.v);
+        return Err(invalid(&why));
     }
-    match token.rv {
-        -1 => Ok((None, token.start)),
-        rv => Ok((Some(Revision::try_from(rv).map_err(|_| invalid())?), token.start)),
+    if token.rv == 0 {
+        return Err(invalid(
+            "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+        ));
     }
+    if token.start.is_empty() {
+        return Err(invalid("encoded start key empty (version meta.k8s.io/v1)"));
+    }
+    if !is_clean(&token.start) {
+        return Err(Status::bad_request(format!(
+            "invalid continue token: continue key is not valid: {}",
+            token.start
+        )));
+    }
+    Ok((Revision::try_from(token.rv).ok(), token.start))
+}
+
+/// Stays below the collection it is appended to.
+fn is_clean(start: &str) -> bool {
+    let start = start.strip_prefix('/').unwrap_or(start);
+    start.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }

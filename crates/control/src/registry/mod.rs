@@ -236,6 +236,9 @@ impl Target {
 
 /// A failure of the store that no verb expects.
 fn store_failed(error: &StoreError) -> Status {
+    if let StoreError::TooLarge { .. } = error {
+        return Status::request_too_large("etcdserver: request is too large");
+    }
     tracing::error!(error = error as &dyn std::error::Error, "the store failed");
     match error {
         StoreError::Closed => Status::service_unavailable("the server is shutting down"),

@@ -269,6 +269,15 @@ impl Resource {
     }
 }
 
+/// The metadata of an object, as it stands in its JSON. Found early: it follows the type in everything that is served.
+pub(crate) fn metadata_of(json: &[u8]) -> &[u8] {
+    const KEY: &[u8] = br#""metadata":"#;
+    match find_field(json, 1, KEY) {
+        Some((key, end)) => &json[key + KEY.len()..end],
+        None => b"{}",
+    }
+}
+
 /// Where a field of the outermost object is, from its key to behind its value. `from` is the start of some key, `wanted`
 /// the key with its quotes and colon.
 fn find_field(json: &[u8], from: usize, wanted: &[u8]) -> Option<(usize, usize)> {

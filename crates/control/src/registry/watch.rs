@@ -5,7 +5,7 @@ use super::filter::Filter;
 use super::list::{VersionMatch, invalid_options, parse_version};
 use super::resource::{Change, Resource};
 use super::{Registry, Target};
-use crate::watch_cache::{KindCache, Record, Step};
+use crate::watch_cache::{Caches, KindCache, Record, Step, TooOld};
 use catamaran_api::{Errors, Path, Status};
 use catamaran_store::Revision;
 use std::collections::VecDeque;
@@ -55,6 +55,8 @@ pub(crate) enum Tick {
 pub(crate) struct Watching {
     resource: Arc<Resource>,
     cache: Arc<KindCache>,
+    /// For what the cache has forgotten already.
+    caches: Arc<Caches>,
     changed: watch::Receiver<Revision>,
     filter: Filter,
     prefix: String,
@@ -113,6 +115,7 @@ impl Registry {
         Ok(Watching {
             resource: Arc::clone(&target.resource),
             cache,
+            caches: Arc::clone(&self.caches),
             changed,
             filter: options.filter,
             prefix,
@@ -169,7 +172,7 @@ impl Watching {
                 biased;
                 () = self.shutdown.cancelled() => return self.end(),
                 () = self.cache.closed().cancelled() => return self.end(),
-                () = tokio::time::sleep_until(self.deadline) => return self.end(),
+                () = tokio::time::sleep_until(self.deadline) => return self.last().await,
                 () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
                     self.next_bookmark += BOOKMARK_EVERY;
                     let mut ticks = self.drain().await;
@@ -183,38 +186,60 @@ impl Watching {
         }
     }
 
+    /// Before a watch ends as planned, its client learns how far it got.
+    async fn last(&mut self) -> Option<Vec<Tick>> {
+        if !self.bookmarks {
+            return self.end();
+        }
+        let mut ticks = self.drain().await;
+        if !self.over {
+            ticks.push(Tick::Bookmark {
+                revision: self.seen,
+                initial_events_end: false,
+            });
+            self.over = true;
+        }
+        Some(ticks)
+    }
+
     fn end(&mut self) -> Option<Vec<Tick>> {
         self.over = true;
         None
     }
 
-    /// What the tail has for this watcher now.
+    /// What there is for this watcher now.
     async fn drain(&mut self) -> Vec<Tick> {
-        let mut ticks = Vec::new();
         loop {
-            let tail = match self.cache.tail(self.seen, BATCH) {
-                Ok(tail) => tail,
-                Err(too_old) => {
-                    self.over = true;
-                    ticks.push(Tick::Error(Status::too_old_resource_version(self.seen, too_old.oldest)));
-                    return ticks;
-                }
-            };
-            self.seen = tail.upto;
-            let taken = tail.steps.len();
-            let steps = match shown_steps(&self.resource, tail.steps).await {
-                Ok(steps) => steps,
+            let (steps, more) = match self.next_steps().await {
+                Ok(next) => next,
                 Err(status) => {
                     self.over = true;
-                    ticks.push(Tick::Error(status));
-                    return ticks;
+                    return vec![Tick::Error(status)];
                 }
             };
-            ticks.extend(steps.iter().filter_map(|step| self.seen_through_filter(step)));
-            if taken < BATCH || !ticks.is_empty() {
+            let ticks: Vec<Tick> = steps.iter().filter_map(|step| self.seen_through_filter(step)).collect();
+            if !more || !ticks.is_empty() {
                 return ticks;
             }
         }
+    }
+
+    /// The next steps, from the tail in memory, or from the store's history for a watcher that fell behind it: one that was
+    /// slow, or was away while the server was started anew. Also, whether there may be more at once.
+    async fn next_steps(&mut self) -> Result<(Vec<Arc<Step>>, bool), Status> {
+        let (steps, more) = match self.cache.tail(self.seen, BATCH) {
+            Ok(tail) => {
+                self.seen = tail.upto;
+                let more = tail.steps.len() == BATCH;
+                (tail.steps, more)
+            }
+            Err(TooOld) => {
+                let (steps, reached) = self.caches.past(&self.cache, &self.prefix, self.seen).await?;
+                self.seen = reached;
+                (steps, true)
+            }
+        };
+        Ok((shown_steps(&self.resource, steps).await?, more))
     }
 
     fn seen_through_filter(&self, step: &Step) -> Option<Tick> {
@@ -243,21 +268,17 @@ fn spread_timeout() -> Duration {
 fn check(options: &WatchOptions) -> Result<(), Status> {
     let mut errors = Errors::new();
     let version_match = Path::new("resourceVersionMatch");
-    match (options.send_initial_events, options.version_match) {
-        (Some(_), Some(VersionMatch::NotOlderThan)) | (None, None) => {}
-        (Some(_), Some(VersionMatch::Exact)) => {
-            errors.not_supported(&version_match, "Exact", &["NotOlderThan"]);
-        }
-        (Some(_), None) => {
-            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-            errors.forbidden(&version_match, why);
-        }
-        (None, Some(_)) => {
-            errors.forbidden(
-                &version_match,
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
+    let sends = options.send_initial_events.is_some();
+    if sends && options.version_match != Some(VersionMatch::NotOlderThan) {
+        let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.forbidden(&version_match, why);
+    }
+    if options.version_match.is_some() && !sends {
+        let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        errors.forbidden(&version_match, why);
+    }
+    if options.version_match == Some(VersionMatch::Exact) {
+        errors.not_supported(&version_match, "Exact", &["NotOlderThan"]);
     }
     if errors.is_empty() {
         Ok(())

@@ -50,6 +50,7 @@ struct Shared {
     tail: Arc<Tail>,
     readers: Arc<Readers>,
     compacted: Arc<AtomicU64>,
+    max_value_bytes: usize,
 }
 
 impl Sqlite {
@@ -69,6 +70,7 @@ impl Sqlite {
             tail,
             readers: Arc::new(Readers::new(path)),
             compacted,
+            max_value_bytes: options.max_value_bytes,
         };
         Ok(Sqlite {
             shared: Arc::new(shared),
@@ -112,10 +114,12 @@ impl Drop for Sqlite {
 #[async_trait]
 impl Store for Sqlite {
     async fn create(&self, key: &str, value: Bytes) -> Result<Entry, Error> {
+        Error::check_length(key, value.len(), self.shared.max_value_bytes)?;
         Ok(mem::written(self.write(key, Op::Create { value }).await?))
     }
 
     async fn update(&self, key: &str, value: Bytes, expected: Revision) -> Result<Entry, Error> {
+        Error::check_length(key, value.len(), self.shared.max_value_bytes)?;
         Ok(mem::written(self.write(key, Op::Update { value, expected }).await?))
     }
 
@@ -152,6 +156,10 @@ impl Store for Sqlite {
         }
         let history: Arc<dyn History> = Arc::<Shared>::clone(&self.shared);
         Ok(follow::follow(Arc::clone(&self.shared.tail), history, prefix, after))
+    }
+
+    async fn changes(&self, prefix: &str, after: Revision, until: Revision) -> Result<Stretch, Error> {
+        self.shared.stretch(prefix, after, until).await
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {
