@@ -245,6 +245,11 @@ impl Status {
 
     // --- 5xx ---
 
+    /// A failure that has no reason of its own.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::failure(500, "", message)
+    }
+
     pub fn internal(why: impl fmt::Display) -> Self {
         let why = why.to_string();
         let mut status = Self::failure(500, "InternalError", format!("Internal error occurred: {why}"));

@@ -143,7 +143,7 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
         404 NotFound: configmaps "z" not found
         400 BadRequest: the name of the object (b) does not match the name on the URL (a)
         400 BadRequest: the object provided is unrecognized: couldn't get version/kind; protobuf parse error: the body does not begin with the Kubernetes protobuf marker
-        415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json
+        415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml
         400 BadRequest: the object provided is unrecognized: couldn't get version/kind; json parse error: EOF while parsing an object at line 1 column 1
         406 NotAcceptable: only the following media types are accepted: application/json, application/yaml
         405 MethodNotAllowed: the server does not allow this method on the requested resource

@@ -23,12 +23,24 @@ pub enum PatchType {
 }
 
 impl PatchType {
-    /// All media types, in the order in which errors list them.
-    pub const MEDIA_TYPES: &'static [&'static str] = &[
-        "application/json-patch+json",
-        "application/merge-patch+json",
-        "application/strategic-merge-patch+json",
-    ];
+    /// The media types a resource accepts, in the order in which errors list them. Custom resources have no merge keys, and so no
+    /// strategic merge patch.
+    pub const fn media_types(strategic: bool) -> &'static [&'static str] {
+        if strategic {
+            &[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/strategic-merge-patch+json",
+                "application/apply-patch+yaml",
+            ]
+        } else {
+            &[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/apply-patch+yaml",
+            ]
+        }
+    }
 
     pub fn from_content_type(content_type: &str) -> Option<Self> {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
@@ -36,7 +48,7 @@ impl PatchType {
             "application/json-patch+json" => Some(Self::Json),
             "application/merge-patch+json" => Some(Self::Merge),
             "application/strategic-merge-patch+json" => Some(Self::Strategic),
-            "application/apply-patch+yaml" | "application/apply-patch+json" => Some(Self::Apply),
+            "application/apply-patch+yaml" => Some(Self::Apply),
             _ => None,
         }
     }

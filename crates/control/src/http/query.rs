@@ -1,6 +1,7 @@
 //! Query parameters.
 
 use crate::registry::WriteOptions;
+use crate::registry::managed::LONGEST_MANAGER;
 use catamaran_api::schema::FieldValidation;
 use catamaran_api::{Errors, GroupKind, Path, Status};
 
@@ -57,6 +58,7 @@ impl Query {
         let mut errors = Errors::new();
         let dry_run = self.dry_run(&mut errors);
         let validation = FieldValidation::parse(self.get("fieldValidation"), kind)?;
+        check_manager(self.get("fieldManager"), &mut errors);
         if errors.is_empty() {
             Ok(WriteOptions {
                 dry_run,
@@ -84,6 +86,17 @@ impl Query {
             }
         }
         dry_run
+    }
+}
+
+fn check_manager(name: &str, errors: &mut Errors) {
+    let path = Path::new("fieldManager");
+    if name.len() > LONGEST_MANAGER {
+        errors.too_long(&path, LONGEST_MANAGER);
+    }
+    if let Some((at, c)) = name.char_indices().find(|(_, c)| c.is_control()) {
+        let why = format!("should only contain printable characters (position {at} is {c:?})");
+        errors.invalid(&path, name, &why);
     }
 }
 

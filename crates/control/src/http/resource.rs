@@ -8,16 +8,17 @@ use super::request_info::RequestInfo;
 use super::reviews::Review;
 use super::{App, layers, subresources, watch_stream};
 use crate::authn::Identity;
+use crate::kinds::KindRef;
 use crate::registry::filter::Filter;
 use crate::registry::resource::Resource;
 use crate::registry::{Caller, ListOptions, Part, Target, VersionMatch, WatchOptions, WriteOptions};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use catamaran_api::Status;
 use catamaran_api::body::{self, Body, Format};
 use catamaran_api::patch::PatchType;
 use catamaran_api::table::IncludeObject;
+use catamaran_api::{Errors, GroupKind, Path, Status};
 use http::{HeaderMap, Method, StatusCode, header, request};
 use std::sync::Arc;
 use std::time::Duration;
@@ -229,17 +230,26 @@ impl Call<'_> {
     pub(super) async fn patch(&self, part: Part, body: axum::body::Body) -> Result<Response, Status> {
         let style = self.style()?;
         let options = self.write_options("PatchOptions")?;
-        let patch_type = match PatchType::from_content_type(content_type(&self.head.headers)) {
-            Some(PatchType::Apply) | None => return Err(unsupported_patch(&self.head.headers)),
-            Some(patch_type) => patch_type,
-        };
+        let patch_type = self.patch_type()?;
+        check_patch_options(patch_type, &options)?;
         let bytes = read(&self.head.headers, body).await?;
-        let written = self
-            .app
-            .registry
-            .patch(&self.target, part, patch_type, &bytes, &options)
-            .await?;
+        let registry = &self.app.registry;
+        let written = match patch_type {
+            PatchType::Apply => registry.apply(&self.target, part, &bytes, &options).await?,
+            other => registry.patch(&self.target, part, other, &bytes, &options).await?,
+        };
         render::written(&self.target.resource, style, written)
+    }
+
+    /// In which language the body is a patch. Kinds defined at run time have no strategic merge patch.
+    pub(super) fn patch_type(&self) -> Result<PatchType, Status> {
+        let is_defined = matches!(self.target.resource.kind, KindRef::Defined(_));
+        let patch_type = PatchType::from_content_type(content_type(&self.head.headers));
+        match patch_type {
+            Some(PatchType::Strategic) if is_defined => None,
+            other => other,
+        }
+        .ok_or_else(|| Status::unsupported_media_type(PatchType::media_types(!is_defined)))
     }
 
     /// The body as an object.
@@ -261,15 +271,24 @@ pub(super) fn format(headers: &HeaderMap) -> Result<Format, Status> {
     Format::from_content_type(content_type(headers)).ok_or_else(|| Status::unsupported_media_type(Format::MEDIA_TYPES))
 }
 
-fn unsupported_patch(headers: &HeaderMap) -> Status {
-    let mut status = Status::unsupported_media_type(PatchType::MEDIA_TYPES).into_inner();
-    if content_type(headers).starts_with("application/apply-patch") {
-        let list = PatchType::MEDIA_TYPES.join(", ");
-        status.message = Some(format!(
-            "server-side apply is not supported by this server yet - accepted media types include: {list}"
-        ));
+/// `force` and `fieldManager` belong to applies.
+fn check_patch_options(patch_type: PatchType, options: &WriteOptions) -> Result<(), Status> {
+    let mut errors = Errors::new();
+    if patch_type == PatchType::Apply {
+        if options.field_manager.is_empty() {
+            errors.required(&Path::new("fieldManager"), "is required for apply patch");
+        }
+    } else if options.force.is_some() {
+        errors.forbidden(&Path::new("force"), "may not be specified for non-apply patch");
     }
-    status.into()
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(
+        &GroupKind::from_static("meta.k8s.io", "PatchOptions"),
+        "",
+        &errors,
+    ))
 }
 
 /// The whole body, bounded in length and time.

@@ -202,7 +202,7 @@ fn patch(info: &Info, names: &Names, suffix: &str) -> Value {
         &info.schema,
     );
     patch["parameters"] = write_parameters().into();
-    let content: Map<String, Value> = catamaran_api::patch::PatchType::MEDIA_TYPES
+    let content: Map<String, Value> = catamaran_api::patch::PatchType::media_types(true)
         .iter()
         .map(|media_type| ((*media_type).to_owned(), json!({ "schema": reference(PATCH) })))
         .collect();

@@ -1,5 +1,6 @@
 //! POST to a collection.
 
+use super::managed::Tracking;
 use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body, codec_failed, metadata, store_failed};
 use crate::admission::{Attributes, Operation};
 use crate::kinds::Object;
@@ -30,9 +31,22 @@ impl Registry {
     pub(super) async fn create_object(
         &self,
         target: &Target,
+        object: Box<dyn Object>,
+        warnings: Vec<String>,
+        options: &WriteOptions,
+    ) -> Result<Written, Status> {
+        self.create_tracked(target, object, warnings, options, Tracking::Due)
+            .await
+    }
+
+    /// Creates a decoded object whose fields may have owners already.
+    pub(super) async fn create_tracked(
+        &self,
+        target: &Target,
         mut object: Box<dyn Object>,
         mut warnings: Vec<String>,
         options: &WriteOptions,
+        tracking: Tracking,
     ) -> Result<Written, Status> {
         let resource = &target.resource;
         metadata::settle_namespace(object.meta_mut(), target.namespace.as_deref())?;
@@ -47,7 +61,7 @@ impl Registry {
             {
                 object = template.boxed_clone();
             }
-            let noticed = self.prepare(target, &mut object, options).await?;
+            let noticed = self.prepare(target, &mut object, options, tracking).await?;
             if attempt == 1 {
                 warnings.extend(noticed);
             }
@@ -73,6 +87,7 @@ impl Registry {
         target: &Target,
         object: &mut Box<dyn Object>,
         options: &WriteOptions,
+        tracking: Tracking,
     ) -> Result<Vec<String>, Status> {
         let resource = &target.resource;
         let world = self.world();
@@ -82,6 +97,9 @@ impl Registry {
             object.meta_mut().name = Some(name);
         }
         resource.kind.default(object.as_mut());
+        if tracking == Tracking::Due {
+            self.own_new(target, object.as_mut(), options)?;
+        }
         self.admission.mutate(&world, &attributes, object).await?;
         resource.kind.prepare_create(object.as_mut());
         let mut errors = metadata::validate(resource, object.as_ref());

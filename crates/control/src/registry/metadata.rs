@@ -60,7 +60,6 @@ pub(super) fn inherit(new: &mut ObjectMeta, old: &ObjectMeta) {
 
 fn scrub(meta: &mut ObjectMeta) {
     meta.self_link = None;
-    meta.managed_fields = None;
     meta.resource_version = None;
     for map in [&mut meta.labels, &mut meta.annotations] {
         if map.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {

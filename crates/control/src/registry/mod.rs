@@ -13,6 +13,7 @@
 //!
 //! *Architecture invariant:* only this directory and the watch cache (which follows it) call the store.
 
+mod apply;
 mod body;
 pub(crate) mod convert;
 mod create;
@@ -21,6 +22,7 @@ pub(crate) mod facts;
 pub(crate) mod filter;
 mod list;
 pub(crate) mod maintenance;
+pub(crate) mod managed;
 mod metadata;
 mod patch;
 mod reserve;

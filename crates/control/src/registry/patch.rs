@@ -54,7 +54,9 @@ impl<'a> Patch<'a> {
             PatchType::Json => Ok(Patch::Json(bytes)),
             PatchType::Merge => object().map(Patch::Merge),
             PatchType::Strategic => object().map(Patch::Strategic),
-            PatchType::Apply => Err(Status::unsupported_media_type(PatchType::MEDIA_TYPES)),
+            PatchType::Apply => Err(Status::internal(
+                "an apply patch is no change of the present object alone",
+            )),
         }
     }
 

@@ -178,7 +178,7 @@ impl Resource {
     /// The type's fields; `None` for kinds whose fields are not known.
     pub(crate) fn schema(&self) -> Option<Node<'_>> {
         match &self.schemas {
-            Some(schemas) => schemas.node(&self.info.schema),
+            Some(schemas) => schemas.root().or_else(|| schemas.node(&self.info.schema)),
             None => Schemas::builtin().node(&self.info.schema),
         }
     }

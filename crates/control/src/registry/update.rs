@@ -1,5 +1,6 @@
 //! PUT to an object, and what every other change of an object (patch, status, binding, finalize) has in common with it.
 
+use super::managed::Tracking;
 use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body, codec_failed, metadata, store_failed};
 use crate::admission::{Attributes, Operation};
 use crate::kinds::Object;
@@ -76,6 +77,18 @@ impl Registry {
         options: &WriteOptions,
         remake: &mut Remake<'_>,
     ) -> Result<Written, Status> {
+        self.change_tracked(target, part, options, Tracking::Due, remake).await
+    }
+
+    /// As [`change`](Self::change); the remade object's fields may have their owners already.
+    pub(super) async fn change_tracked(
+        &self,
+        target: &Target,
+        part: Part,
+        options: &WriteOptions,
+        tracking: Tracking,
+        remake: &mut Remake<'_>,
+    ) -> Result<Written, Status> {
         for _ in 0..ATTEMPTS {
             let current = self.get(target).await?;
             let old = target
@@ -87,7 +100,7 @@ impl Registry {
             let mut new = remake(&current, old.as_ref(), &mut warnings)?;
             let bound = check_identity(target, new.as_ref(), old.as_ref(), &current)?;
             warnings.extend(
-                self.prepare_change(target, part, &mut new, old.as_ref(), options)
+                self.prepare_change(target, part, &mut new, old.as_ref(), options, tracking)
                     .await?,
             );
             match self
@@ -116,6 +129,7 @@ impl Registry {
         new: &mut Box<dyn Object>,
         old: &dyn Object,
         options: &WriteOptions,
+        tracking: Tracking,
     ) -> Result<Vec<String>, Status> {
         let resource = &target.resource;
         let kind = &resource.kind;
@@ -126,9 +140,13 @@ impl Registry {
         let attributes = Attributes::new(target, Operation::Update, Some(old), options);
         kind.default(new.as_mut());
         metadata::inherit(new.meta_mut(), old.meta());
+        if tracking == Tracking::Due {
+            self.own_changed(target, new.as_mut(), old, options)?;
+        }
         if part != Part::Finalize {
             self.admission.mutate(&world, &attributes, new).await?;
         }
+        let owners = new.meta_mut().managed_fields.take();
         match part {
             Part::Whole => kind.prepare_update(new.as_mut(), old),
             Part::Status => kind.prepare_status(new.as_mut(), old),
@@ -140,6 +158,7 @@ impl Registry {
         if part == Part::Whole && kind.spec_changed(new.as_ref(), old) == Some(true) {
             new.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
         }
+        new.meta_mut().managed_fields = owners;
         let new = new.as_ref();
         let mut errors = metadata::validate_update(new, old);
         if part == Part::Whole {

@@ -1,0 +1,327 @@
+//! Server-side apply and the owners of fields, over HTTP.
+
+mod common;
+
+use common::{Answer, Cluster};
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+async fn apply(cluster: &Cluster, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+    let headers = [("content-type", "application/apply-patch+yaml")];
+    cluster.send("PATCH", path, &headers, body).await
+}
+
+fn map(data: &Value) -> String {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data}).to_string()
+}
+
+/// `manager operation subresource fields`, one line for each entry.
+fn owners(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let line = |entry: &Value| {
+        let parts = [&entry["manager"], &entry["operation"], &entry["subresource"]].map(text);
+        assert_eq!(entry["fieldsType"], "FieldsV1");
+        format!("{} {}\n", parts.join(" "), entry["fieldsV1"])
+    };
+    object["metadata"]["managedFields"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(line)
+        .collect()
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "a golden reads best in place")]
+fn check(object: &Value, expected: Expect) {
+    expected.assert_eq(&owners(object));
+}
+
+/// An error, which may have no reason.
+fn refusal(answer: &Answer) -> String {
+    let json = answer.json();
+    let text = |field: &str| json[field].as_str().unwrap_or("-").to_owned();
+    assert_eq!(json["kind"], "Status");
+    format!("{} {}: {}", answer.code, text("reason"), text("message"))
+}
+
+fn pod() -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"app": "x"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}})
+}
+
+#[tokio::test]
+async fn every_write_has_an_owner() {
+    let cluster = Cluster::start().await;
+    let agent = [
+        ("content-type", "application/json"),
+        ("user-agent", "kubectl/v1.35.0 (linux/amd64)"),
+    ];
+    let created = cluster.send("POST", PODS, &agent, pod().to_string()).await.ok();
+    check(
+        &created,
+        expect![[r#"
+            kubectl Update - {"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:imagePullPolicy":{},"f:name":{},"f:resources":{},"f:terminationMessagePath":{},"f:terminationMessagePolicy":{}}},"f:dnsPolicy":{},"f:enableServiceLinks":{},"f:restartPolicy":{},"f:schedulerName":{},"f:securityContext":{},"f:terminationGracePeriodSeconds":{}}}
+        "#]],
+    );
+    let entry = &created["metadata"]["managedFields"][0];
+    assert_eq!(
+        (&entry["apiVersion"], entry["time"].as_str().map(str::len)),
+        (&json!("v1"), Some(20))
+    );
+
+    let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}, "spec": {"hostname": "x"}});
+    let path = format!("{PODS}/p/status?fieldManager=kubelet");
+    let changed = cluster.patch(&path, "strategic-merge", &status).await.ok();
+    let path = format!("{PODS}/p?fieldManager=labeller");
+    let changed_again = cluster
+        .patch(
+            &path,
+            "merge",
+            &json!({"metadata": {"labels": {"app": "y", "tier": "z"}}, "status": {"phase": "Failed"}}),
+        )
+        .await
+        .ok();
+    assert_eq!(changed["status"]["phase"], "Running");
+    check(
+        &changed_again,
+        expect![[r#"
+            kubectl Update - {"f:metadata":{"f:labels":{}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:imagePullPolicy":{},"f:name":{},"f:resources":{},"f:terminationMessagePath":{},"f:terminationMessagePolicy":{}}},"f:dnsPolicy":{},"f:enableServiceLinks":{},"f:restartPolicy":{},"f:schedulerName":{},"f:securityContext":{},"f:terminationGracePeriodSeconds":{}}}
+            kubelet Update status {"f:status":{"f:conditions":{".":{},"k:{\"type\":\"Ready\"}":{".":{},"f:status":{},"f:type":{}}},"f:phase":{}}}
+            labeller Update - {"f:metadata":{"f:labels":{"f:app":{},"f:tier":{}}}}
+        "#]],
+    );
+    // A write that changes nothing is none.
+    let path = format!("{PODS}/p?fieldManager=somebody");
+    let same = cluster
+        .patch(&path, "merge", &json!({"metadata": {"labels": {"app": "y"}}}))
+        .await
+        .ok();
+    assert_eq!(same["metadata"], changed_again["metadata"]);
+}
+
+#[tokio::test]
+async fn applies_create_change_and_take_away() {
+    let cluster = Cluster::start().await;
+    let path = format!("{MAPS}/a?fieldManager=one");
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  a: '1'\n  b: '1'\n";
+    let created = apply(&cluster, &path, yaml).await;
+    assert_eq!(created.code, 201, "{}", created.text);
+    check(
+        &created.ok(),
+        expect![[r#"
+        one Apply - {"f:data":{"f:a":{},"f:b":{}}}
+    "#]],
+    );
+    let again = apply(&cluster, &path, yaml).await;
+    assert_eq!(
+        (again.code, again.ok()["metadata"].clone()),
+        (200, created.ok()["metadata"].clone()),
+        "nothing is written"
+    );
+
+    let other = format!("{MAPS}/a?fieldManager=two");
+    let refused = apply(&cluster, &other, map(&json!({"b": "2", "c": "2"}))).await;
+    expect![[r#"409 Conflict: Apply failed with 1 conflict: conflict with "one": .data.b"#]]
+        .assert_eq(&refused.failure());
+    expect![[r#"{"causes":[{"field":".data.b","message":"conflict with \"one\"","reason":"FieldManagerConflict"}]}"#]]
+        .assert_eq(&refused.json()["details"].to_string());
+    let forced = apply(
+        &cluster,
+        &format!("{other}&force=true"),
+        map(&json!({"b": "2", "c": "2"})),
+    )
+    .await
+    .ok();
+    assert_eq!(forced["data"], json!({"a": "1", "b": "2", "c": "2"}));
+    // What it took over it may take away; what it lost it leaves alone.
+    let shrunk = apply(&cluster, &path, map(&json!({}))).await.ok();
+    assert_eq!(shrunk["data"], json!({"b": "2", "c": "2"}));
+    let shrunk = apply(&cluster, &other, map(&json!({"c": "2"}))).await.ok();
+    assert_eq!(shrunk["data"], json!({"c": "2"}));
+    check(
+        &shrunk,
+        expect![[r#"
+        one Apply - {"f:data":{}}
+        two Apply - {"f:data":{"f:c":{}}}
+    "#]],
+    );
+
+    let dry = apply(&cluster, &format!("{other}&dryRun=All"), map(&json!({"d": "3"})))
+        .await
+        .ok();
+    assert_eq!(dry["data"], json!({"d": "3"}));
+    assert_eq!(cluster.get(&format!("{MAPS}/a")).await.ok()["data"], json!({"c": "2"}));
+    let dry = apply(
+        &cluster,
+        &format!("{MAPS}/b?fieldManager=x&dryRun=All"),
+        map(&json!({})).replace("\"a\"", "\"b\""),
+    )
+    .await;
+    assert_eq!((dry.code, cluster.get(&format!("{MAPS}/b")).await.code), (201, 404));
+}
+
+#[tokio::test]
+async fn declarations_are_checked() {
+    let cluster = Cluster::start().await;
+    let mut lines = Vec::new();
+    let with = |change: fn(&mut Value)| {
+        let mut object: Value = serde_json::from_str(&map(&json!({"a": "1"}))).unwrap();
+        change(&mut object);
+        object.to_string()
+    };
+    for (query, body) in [
+        ("", map(&json!({}))),
+        ("fieldManager=a&force=maybe", "a: [".to_owned()),
+        ("fieldManager=a", "[]".to_owned()),
+        ("fieldManager=a", with(|object| object["kind"] = "Secret".into())),
+        (
+            "fieldManager=a",
+            with(|object| object["metadata"]["managedFields"] = json!([])),
+        ),
+        ("fieldManager=a", with(|object| object["metadata"]["name"] = "b".into())),
+        ("fieldManager=a", with(|object| object["metadata"] = json!({}))),
+        ("fieldManager=a", with(|object| object["metadata"]["uid"] = "1".into())),
+        ("fieldManager=a", with(|object| object["dta"] = json!({}))),
+        ("fieldManager=a", with(|object| object["data"]["a"] = json!(1))),
+        (
+            "fieldManager=a&fieldValidation=Strict",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: x}\ndata: {b: x}".to_owned(),
+        ),
+    ] {
+        lines.push(refusal(&apply(&cluster, &format!("{MAPS}/a?{query}"), body).await));
+    }
+    let force = cluster
+        .patch(&format!("{MAPS}/a?force=true"), "merge", &json!({}))
+        .await;
+    lines.push(force.failure());
+    let long = "x".repeat(129);
+    lines.push(
+        cluster
+            .post(
+                &format!("{MAPS}?fieldManager={long}"),
+                &json!({"metadata": {"name": "a"}}),
+            )
+            .await
+            .failure(),
+    );
+    expect![[r#"
+        422 Invalid: PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch
+        400 BadRequest: error decoding YAML: yaml parse error: while parsing a node, did not find expected node content at line 2 column 1
+        400 BadRequest: error decoding YAML: it must be an object
+        400 BadRequest: invalid object type: /v1, Kind=Secret
+        400 BadRequest: metadata.managedFields must be nil
+        400 BadRequest: the name of the object (b) does not match the name on the URL (a)
+        400 BadRequest: the name of the object (a based on URL) was undeterminable: name must be provided
+        409 Conflict: Operation cannot be fulfilled on configmaps "a": uid mismatch: the provided object specified uid 1, and no existing object was found
+        500 -: failed to create typed patch object (/a; /v1, Kind=ConfigMap): .dta: field not declared in schema
+        500 -: failed to create typed patch object (/a; /v1, Kind=ConfigMap): .data.a: expected string, got &value.valueUnstructured{Value:1}
+        400 BadRequest: error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:
+          key "data" already set in map
+        422 Invalid: PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for non-apply patch
+        422 Invalid: CreateOptions.meta.k8s.io "" is invalid: fieldManager: Too long: may not be more than 128 bytes"#]].assert_eq(&lines.join("\n"));
+}
+
+#[tokio::test]
+async fn users_may_edit_the_owners() {
+    let cluster = Cluster::start().await;
+    let path = format!("{MAPS}/a?fieldManager=one");
+    apply(&cluster, &path, map(&json!({"a": "1"}))).await.ok();
+    // As kubectl takes over from its client-side apply: an entry becomes another's.
+    let renamed = json!([{"op": "replace", "path": "/metadata/managedFields/0/manager", "value": "two"}]);
+    let object = cluster
+        .patch(&format!("{MAPS}/a?fieldManager=editor"), "json", &renamed)
+        .await
+        .ok();
+    check(
+        &object,
+        expect![[r#"
+        two Apply - {"f:data":{"f:a":{}}}
+    "#]],
+    );
+    // What cannot be read does not count.
+    let broken = json!({"metadata": {"managedFields": [{"manager": "x", "operation": "Frob"}]}});
+    let object = cluster.patch(&format!("{MAPS}/a"), "merge", &broken).await.ok();
+    check(
+        &object,
+        expect![[r#"
+        two Apply - {"f:data":{"f:a":{}}}
+    "#]],
+    );
+    // An empty list forgets everybody, until somebody applies.
+    let object = cluster
+        .patch(
+            &format!("{MAPS}/a"),
+            "merge",
+            &json!({"metadata": {"managedFields": [{}]}}),
+        )
+        .await
+        .ok();
+    check(&object, expect![""]);
+    let object = cluster
+        .patch(
+            &format!("{MAPS}/a?fieldManager=x"),
+            "merge",
+            &json!({"data": {"b": "1"}}),
+        )
+        .await
+        .ok();
+    check(&object, expect![""]);
+    let object = apply(&cluster, &path, map(&json!({"a": "1"}))).await.ok();
+    check(
+        &object,
+        expect![[r#"
+        one Apply - {"f:data":{"f:a":{}}}
+        before-first-apply Update - {"f:data":{".":{},"f:a":{},"f:b":{}}}
+    "#]],
+    );
+}
+
+#[tokio::test]
+async fn status_is_applied_through_its_own_path() {
+    let cluster = Cluster::start().await;
+    cluster.post(PODS, &pod()).await.ok();
+    let status = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "status": {"phase": "Running"}, "spec": {"hostname": "h"}});
+    let applied = apply(
+        &cluster,
+        &format!("{PODS}/p/status?fieldManager=agent"),
+        status.to_string(),
+    )
+    .await
+    .ok();
+    assert_eq!(
+        (&applied["status"]["phase"], applied["spec"].get("hostname")),
+        (&json!("Running"), None)
+    );
+    assert!(
+        owners(&applied).contains(r#"agent Apply status {"f:status":{"f:phase":{}}}"#),
+        "{}",
+        owners(&applied)
+    );
+    let absent = apply(
+        &cluster,
+        &format!("{PODS}/q/status?fieldManager=agent"),
+        status.to_string().replace("\"p\"", "\"q\""),
+    )
+    .await;
+    expect![[r#"404 NotFound: pods "q" not found"#]].assert_eq(&absent.failure());
+}
+
+#[tokio::test]
+async fn applies_that_race_all_count() {
+    let cluster = Cluster::start().await;
+    let one = |index: usize| {
+        let cluster = &cluster;
+        async move {
+            let path = format!("{MAPS}/a?fieldManager=m{index}");
+            let body = map(&json!({ (format!("k{index}")): "x" }));
+            apply(cluster, &path, body).await.ok();
+        }
+    };
+    tokio::join!(one(0), one(1), one(2), one(3), one(4));
+    let object = cluster.get(&format!("{MAPS}/a")).await.ok();
+    assert_eq!(object["data"].as_object().unwrap().len(), 5);
+    assert_eq!(object["metadata"]["managedFields"].as_array().unwrap().len(), 5);
+}
