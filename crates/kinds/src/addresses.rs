@@ -117,6 +117,19 @@ pub(crate) fn strict_cidr(text: &str) -> Vec<String> {
     vec![message]
 }
 
+/// What is wrong with an address that has the length of its network's prefix with it.
+pub(crate) fn interface_address(text: &str) -> Vec<String> {
+    let Some(cidr) = Cidr::parse(text) else {
+        return vec!["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".to_owned()];
+    };
+    let canonical = format!("{}/{}", cidr.address, cidr.bits);
+    if canonical == text {
+        Vec::new()
+    } else {
+        vec![format!("must be in canonical form ({})", quote(&canonical))]
+    }
+}
+
 /// Reads a block of an old field, or says that it is none.
 pub(crate) fn legacy_cidr(text: &str, path: &Path<'_>, errors: &mut Errors) -> Option<Cidr> {
     let cidr = Cidr::parse(text);

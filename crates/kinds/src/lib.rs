@@ -25,6 +25,7 @@ mod networking;
 mod node;
 pub mod quota;
 mod rbac;
+mod resource;
 mod scheduling;
 mod storage;
 
@@ -80,6 +81,11 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &rbac::clusterroles::ClusterRoles,
     &rbac::rolebindings::RoleBindings,
     &rbac::roles::Roles,
+    // resource.k8s.io/v1
+    &resource::deviceclasses::DeviceClasses,
+    &resource::resourceclaims::ResourceClaims,
+    &resource::resourceclaimtemplates::ResourceClaimTemplates,
+    &resource::resourceslices::ResourceSlices,
     // scheduling.k8s.io/v1
     &scheduling::priorityclasses::PriorityClasses,
     // storage.k8s.io/v1
