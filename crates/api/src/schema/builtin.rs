@@ -64,6 +64,7 @@ pub(super) fn add_all(generator: &mut SchemaGenerator) {
         flowcontrol::FlowSchema,
         flowcontrol::PriorityLevelConfiguration,
         k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
+        k8s_openapi::apimachinery::pkg::apis::meta::v1::Status,
         networking::IPAddress,
         networking::Ingress,
         networking::IngressClass,

@@ -2,7 +2,7 @@
 //!
 //! The JSON schema already says what type each field has; all that protobuf adds is its number. So there is a table of numbers
 //! (`protobuf_fields.txt`) and one walk that writes the same JSON the client would have sent, which then goes the way of all
-//! bodies. Answers are JSON; those clients accept it.
+//! bodies. Answers go the other way, by the same table ([`encode`]); what has no table (custom resources, tables) stays JSON.
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding>
 
 use std::collections::HashMap;
@@ -13,6 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::{Schemas, Type};
+
+mod encode;
+
+pub use encode::{encode, encode_event};
 
 /// Before every body: four bytes that are no text.
 const MAGIC: &[u8] = b"k8s\0";
@@ -32,7 +36,33 @@ struct Field {
     optional: bool,
     /// Its fields belong to the outer object.
     inlined: Option<&'static str>,
+    /// It is a message that stands for one of two types.
+    either: Option<Either>,
 }
+
+/// A schema of a custom resource, or something simpler in its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Either {
+    /// … or a list of schemas.
+    Array,
+    /// … or whether anything is allowed.
+    Bool,
+    /// … or names of fields.
+    Strings,
+}
+
+impl Either {
+    /// Numbers of the schema and of what is simpler.
+    const fn numbers(self) -> (u64, u64) {
+        match self {
+            Either::Array | Either::Strings => (1, 2),
+            Either::Bool => (2, 1),
+        }
+    }
+}
+
+/// The only type that [`Either`] stands for.
+const JSON_SCHEMA: &str = "apiextensions.v1.JSONSchemaProps";
 
 fn read_table(text: &'static str) -> HashMap<&'static str, Message> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -47,6 +77,12 @@ fn read_table(text: &'static str) -> HashMap<&'static str, Message> {
 
 fn read_field(word: &'static str) -> Option<(u64, Field)> {
     let (name, rest) = word.split_once('=')?;
+    let (rest, either) = match rest.split_once('@') {
+        Some((rest, "array")) => (rest, Some(Either::Array)),
+        Some((rest, "bool")) => (rest, Some(Either::Bool)),
+        Some((rest, _)) => (rest, Some(Either::Strings)),
+        None => (rest, None),
+    };
     let (rest, inlined) = rest
         .split_once(':')
         .map_or((rest, None), |(rest, message)| (rest, Some(message)));
@@ -57,6 +93,7 @@ fn read_field(word: &'static str) -> Option<(u64, Field)> {
             name,
             optional,
             inlined,
+            either,
         },
     ))
 }
@@ -133,15 +170,22 @@ fn message_of(api_version: &str, kind: &str) -> Option<&'static str> {
 fn definition_of(message: &str) -> String {
     match message.strip_prefix("meta.") {
         Some(rest) => format!("io.k8s.apimachinery.pkg.apis.meta.{rest}"),
+        None if message.starts_with("apiextensions.") => format!("{EXTENSIONS}{message}"),
+        None if message.starts_with("apiregistration.") => format!("{AGGREGATOR}{message}"),
         None => format!("io.k8s.api.{message}"),
     }
 }
+
+const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.";
+const AGGREGATOR: &str = "io.k8s.kube-aggregator.pkg.apis.";
 
 /// The message of a definition, the inverse of [`definition_of`].
 fn message_for(definition: &str) -> Option<&'static str> {
     let short = definition
         .strip_prefix("io.k8s.api.")
-        .or_else(|| definition.strip_prefix("io.k8s.apimachinery.pkg.apis."))?;
+        .or_else(|| definition.strip_prefix("io.k8s.apimachinery.pkg.apis."))
+        .or_else(|| definition.strip_prefix(EXTENSIONS))
+        .or_else(|| definition.strip_prefix(AGGREGATOR))?;
     TABLE.get_key_value(short).map(|(name, _)| *name)
 }
 
@@ -184,6 +228,9 @@ impl Walk {
         object: &mut Map<String, Value>,
         depth: usize,
     ) -> Result<(), ProtobufError> {
+        if let Some(either) = field.either {
+            return self.either(ty, either, field.name, wire, object, depth);
+        }
         match (ty, wire) {
             (Type::List(items, _), Wire::Bytes(packed)) if is_number(items) => {
                 let list = entry(object, field.name, Value::Array(Vec::new()));
@@ -214,6 +261,77 @@ impl Walk {
             }
         }
         Ok(())
+    }
+
+    /// A schema, or what is simpler; or a map of such.
+    fn either(
+        &self,
+        ty: &Type,
+        either: Either,
+        name: &str,
+        wire: Wire<'_>,
+        object: &mut Map<String, Value>,
+        depth: usize,
+    ) -> Result<(), ProtobufError> {
+        let Wire::Bytes(bytes) = wire else {
+            return Err(ProtobufError::WrongType);
+        };
+        if !matches!(ty, Type::Map(..)) {
+            let value = self.one_of(either, bytes, depth)?;
+            object.insert(name.to_owned(), value);
+            return Ok(());
+        }
+        let (mut key, mut value) = (String::new(), Value::Null);
+        for field in Fields(bytes) {
+            match field? {
+                (1, Wire::Bytes(text)) => key = utf8(text)?,
+                (2, Wire::Bytes(bytes)) => value = self.one_of(either, bytes, depth)?,
+                _ => {}
+            }
+        }
+        if let Value::Object(map) = entry(object, name, Value::Object(Map::new())) {
+            map.insert(key, value);
+        }
+        Ok(())
+    }
+
+    fn one_of(&self, either: Either, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+        let (schema, simple) = either.numbers();
+        let mut value = if either == Either::Bool {
+            Value::Bool(false)
+        } else {
+            Value::Array(Vec::new())
+        };
+        for field in Fields(bytes) {
+            match (field?, either) {
+                ((number, Wire::Bytes(bytes)), _) if number == schema => return self.schema(bytes, depth),
+                ((number, Wire::Bytes(bytes)), Either::Array) if number == simple => {
+                    let item = self.schema(bytes, depth)?;
+                    value
+                        .as_array_mut()
+                        .into_iter()
+                        .for_each(|list| list.push(item.clone()));
+                }
+                ((number, Wire::Bytes(text)), Either::Strings) if number == simple => {
+                    let text = utf8(text)?;
+                    value
+                        .as_array_mut()
+                        .into_iter()
+                        .for_each(|list| list.push(text.clone().into()));
+                }
+                ((number, Wire::Number(bits)), Either::Bool) if number == simple => value = (bits != 0).into(),
+                _ => {}
+            }
+        }
+        Ok(value)
+    }
+
+    fn schema(&self, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+        let mut object = Map::new();
+        if let Some(index) = self.schemas.by_name.get(&definition_of(JSON_SCHEMA)) {
+            self.message(*index, JSON_SCHEMA, bytes, &mut object, depth + 1)?;
+        }
+        Ok(Value::Object(object))
     }
 
     fn pair(&self, values: &Type, bytes: &[u8], depth: usize) -> Result<(String, Value), ProtobufError> {
