@@ -148,6 +148,28 @@ pub(crate) fn legacy_ip(text: &str, path: &Path<'_>, errors: &mut Errors) -> Opt
     address
 }
 
+/// An address of an old field. What the object had already is let through.
+pub(crate) fn validate(text: &str, kept: &[String], path: &Path<'_>, errors: &mut Errors) {
+    if !kept.iter().any(|kept| kept == text) {
+        legacy_ip(text, path, errors);
+    }
+}
+
+/// A block of an old field, under the same rule.
+pub(crate) fn validate_cidr(text: &str, kept: &[String], path: &Path<'_>, errors: &mut Errors) {
+    if !kept.iter().any(|kept| kept == text) {
+        legacy_cidr(text, path, errors);
+    }
+}
+
+/// An address behind a service, or in front of it.
+pub(crate) fn validate_endpoint(text: &str, path: &Path<'_>, errors: &mut Errors) {
+    match parse(text) {
+        None => errors.invalid(path, text, "must be a valid IP address"),
+        Some(address) => reachable(text, address, path, errors),
+    }
+}
+
 /// An address that traffic may be sent to from elsewhere.
 pub(crate) fn reachable(text: &str, address: IpAddr, path: &Path<'_>, errors: &mut Errors) {
     let (link_local, link_local_multicast) = match address {

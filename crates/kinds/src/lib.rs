@@ -12,11 +12,15 @@
 mod addresses;
 mod admissionregistration;
 mod apiregistration;
+mod apps;
+mod cells;
 mod certificates;
+mod changes;
 mod checks;
 mod coordination;
 mod core;
 mod data;
+mod defaulting;
 mod discovery;
 mod erased;
 mod events;
@@ -26,10 +30,16 @@ mod node;
 pub mod quota;
 mod rbac;
 mod resource;
+mod rules;
 mod scheduling;
 mod storage;
 
 pub use erased::{ErasedKind, FieldSelector, Info, KindRef, Object};
+
+/// What the system chooses for services.
+pub mod services {
+    pub use crate::core::services::{Pools, Refusal, Taken, allocate};
+}
 
 use catamaran_api::Errors;
 use catamaran_api::table::Column;
@@ -47,7 +57,10 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &core::events::Events,
     &core::namespaces::Namespaces,
     &core::nodes::Nodes,
+    &core::persistentvolumeclaims::PersistentVolumeClaims,
     &core::pods::Pods,
+    &core::podtemplates::PodTemplates,
+    &core::replicationcontrollers::ReplicationControllers,
     &core::secrets::Secrets,
     &core::serviceaccounts::ServiceAccounts,
     // admissionregistration.k8s.io/v1
@@ -57,8 +70,15 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &admissionregistration::validatingwebhookconfigurations::ValidatingWebhookConfigurations,
     // apiregistration.k8s.io/v1
     &apiregistration::apiservices::ApiServices,
+    // apps/v1
+    &apps::controllerrevisions::ControllerRevisions,
+    &apps::daemonsets::DaemonSets,
+    &apps::deployments::Deployments,
+    &apps::replicasets::ReplicaSets,
+    &apps::statefulsets::StatefulSets,
     // certificates.k8s.io/v1
     &certificates::certificatesigningrequests::CertificateSigningRequests,
+    &core::services::Services,
     // coordination.k8s.io/v1
     &coordination::leases::Leases,
     // discovery.k8s.io/v1

@@ -2,22 +2,25 @@
 
 use super::*;
 
+mod apps;
+mod services;
+
 use catamaran_api::Errors;
 use expect_test::{Expect, expect};
 use serde_json::json;
 
-fn kind(name: &str) -> &'static dyn ErasedKind {
+pub(super) fn kind(name: &str) -> &'static dyn ErasedKind {
     *ALL.iter().find(|kind| kind.info().kind == name).expect("a kind")
 }
 
-fn decode(kind: &dyn ErasedKind, value: Value) -> Box<dyn Object> {
+pub(super) fn decode(kind: &dyn ErasedKind, value: Value) -> Box<dyn Object> {
     let mut object = kind.decode(value).expect("an object");
     kind.default(&mut *object);
     object
 }
 
 /// Errors of an object, then those of a change if there is a second one.
-fn check(name: &str, versions: &[Value], expected: &Expect) {
+pub(super) fn check(name: &str, versions: &[Value], expected: &Expect) {
     let kind = kind(name);
     let mut errors = Errors::new();
     let objects: Vec<_> = versions.iter().map(|value| decode(kind, value.clone())).collect();
@@ -30,7 +33,7 @@ fn check(name: &str, versions: &[Value], expected: &Expect) {
     expected.assert_eq(&lines.join("\n"));
 }
 
-fn check_row(name: &str, value: Value, expected: &Expect) {
+pub(super) fn check_row(name: &str, value: Value, expected: &Expect) {
     let kind = kind(name);
     let now: Timestamp = "2026-01-02T00:00:00Z".parse().expect("a time");
     let object = decode(kind, value);
@@ -47,6 +50,42 @@ fn check_row(name: &str, value: Value, expected: &Expect) {
         })
         .collect();
     expected.assert_eq(&lines.join("\n"));
+}
+
+/// Errors of an object on its own, one a line.
+pub(super) fn errors_of(name: &str, value: &Value) -> String {
+    let kind = kind(name);
+    let mut errors = Errors::new();
+    kind.validate(&*decode(kind, value.clone()), &mut errors);
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// What is kept of a new object: its JSON after defaulting and preparing, less `apiVersion` and `kind`.
+#[allow(clippy::needless_pass_by_value, reason = "literals read best in place")]
+pub(super) fn check_created(name: &str, value: Value, expected: &Expect) {
+    let kind = kind(name);
+    let mut object = decode(kind, value);
+    kind.prepare_create(&mut *object);
+    let mut json = object.to_value().expect("JSON");
+    let fields = json.as_object_mut().expect("an object");
+    fields.remove("apiVersion");
+    fields.remove("kind");
+    expected.assert_eq(&serde_json::to_string_pretty(&json).expect("JSON"));
+}
+
+/// Errors of a change of status.
+pub(super) fn check_status(name: &str, old: Value, new: Value, expected: &Expect) {
+    let kind = kind(name);
+    let mut errors = Errors::new();
+    kind.validate_status(&*decode(kind, new), &*decode(kind, old), &mut errors);
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    expected.assert_eq(&lines.join("\n"));
+}
+
+pub(super) fn check_warnings(name: &str, value: Value, expected: &Expect) {
+    let kind = kind(name);
+    expected.assert_eq(&kind.warnings(&*decode(kind, value), None).join("\n"));
 }
 
 #[test]

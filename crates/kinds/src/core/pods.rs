@@ -14,10 +14,13 @@ mod defaults;
 mod handlers;
 mod scheduling;
 mod security;
+pub(crate) mod template;
 mod update;
 mod validate;
 mod volumes;
 mod warnings;
+
+pub(crate) use warnings::fractional;
 
 use crate::{FieldLabel, Kind, STATUS, Subresource, differs};
 use catamaran_api::Errors;

@@ -2,8 +2,8 @@
 
 use super::handlers;
 use super::security;
-use super::validate::{one_of, one_of_required};
 use super::volumes::{self, Volumes};
+use crate::rules::{one_of, one_of_required};
 use catamaran_api::quantity::Quantity;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{

@@ -1,49 +1,45 @@
 //! What a pod means where its author said nothing, as Kubernetes v1.35 fills it in. Written to the object, so that everyone who
 //! reads it later agrees.
 
+use crate::defaulting::{number, text};
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EphemeralContainer, HTTPGetAction, LifecycleHandler, ObjectFieldSelector, Pod, PodSpec, Probe,
-    ResourceFieldSelector, Volume,
+    Container, EnvVar, EphemeralContainer, HTTPGetAction, LifecycleHandler, ObjectFieldSelector, Pod, PodSpec,
+    PodTemplateSpec, Probe, ResourceFieldSelector, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 pub(super) fn pod(pod: &mut Pod) {
-    if let Some(spec) = &mut pod.spec {
-        self::spec(spec);
+    let Some(spec) = &mut pod.spec else { return };
+    self::spec(spec);
+    spec.enable_service_links.get_or_insert(true);
+    let host_network = spec.host_network == Some(true);
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        requests_from_limits(container);
+        if host_network {
+            host_ports(container);
+        }
     }
 }
 
-fn text(value: &mut Option<String>, default: &str) {
-    if value.as_deref().unwrap_or_default().is_empty() {
-        *value = Some(default.to_owned());
-    }
-}
-
-/// For numbers, of which 0 means not set.
-fn number(value: &mut Option<i32>, default: i32) {
-    if value.unwrap_or(0) == 0 {
-        *value = Some(default);
-    }
+/// What a template means. Less is written than in a pod: what is added to pods only with a later release must not make
+/// every old template look changed.
+pub(super) fn template(template: &mut PodTemplateSpec) {
+    template.metadata.get_or_insert_default();
+    self::spec(template.spec.get_or_insert_default());
 }
 
 fn spec(spec: &mut PodSpec) {
     text(&mut spec.dns_policy, "ClusterFirst");
     text(&mut spec.restart_policy, "Always");
     text(&mut spec.scheduler_name, "default-scheduler");
-    spec.enable_service_links.get_or_insert(true);
     spec.security_context.get_or_insert_default();
     spec.termination_grace_period_seconds.get_or_insert(30);
     service_account(spec);
-    let host_network = spec.host_network == Some(true);
     for volume in spec.volumes.iter_mut().flatten() {
         self::volume(volume);
     }
     for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
         self::container(container);
-        requests_from_limits(container);
-        if host_network {
-            host_ports(container);
-        }
     }
     for container in spec.ephemeral_containers.iter_mut().flatten() {
         ephemeral(container);

@@ -1,7 +1,7 @@
 //! Probes and lifecycle hooks.
 
 use super::containers::port_number;
-use super::validate::one_of;
+use crate::rules::one_of;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;

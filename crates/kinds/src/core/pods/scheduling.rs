@@ -1,6 +1,6 @@
 //! Where a pod may run: selectors, affinity, tolerations, spreading.
 
-use super::validate::{one_of, one_of_required};
+use crate::rules::{one_of, one_of_required};
 use catamaran_api::selector::Selector;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
@@ -63,8 +63,8 @@ fn affinity(affinity: &Affinity, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
-const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+pub(super) const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+pub(super) const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
 fn node_affinity(affinity: &NodeAffinity, path: &Path<'_>, errors: &mut Errors) {
     if let Some(required) = &affinity.required_during_scheduling_ignored_during_execution {

@@ -1,7 +1,7 @@
 //! Security contexts of pods and containers.
 
-use super::validate::{one_of, one_of_required};
 use super::volumes;
+use crate::rules::{one_of, one_of_required};
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext, Sysctl};
 use std::collections::HashSet;

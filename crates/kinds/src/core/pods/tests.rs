@@ -399,16 +399,14 @@ fn updates() {
 }
 
 #[test]
-fn warnings_name_what_does_not_work_yet() {
+fn warnings_name_what_will_surprise() {
     let pod = decode(
         json!({"hostNetwork": true, "containers": [{"name": "c", "readinessProbe": {},
         "env": [{"name": "A"}, {"name": "A"}], "resources": {"requests": {"memory": "100m"}}}]}),
     );
     expect![[r#"
-        spec.hostNetwork: not supported by Catamaran yet; containers that need it will not start
-        spec.containers[0].readinessProbe: not supported by Catamaran yet; containers that need it will not start
-        spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply
-        spec.containers[0].resources.requests[memory]: fractional byte value "100m" is invalid, must be an integer"#]]
+        spec.containers[0].resources.requests[memory]: fractional byte value "100m" is invalid, must be an integer
+        spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply"#]]
     .assert_eq(&Pods.warnings(&pod, None).join("\n"));
     assert!(Pods.warnings(&pod, Some(&pod)).is_empty());
 }

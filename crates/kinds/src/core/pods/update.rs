@@ -1,5 +1,6 @@
 //! What may change about a pod: hardly anything, since its containers are running.
 
+use crate::changes;
 use catamaran_api::{Errors, Path};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 use serde_json::Value;
@@ -23,7 +24,7 @@ pub(super) fn pod(new: &Pod, old: &Pod, errors: &mut Errors) {
     gates(new, old, &path, errors);
     let allowed = with_allowed_changes(new, old);
     if allowed != *old {
-        let changed = changes(&allowed, old);
+        let changed = changes::describe("spec", &allowed, old);
         errors.forbidden(&path, format!("{ALLOWED}\n{changed}\n"));
     }
 }
@@ -113,46 +114,6 @@ fn gates(new: &PodSpec, old: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
             added.join(", ")
         );
         errors.forbidden(&path.child("schedulingGates"), detail);
-    }
-}
-
-/// The fields that differ, one a line, with both values.
-fn changes(new: &PodSpec, old: &PodSpec) -> String {
-    let fields = |spec: &PodSpec| serde_json::to_value(spec).unwrap_or_default();
-    let mut lines = Vec::new();
-    differences(&mut "spec".to_owned(), &fields(new), &fields(old), &mut lines);
-    lines.join("\n")
-}
-
-fn differences(path: &mut String, new: &Value, old: &Value, lines: &mut Vec<String>) {
-    if new == old {
-        return;
-    }
-    let length = path.len();
-    match (new, old) {
-        (Value::Object(new), Value::Object(old)) => {
-            let mut keys: Vec<&String> = new.keys().chain(old.keys()).collect();
-            keys.sort_unstable();
-            keys.dedup();
-            for key in keys {
-                path.push('.');
-                path.push_str(key);
-                let (new, old) = (
-                    new.get(key).unwrap_or(&Value::Null),
-                    old.get(key).unwrap_or(&Value::Null),
-                );
-                differences(path, new, old, lines);
-                path.truncate(length);
-            }
-        }
-        (Value::Array(new), Value::Array(old)) if new.len() == old.len() => {
-            for (index, (new, old)) in new.iter().zip(old).enumerate() {
-                path.push_str(&format!("[{index}]"));
-                differences(path, new, old, lines);
-                path.truncate(length);
-            }
-        }
-        _ => lines.push(format!("  {path}: {old} -> {new}")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Is this a pod? Field paths and sentences are those of Kubernetes, which people search for.
 
 use super::{containers, scheduling, security, volumes};
+use crate::rules::{one_of, one_of_required};
 use catamaran_api::quantity::Quantity;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{Pod, PodDNSConfig, PodSpec, ResourceRequirements};
@@ -12,7 +13,7 @@ pub(super) fn pod(pod: &Pod, errors: &mut Errors) {
     self::spec(spec, &Path::new("spec"), errors);
 }
 
-fn spec(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+pub(super) fn spec(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
     let volumes = volumes::validate(spec, &path.child("volumes"), errors);
     containers::validate(spec, &volumes, path, errors);
     restart_policy(spec, path, errors);
@@ -56,22 +57,6 @@ fn spec(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
             kind,
             names::qualified_name(kind),
         );
-    }
-}
-
-/// A value that may be left out and must else be one of `supported`.
-pub(super) fn one_of(value: Option<&str>, supported: &[&str], path: &Path<'_>, errors: &mut Errors) {
-    if let Some(value) = value.filter(|value| !supported.contains(value)) {
-        errors.not_supported(path, value, supported);
-    }
-}
-
-/// A value that must be one of `supported`.
-pub(super) fn one_of_required(value: &str, supported: &[&str], path: &Path<'_>, errors: &mut Errors) {
-    if value.is_empty() {
-        errors.required(path, "");
-    } else {
-        one_of(Some(value), supported, path, errors);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Volumes and what is projected into them.
 
+use crate::core::persistentvolumeclaims;
 use catamaran_api::quantity::Quantity;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
@@ -82,6 +83,14 @@ fn volume(volume: &Volume, path: &Path<'_>, errors: &mut Errors) {
     {
         errors.required(&path.child("persistentVolumeClaim").child("claimName"), "");
     }
+    if let Some(source) = &volume.ephemeral {
+        let at = path.child("ephemeral");
+        let at = at.child("volumeClaimTemplate");
+        match &source.volume_claim_template {
+            None => errors.required(&at, ""),
+            Some(template) => persistentvolumeclaims::validate_template(template, &at, errors),
+        }
+    }
 }
 
 fn object_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
@@ -107,7 +116,7 @@ fn host_path(source: &HostPathVolumeSource, path: &Path<'_>, errors: &mut Errors
     } else {
         no_parents(&source.path, &path.child("path"), errors);
     }
-    super::validate::one_of(source.type_.as_deref(), HOST_PATH_TYPES, &path.child("type"), errors);
+    crate::rules::one_of(source.type_.as_deref(), HOST_PATH_TYPES, &path.child("type"), errors);
 }
 
 fn mode(mode: Option<i32>, path: &Path<'_>, errors: &mut Errors) {
