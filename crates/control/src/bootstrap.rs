@@ -3,6 +3,8 @@
 //!
 //! All of it goes through the in-process client, like anybody else's objects.
 
+mod api_service;
+
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -10,6 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
 
 /// Namespaces that exist from the start.
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -17,8 +20,8 @@ const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube
 /// Runtime classes that exist from the start, and their handlers. The last ones are names other runtimes made common.
 const RUNTIME_CLASSES: &[(&str, &str)] = &[("oci", "oci"), ("wasm", "wasm"), ("wasmtime", "wasm")];
 
-/// Creates what is missing.
-pub(crate) async fn ensure(client: &Client) -> kube::Result<()> {
+/// Creates what is missing. `address` is where the server listens.
+pub(crate) async fn ensure(client: &Client, address: SocketAddr) -> kube::Result<()> {
     for name in NAMESPACES {
         create(
             client,
@@ -46,7 +49,7 @@ pub(crate) async fn ensure(client: &Client) -> kube::Result<()> {
         };
         create(client, &class).await?;
     }
-    Ok(())
+    api_service::ensure(client, address).await
 }
 
 async fn create<K>(client: &Client, object: &K) -> kube::Result<()>

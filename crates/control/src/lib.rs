@@ -151,7 +151,7 @@ impl ControlPlane {
         };
         let assembled = Assembled::new(&vault, nodes, &stop.token).await?;
         let client = assembled.client(&Identity::system());
-        bootstrap::ensure(&client)
+        bootstrap::ensure(&client, addr)
             .await
             .map_err(|error| Error::Bootstrap(Box::new(error)))?;
         assembled.app.set_bootstrapped();

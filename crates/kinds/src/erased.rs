@@ -28,6 +28,8 @@ pub struct Info {
     pub field_selectors: Vec<FieldSelector>,
     pub unconditional_update: bool,
     pub create_on_update: bool,
+    /// The `Warning` that every answer about this kind carries, if the version is on its way out.
+    pub deprecation: Option<Cow<'static, str>>,
     pub name_rule: NameRule,
     /// Name of the type's schema: `io.k8s.api.core.v1.Pod`.
     pub schema: Cow<'static, str>,
@@ -187,6 +189,7 @@ impl<K: Kind> ErasedKind for K {
             field_selectors: K::FIELD_SELECTORS.iter().copied().map(FieldSelector::from).collect(),
             unconditional_update: K::UNCONDITIONAL_UPDATE,
             create_on_update: K::CREATE_ON_UPDATE,
+            deprecation: K::DEPRECATION.map(Cow::Borrowed),
             name_rule: K::NAME_RULE,
             schema: <K::Object as schemars::JsonSchema>::schema_name(),
         }

@@ -54,6 +54,7 @@ use serde_json::Value;
 pub static ALL: &[&dyn ErasedKind] = &[
     // core/v1
     &core::configmaps::ConfigMaps,
+    &core::endpoints::Endpoints,
     &core::events::Events,
     &core::namespaces::Namespaces,
     &core::nodes::Nodes,
@@ -244,6 +245,8 @@ pub trait Kind: Send + Sync + 'static {
     const UNCONDITIONAL_UPDATE: bool = true;
     /// Does a PUT of what is not there create it?
     const CREATE_ON_UPDATE: bool = false;
+    /// The `Warning` that every answer about this kind carries: the version is on its way out.
+    const DEPRECATION: Option<&'static str> = None;
     /// What a name may look like.
     const NAME_RULE: NameRule = catamaran_api::names::dns1123_subdomain;
 

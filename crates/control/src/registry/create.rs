@@ -52,6 +52,7 @@ impl Registry {
         metadata::settle_namespace(object.meta_mut(), target.namespace.as_deref())?;
         let has_generation = resource.kind.spec_changed(object.as_ref(), object.as_ref()).is_some();
         metadata::birth(object.meta_mut(), has_generation);
+        let _held = self.hold_addresses(target).await;
         self.caches.fresh().await?;
 
         let template = generated(object.as_ref()).then(|| object.boxed_clone());
@@ -102,6 +103,7 @@ impl Registry {
         }
         self.admission.mutate(&world, &attributes, object).await?;
         resource.kind.prepare_create(object.as_mut());
+        self.allocate(target, None, object.as_mut())?;
         let mut errors = metadata::validate(resource, object.as_ref());
         resource.kind.validate(object.as_ref(), &mut errors);
         if !errors.is_empty() {

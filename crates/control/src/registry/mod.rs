@@ -27,6 +27,7 @@ mod metadata;
 mod patch;
 mod reserve;
 pub(crate) mod resource;
+mod services;
 mod subresources;
 mod table;
 mod update;
@@ -62,6 +63,7 @@ pub(crate) struct Registry {
     table: RwLock<Arc<Table>>,
     table_changed: tokio::sync::watch::Sender<u64>,
     admission: admission::Chain,
+    addresses: services::Addresses,
     /// Ends watches when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -138,6 +140,7 @@ impl Registry {
             table: RwLock::new(Arc::new(Table::new(1, resources))),
             table_changed: tokio::sync::watch::Sender::new(1),
             admission: admission::Chain::standard(),
+            addresses: services::Addresses::default(),
             shutdown,
         })
     }

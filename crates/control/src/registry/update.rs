@@ -89,6 +89,7 @@ impl Registry {
         tracking: Tracking,
         remake: &mut Remake<'_>,
     ) -> Result<Written, Status> {
+        let _held = self.hold_addresses(target).await;
         for _ in 0..ATTEMPTS {
             let current = self.get(target).await?;
             let old = target
@@ -148,7 +149,10 @@ impl Registry {
         }
         let owners = new.meta_mut().managed_fields.take();
         match part {
-            Part::Whole => kind.prepare_update(new.as_mut(), old),
+            Part::Whole => {
+                kind.prepare_update(new.as_mut(), old);
+                self.allocate(target, Some(old), new.as_mut())?;
+            }
             Part::Status => kind.prepare_status(new.as_mut(), old),
             Part::Finalize => *new.meta_mut() = old.meta().clone(),
             Part::System => {}

@@ -1,6 +1,7 @@
 //! Kinds of the legacy group, `/api/v1`.
 
 pub(super) mod configmaps;
+pub(super) mod endpoints;
 pub(super) mod events;
 pub(super) mod namespaces;
 pub(super) mod nodes;

@@ -1,0 +1,103 @@
+//! The service `kubernetes`: how pods find the API, by the first address of the network of services.
+//!
+//! Its endpoint is where the server listens. A server that listens on loopback only has none that a pod could reach; the
+//! service is there all the same, since clients take its name and address for granted.
+
+use super::is_conflict;
+use crate::kinds::services::Pools;
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service, ServicePort, ServiceSpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+const NAME: &str = "kubernetes";
+const NAMESPACE: &str = "default";
+const PORT_NAME: &str = "https";
+
+fn metadata(labels: &[(&str, &str)]) -> ObjectMeta {
+    let labels: BTreeMap<String, String> = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    ObjectMeta {
+        name: Some(NAME.to_owned()),
+        namespace: Some(NAMESPACE.to_owned()),
+        labels: Some(labels),
+        ..Default::default()
+    }
+}
+
+fn service(port: u16) -> Service {
+    let ip = Pools::default().first().to_string();
+    Service {
+        metadata: metadata(&[("component", "apiserver"), ("provider", "kubernetes")]),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            cluster_ip: Some(ip.clone()),
+            cluster_ips: Some(vec![ip]),
+            session_affinity: Some("None".to_owned()),
+            ports: Some(vec![ServicePort {
+                name: Some(PORT_NAME.to_owned()),
+                port: 443,
+                protocol: Some("TCP".to_owned()),
+                target_port: Some(IntOrString::Int(port.into())),
+                ..Default::default()
+            }]),
+            ..Default::default()
+        }),
+        status: None,
+    }
+}
+
+fn endpoints(address: SocketAddr) -> Endpoints {
+    let reachable = !address.ip().is_loopback() && !address.ip().is_unspecified();
+    let subset = EndpointSubset {
+        addresses: Some(vec![EndpointAddress {
+            ip: address.ip().to_string(),
+            ..Default::default()
+        }]),
+        ports: Some(vec![EndpointPort {
+            name: Some(PORT_NAME.to_owned()),
+            port: address.port().into(),
+            protocol: Some("TCP".to_owned()),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    };
+    Endpoints {
+        metadata: metadata(&[("endpointslice.kubernetes.io/skip-mirror", "true")]),
+        subsets: reachable.then(|| vec![subset]),
+    }
+}
+
+/// Creates what is missing, and makes it say where the server listens now.
+pub(super) async fn ensure(client: &Client, address: SocketAddr) -> kube::Result<()> {
+    let services = Api::<Service>::namespaced(client.clone(), NAMESPACE);
+    let wanted = service(address.port());
+    match services.create(&PostParams::default(), &wanted).await {
+        Err(error) if is_conflict(&error) => {
+            let mut present = services.get(NAME).await?;
+            if let (Some(present), Some(wanted)) = (&mut present.spec, &wanted.spec) {
+                present.ports.clone_from(&wanted.ports);
+            }
+            services.replace(NAME, &PostParams::default(), &present).await?;
+        }
+        other => drop(other?),
+    }
+    let api = Api::<Endpoints>::namespaced(client.clone(), NAMESPACE);
+    let wanted = endpoints(address);
+    match api.create(&PostParams::default(), &wanted).await {
+        Err(error) if is_conflict(&error) => {
+            let mut present = api.get(NAME).await?;
+            present.subsets.clone_from(&wanted.subsets);
+            api.replace(NAME, &PostParams::default(), &present).await?;
+        }
+        other => drop(other?),
+    }
+    Ok(())
+}
