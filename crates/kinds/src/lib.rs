@@ -64,6 +64,7 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &core::replicationcontrollers::ReplicationControllers,
     &core::secrets::Secrets,
     &core::serviceaccounts::ServiceAccounts,
+    &core::services::Services,
     // admissionregistration.k8s.io/v1
     &admissionregistration::mutatingwebhookconfigurations::MutatingWebhookConfigurations,
     &admissionregistration::validatingadmissionpolicies::ValidatingAdmissionPolicies,
@@ -79,7 +80,6 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &apps::statefulsets::StatefulSets,
     // certificates.k8s.io/v1
     &certificates::certificatesigningrequests::CertificateSigningRequests,
-    &core::services::Services,
     // coordination.k8s.io/v1
     &coordination::leases::Leases,
     // discovery.k8s.io/v1

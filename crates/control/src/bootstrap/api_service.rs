@@ -8,6 +8,7 @@ use crate::kinds::services::Pools;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service, ServicePort, ServiceSpec,
 };
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::PostParams;
@@ -75,6 +76,29 @@ fn endpoints(address: SocketAddr) -> Endpoints {
     }
 }
 
+fn slice(address: SocketAddr) -> EndpointSlice {
+    let reachable = !address.ip().is_loopback() && !address.ip().is_unspecified();
+    let endpoint = Endpoint {
+        addresses: vec![address.ip().to_string()],
+        conditions: Some(EndpointConditions {
+            ready: Some(true),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    EndpointSlice {
+        metadata: metadata(&[("kubernetes.io/service-name", NAME)]),
+        address_type: if address.is_ipv6() { "IPv6" } else { "IPv4" }.to_owned(),
+        endpoints: if reachable { vec![endpoint] } else { Vec::new() },
+        ports: Some(vec![SlicePort {
+            name: Some(PORT_NAME.to_owned()),
+            port: Some(address.port().into()),
+            protocol: Some("TCP".to_owned()),
+            ..Default::default()
+        }]),
+    }
+}
+
 /// Creates what is missing, and makes it say where the server listens now.
 pub(super) async fn ensure(client: &Client, address: SocketAddr) -> kube::Result<()> {
     let services = Api::<Service>::namespaced(client.clone(), NAMESPACE);
@@ -95,6 +119,17 @@ pub(super) async fn ensure(client: &Client, address: SocketAddr) -> kube::Result
         Err(error) if is_conflict(&error) => {
             let mut present = api.get(NAME).await?;
             present.subsets.clone_from(&wanted.subsets);
+            api.replace(NAME, &PostParams::default(), &present).await?;
+        }
+        other => drop(other?),
+    }
+    let api = Api::<EndpointSlice>::namespaced(client.clone(), NAMESPACE);
+    let wanted = slice(address);
+    match api.create(&PostParams::default(), &wanted).await {
+        Err(error) if is_conflict(&error) => {
+            let mut present = api.get(NAME).await?;
+            present.endpoints.clone_from(&wanted.endpoints);
+            present.ports.clone_from(&wanted.ports);
             api.replace(NAME, &PostParams::default(), &present).await?;
         }
         other => drop(other?),

@@ -47,7 +47,7 @@ impl Kind for Endpoints {
             ] {
                 let at = at.child(field);
                 for (index, address) in listed.iter().flatten().enumerate() {
-                    warnings.extend(addresses::warn(&address.ip, &at.index(index).child("ip")));
+                    warnings.extend(addresses::ip_warning(&address.ip, &at.index(index).child("ip")));
                 }
             }
         }
