@@ -258,7 +258,12 @@ async fn discovery_lists_every_kind_in_both_forms() {
         .iter()
         .map(|group| group["name"].as_str().unwrap())
         .collect();
-    let expected = ["apps", "authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io"];
+    let expected = [
+        "apps",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+        "coordination.k8s.io",
+    ];
     assert!(expected.iter().all(|name| groups.contains(name)), "{groups:?}");
     assert_eq!(
         cluster.get("/apis/node.k8s.io").await.ok()["preferredVersion"]["version"],

@@ -129,7 +129,13 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
         cluster.delete("/api/v1/namespaces/kube-system", &Value::Null).await,
         cluster.send("POST", CONFIG_MAPS, &[], vec![b' '; (3 << 20) + 1]).await,
     ];
-    let lines: Vec<String> = answers.iter().map(common::Answer::failure).collect();
+    // How many objects a cluster starts with is not what this is about.
+    let without_revision = |line: String| match line.split_once("current: ") {
+        Some((text, _)) => format!("{text}current: _"),
+        None => line,
+    };
+    let lines = answers.iter().map(|answer| without_revision(answer.failure()));
+    let lines: Vec<String> = lines.collect();
     expect![[r#"
         409 AlreadyExists: configmaps "a" already exists
         400 BadRequest: the namespace of the provided object does not match the namespace sent on the request
@@ -153,7 +159,7 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
         400 BadRequest: unable to parse requirement: found '!', expected: identifier
         400 BadRequest: limit must not be negative
         400 BadRequest: invalid continue token: continue key is not valid: expected value at line 1 column 1
-        504 Timeout: Timeout: Too large resource version: 99999, current: 12
+        504 Timeout: Timeout: Too large resource version: 99999, current: _
         422 Invalid: ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided
         403 Forbidden: namespaces "kube-system" is forbidden: this namespace may not be deleted
         413 RequestEntityTooLarge: Request entity too large: limit is 3145728"#]].assert_eq(&lines[3..].join("\n"));
