@@ -136,10 +136,17 @@ impl Status {
         status
     }
 
-    /// The body is well formed and still cannot be applied, as a patch whose `test` fails.
+    /// The body is well formed and still cannot be applied, as a patch whose `test` fails. Kubernetes keeps the reason to itself; here
+    /// it is a cause.
     pub fn unprocessable(why: impl fmt::Display) -> Self {
-        let message = format!("the server rejected our request due to an error in our request: {why}");
-        Self::failure(422, "Invalid", message)
+        let message = "the server rejected our request due to an error in our request";
+        let mut status = Self::failure(422, "Invalid", message);
+        status.details_mut().causes = Some(vec![metav1::StatusCause {
+            field: None,
+            message: Some(why.to_string()),
+            reason: None,
+        }]);
+        status
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {

@@ -131,7 +131,8 @@ mod tests {
             end = end.repeat(2);
         }
         let error = apply(&json!({"a": {}}), Value::from(operations).to_string().as_bytes()).unwrap_err();
-        assert!(error.message().contains("more than 256 levels deep"), "{error:?}");
+        let why = error.to_value()["details"]["causes"][0]["message"].to_string();
+        assert!(why.contains("more than 256 levels deep"), "{why}");
 
         // Many that leave it flat are as good as one.
         let moves = ["/a", "/b"].into_iter().cycle().take(2001).collect::<Vec<_>>();
@@ -160,9 +161,9 @@ mod tests {
         expect![[r#"
             400 BadRequest: error decoding patch: invalid type: map, expected a sequence at line 1 column 0
             400 BadRequest: error decoding patch: unknown variant `frob`, expected one of `add`, `remove`, `replace`, `move`, `copy`, `test` at line 1 column 14
-            422 Invalid: the server rejected our request due to an error in our request: operation 0 at "/a" failed: value did not match
-            422 Invalid: the server rejected our request due to an error in our request: operation 0 at "/b" failed: path is invalid
+            422 Invalid: the server rejected our request due to an error in our request
+            422 Invalid: the server rejected our request due to an error in our request
             413 RequestEntityTooLarge: Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001
-            422 Invalid: the server rejected our request due to an error in our request: the patch copies more than 3145728 bytes"#]].assert_eq(&lines.join("\n"));
+            422 Invalid: the server rejected our request due to an error in our request"#]].assert_eq(&lines.join("\n"));
     }
 }

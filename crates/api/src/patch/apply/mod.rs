@@ -21,7 +21,7 @@ mod scale;
 mod set;
 mod typed;
 mod update;
-mod values;
+pub(super) mod values;
 
 pub use compare::{Comparison, compare};
 pub use conflict::{Conflict, Conflicts};

@@ -77,7 +77,7 @@ pub(super) fn display(value: &Value) -> String {
 }
 
 /// A value as Go's `%v` prints it.
-pub(super) fn go_text(value: &Value) -> String {
+pub(in crate::patch) fn go_text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),
@@ -119,7 +119,7 @@ pub(super) fn go_literal(value: &Value) -> String {
 }
 
 /// A value's type as Go's `%T` prints it.
-pub(super) fn go_type(value: &Value) -> &'static str {
+pub(in crate::patch) fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",

@@ -1,11 +1,12 @@
 //! Strategic merge patch: a merge patch that knows which lists are maps.
 //!
-//! Three questions, three files: [`table`] says how a list is merged, [`apply`](mod@apply) carries out a patch with its directives,
-//! [`diff`] writes the patch of a client-side apply.
+//! [`table`] says how a list is merged, [`apply`](mod@apply) carries out a patch with its directives, [`order`] is the sequence of
+//! merged lists, [`diff`] writes the patch of a client-side apply.
 //! <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md>
 
 mod apply;
 mod diff;
+mod order;
 mod table;
 
 pub use apply::apply;

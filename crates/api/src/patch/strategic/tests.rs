@@ -31,7 +31,7 @@ fn lists_with_a_key_merge_item_by_item() {
             json!({"containers": [{"name": "a", "image": "y", "env": [{"name": "F", "value": null}]}, {"name": "c", "args": null}]}),
         ),
         expect![[
-            r#"{"spec":{"containers":[{"env":[{"name":"E","value":"1"},{"name":"F"}],"image":"y","name":"a"},{"name":"b"},{"name":"c"}]}}"#
+            r#"{"spec":{"containers":[{"env":[{"name":"F","value":null},{"name":"E","value":"1"}],"image":"y","name":"a"},{"args":null,"name":"c"},{"name":"b"}]}}"#
         ]],
     );
 }
@@ -50,7 +50,7 @@ fn sets_grow_and_shrink() {
     check(
         json!({"metadata": {"finalizers": ["a/a", "a/b"]}}),
         json!({"metadata": {"finalizers": ["a/c", "a/b"], "$deleteFromPrimitiveList/finalizers": ["a/a"]}}),
-        expect![[r#"{"metadata":{"finalizers":["a/b","a/c"]}}"#]],
+        expect![[r#"{"metadata":{"finalizers":["a/c","a/b"]}}"#]],
     );
 }
 
@@ -74,7 +74,7 @@ fn directives_on_lists() {
     check(
         object(),
         spec(json!({"containers": [{"name": "b", "$patch": "delete"}, {"name": "d"}]})),
-        expect![[r#"{"spec":{"containers":[{"name":"a"},{"name":"c"},{"name":"d"}]}}"#]],
+        expect![[r#"{"spec":{"containers":[{"name":"d"},{"name":"a"},{"name":"c"}]}}"#]],
     );
     check(
         object(),
@@ -98,7 +98,9 @@ fn new_fields_lose_their_directives() {
             json!({"containers": [{"name": "a", "$retainKeys": ["name"], "env": [{"name": "x", "$patch": "delete"}]}], "x": null,
             "$setElementOrder/containers": [{"name": "a"}]}),
         ),
-        expect![[r#"{"spec":{"containers":[{"env":[],"name":"a"}]}}"#]],
+        expect![[
+            r#"{"spec":{"$setElementOrder/containers":[{"name":"a"}],"containers":[{"$retainKeys":["name"],"env":[],"name":"a"}]}}"#
+        ]],
     );
 }
 
@@ -109,19 +111,19 @@ fn malformed_patches() {
         (json!([]), expect!["400 BadRequest: invalid JSON document"]),
         (
             spec(json!({"securityContext": {"$patch": "frob"}})),
-            expect!["400 BadRequest: unknown patch type: frob in map: {}"],
+            expect!["500 : unknown patch type: frob in map: map[$patch:frob]"],
         ),
         (
             spec(json!({"containers": [{"image": "x"}]})),
-            expect![[r#"400 BadRequest: map: {"image":"x"} does not contain declared merge key: name"#]],
+            expect!["500 : map: map[image:x] does not contain declared merge key: name"],
         ),
         (
             spec(json!({"containers": ["x"]})),
-            expect!["400 BadRequest: strategic merge patch format is not supported"],
+            expect!["500 : list element types are not identical: [[map[name:a]] [x]]"],
         ),
         (
             spec(json!({"volumes": [{"name": "v", "emptyDir": {}, "$retainKeys": ["name"]}]})),
-            expect!["400 BadRequest: patch content doesn't match retainKeys list"],
+            expect!["400 BadRequest: invalid patch format of retainKeys"],
         ),
         (
             spec(json!({"$retainKeys": 1})),
@@ -130,10 +132,10 @@ fn malformed_patches() {
         (
             spec(json!({"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]})),
             expect![[r#"
-                400 BadRequest: The order in patch list:
-                [{"name":"a"}]
+                500 : The order in patch list:
+                [map[name:a]]
                  doesn't match $setElementOrder list:
-                [{"name":"b"}]
+                [map[name:b]]
             "#]],
         ),
     ] {
@@ -259,6 +261,60 @@ fn any_pod() -> impl Strategy<Value = Map<String, Value>> {
         let pod = json!({"metadata": {"finalizers": finalizers, "labels": labels}, "spec": {"containers": containers, "volumes": volumes}});
         pod.as_object().unwrap().clone()
     })
+}
+
+#[test]
+fn lists_take_the_sequence_of_the_patch() {
+    let names = |names: &[&str]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
+    let order = |object: &[&str], patch: Value| {
+        let result = apply(&spec(json!({"containers": names(object)})), &spec(patch), pod()).unwrap();
+        let list = result["spec"]["containers"].as_array().unwrap().clone();
+        list.iter()
+            .map(|item| item["name"].as_str().unwrap())
+            .collect::<String>()
+    };
+    assert_eq!(
+        order(&["a", "b", "c"], json!({"containers": names(&["c", "x", "a"])})),
+        "bcxa"
+    );
+    assert_eq!(
+        order(
+            &["a", "b", "c"],
+            json!({"$setElementOrder/containers": names(&["c", "a"])})
+        ),
+        "bca"
+    );
+    assert_eq!(
+        order(
+            &["s", "a", "b", "t"],
+            json!({"containers": [{"name": "b", "$patch": "delete"}, {"name": "z"}]})
+        ),
+        "zsat"
+    );
+    let finalizers = |patch: Value| {
+        let object = json!({"metadata": {"finalizers": ["s", "a", "b", "t"]}});
+        apply(&object, &json!({ "metadata": patch }), pod()).unwrap()["metadata"]["finalizers"].to_string()
+    };
+    assert_eq!(
+        finalizers(json!({"$setElementOrder/finalizers": ["b", "a"], "finalizers": ["b"]})),
+        r#"["s","b","a","t"]"#
+    );
+    assert_eq!(
+        finalizers(json!({"$deleteFromPrimitiveList/finalizers": ["a", "q"]})),
+        r#"["s","b","t"]"#
+    );
+}
+
+#[test]
+fn an_object_may_be_replaced_as_a_whole() {
+    let budget = Schemas::builtin().node_of_kind("policy/v1", "PodDisruptionBudget");
+    let object = json!({"spec": {"selector": {"matchLabels": {"a": "1"}}, "minAvailable": 1}});
+    let patch = json!({"spec": {"selector": {"matchLabels": {"b": "1"}}}});
+    let result = apply(&object, &patch, budget).unwrap();
+    assert_eq!(
+        result,
+        json!({"spec": {"selector": {"matchLabels": {"b": "1"}}, "minAvailable": 1}})
+    );
 }
 
 proptest! {
