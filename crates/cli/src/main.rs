@@ -21,6 +21,7 @@ mod report;
     unsafe_code,
     reason = "restoring a signal's default disposition has no safe interface"
 )]
+mod server_side;
 mod sys;
 mod terminal;
 

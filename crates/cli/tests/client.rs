@@ -116,6 +116,40 @@ fn objects_of_manifests() {
 }
 
 #[test]
+fn server_side_apply() {
+    let server = Server::start();
+    let out = |arguments: &str| stdout(&mut server.cata(arguments));
+    let refused = |arguments: &str| refusal(&mut server.cata(arguments));
+    server.write(
+        "a.yaml",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: '1', y: '1'}}",
+    );
+    server.write(
+        "b.yaml",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: '2'}}",
+    );
+    assert_eq!(
+        out("apply --server-side -f a.yaml --dry-run=server"),
+        "configmap/a serverside-applied (server dry run)\n"
+    );
+    assert_eq!(out("apply --server-side -f a.yaml"), "configmap/a serverside-applied\n");
+    let conflict = refused("apply --server-side --field-manager=other -f b.yaml");
+    assert!(
+        conflict.starts_with("Error from server (Conflict): cannot apply configmap/a"),
+        "{conflict}"
+    );
+    assert!(
+        conflict.contains("--force-conflicts") && conflict.contains("conflict with \"cata\": .data.x"),
+        "{conflict}"
+    );
+    out("apply --server-side --force-conflicts --field-manager=other -f b.yaml");
+    assert_eq!(out("get cm a -o jsonpath={.data.x}{.data.y}"), "21");
+    assert!(refused("apply --force-conflicts -f b.yaml").contains("--server-side"));
+    assert!(refused("apply --server-side --dry-run=client -f b.yaml").contains("--dry-run=server"));
+    server.stop();
+}
+
+#[test]
 fn words_and_warnings() {
     let server = Server::start();
     let out = |arguments: &str| stdout(&mut server.cata(arguments));

@@ -5,8 +5,9 @@ use crate::client::discovery::Catalogue;
 use crate::client::{ClientArgs, Connection, explain, query_string};
 use crate::data_dir::DataDir;
 use crate::manifest::FileArgs;
-use crate::print::Output;
+use crate::print::{Output, without_managed_fields};
 use crate::report;
+use crate::server_side::{self, Ownership};
 use anyhow::{Result, bail};
 use serde_json::Value;
 
@@ -31,6 +32,22 @@ pub(crate) struct Args {
     output: Option<String>,
     #[command(flatten)]
     client: ClientArgs,
+}
+
+/// `cata apply`: what it has beside `cata create`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApplyArgs {
+    /// Let the server merge the manifest and keep track of who owns which field
+    #[arg(long)]
+    server_side: bool,
+    /// Take over fields that others own
+    #[arg(long, requires = "server_side")]
+    force_conflicts: bool,
+    /// Name under which to own what is applied on the server's side
+    #[arg(long, value_name = "NAME", default_value = "cata", requires = "server_side")]
+    field_manager: String,
+    #[command(flatten)]
+    common: Args,
 }
 
 impl Args {
@@ -61,18 +78,35 @@ impl Args {
 
     fn report(&self, named: &str, verb: &str, object: &Value) -> Result<()> {
         match self.output.as_deref().map(Output::parse).transpose()? {
-            Some(output) if !output.is_table() => print!("{}", output.render(object, &|_| named.to_owned())?),
+            Some(output) if !output.is_table() => {
+                let mut object = object.clone();
+                without_managed_fields(&mut object);
+                print!("{}", output.render(&object, &|_| named.to_owned())?);
+            }
             _ => println!("{named} {verb}{}", self.dry_run.mark()),
         }
         Ok(())
     }
 }
 
-pub(super) async fn apply(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
-    let (objects, connection, catalogue) = args.start(data_dir).await?;
+pub(super) async fn apply(args: ApplyArgs, data_dir: Option<&DataDir>) -> Result<()> {
+    let common = &args.common;
+    if args.server_side && common.dry_run == DryRun::Client {
+        bail!("--dry-run=client asks no server, --server-side asks nobody else: did you mean --dry-run=server?");
+    }
+    let (objects, connection, catalogue) = common.start(data_dir).await?;
+    let ownership = Ownership {
+        manager: &args.field_manager,
+        force: args.force_conflicts,
+    };
     each(&objects, async |object| {
-        let applied = apply::apply(&connection, &catalogue, object, args.options()).await?;
-        args.report(
+        let options = common.options();
+        let applied = if args.server_side {
+            server_side::apply(&connection, &catalogue, object, options, ownership).await?
+        } else {
+            apply::apply(&connection, &catalogue, object, options).await?
+        };
+        common.report(
             &format!("{}/{}", applied.resource, applied.name),
             applied.verb,
             &applied.object,

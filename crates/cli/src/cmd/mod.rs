@@ -70,7 +70,7 @@ enum Command {
         arguments: Vec<std::ffi::OsString>,
     },
     /// Make objects what manifests say
-    Apply(apply::Args),
+    Apply(apply::ApplyArgs),
     /// Make the objects of manifests, which must not exist
     Create(apply::Args),
     /// Show objects, one line each or whole

@@ -416,44 +416,6 @@ fn entries_that_are_malformed() {
 }
 
 #[test]
-fn replicas_belong_to_those_who_scale() {
-    let path = || vec![Element::field("spec"), Element::field("replicas")];
-    let paths = [("apps/v1", Some(path()))];
-    let mut world = World::new();
-    let config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 1, "paused": true}});
-    world.apply("a", &config, false).unwrap();
-    let scale = to_scale(&world.managers, &paths);
-    assert_eq!(
-        (
-            scale.0[0].owner.api_version.as_str(),
-            scale.0[0].fields.to_json().as_str()
-        ),
-        ("autoscaling/v1", r#"{"f:spec":{"f:replicas":{}}}"#)
-    );
-    // Not taken: nothing changes.
-    assert_eq!(
-        from_scale(world.managers.clone(), scale.clone(), "apps/v1", &paths),
-        world.managers
-    );
-    // Taken by an update of the scale.
-    let taken = Managers(vec![Entry {
-        owner: Owner {
-            manager: "hpa".to_owned(),
-            operation: Operation::Update,
-            api_version: "autoscaling/v1".to_owned(),
-            subresource: "scale".to_owned(),
-        },
-        ..scale.0[0].clone()
-    }]);
-    world.managers = from_scale(world.managers, taken, "apps/v1", &paths);
-    expect![[r#"
-        a Apply apps/v1 1 {"f:spec":{"f:paused":{}}}
-        hpa Update apps/v1 1 {"f:spec":{"f:replicas":{}}}
-    "#]]
-    .assert_eq(&world.owners());
-}
-
-#[test]
 fn objects_without_a_schema() {
     let any = Node::any();
     let object = json!({"spec": {"a": {"b": 1, "list": [{"name": "x"}]}, "empty": {}}});
