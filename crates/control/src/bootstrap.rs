@@ -4,6 +4,7 @@
 //! All of it goes through the in-process client, like anybody else's objects.
 
 mod api_service;
+mod priority_classes;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -40,6 +41,9 @@ pub(crate) async fn ensure(client: &Client, address: SocketAddr) -> kube::Result
             ..Default::default()
         };
         create_in(Api::namespaced(client.clone(), name), &account).await?;
+    }
+    for class in priority_classes::all() {
+        create(client, &class).await?;
     }
     for (name, handler) in RUNTIME_CLASSES {
         let class = RuntimeClass {

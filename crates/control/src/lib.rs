@@ -24,7 +24,6 @@ mod openapi;
 mod pki;
 mod registry;
 mod watch_cache;
-#[allow(dead_code, unused_imports, reason = "admission webhooks and conversions come next")]
 mod webhook_client;
 
 pub use catamaran_kinds as kinds;
@@ -235,17 +234,14 @@ struct Assembled {
 impl Assembled {
     async fn new(vault: &Arc<Vault>, nodes: http::NodeDialer, shutdown: &CancellationToken) -> Result<Self, Error> {
         let registry = Arc::new(Registry::open(vault.store(), shutdown.clone()).await?);
+        let authorizer: Arc<dyn authz::Authorizer> = Arc::new(authz::AuthenticatedMay);
+        registry.connect(Arc::clone(&authorizer));
         let tasks = TaskTracker::new();
         let follow = Arc::clone(&registry.caches).follow(shutdown.clone());
         tasks.spawn(vital("the watch cache", follow, shutdown.clone()));
         tasks.spawn(Arc::clone(&registry).sweep_events(shutdown.clone()));
         tasks.spawn(settle(Arc::clone(vault), shutdown.clone()));
-        let app = Arc::new(http::App::new(
-            registry,
-            Arc::new(authz::AuthenticatedMay),
-            nodes,
-            Arc::clone(vault),
-        ));
+        let app = Arc::new(http::App::new(registry, authorizer, nodes, Arc::clone(vault)));
         let router = http::router(&app);
         Ok(Assembled { app, router, tasks })
     }

@@ -10,16 +10,22 @@
 
 mod certificates;
 mod derived;
+mod expressions;
 mod ingress_class;
 mod limit_ranger;
+mod loose;
+mod matching;
 mod namespace_lifecycle;
 mod pod_defaults;
 mod pod_security;
+mod policies;
 mod priority;
 mod resource_quota;
 mod runtime_class;
 mod storage;
 mod toleration_seconds;
+mod views;
+mod webhooks;
 
 use crate::kinds::Object;
 use crate::registry::{Caller, Registry, Target, WriteOptions};
@@ -28,6 +34,7 @@ use async_trait::async_trait;
 use catamaran_api::Status;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
+use serde_json::Value;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -41,6 +48,27 @@ pub(crate) enum Operation {
     Connect,
 }
 
+impl Operation {
+    /// As reviews and rules have it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
+/// Webhooks that change an object may have to be called once more, and so do the plugins before them.
+#[derive(Debug, Default)]
+struct Reinvocation {
+    /// The second round is under way.
+    again: bool,
+    wanted: bool,
+    webhooks: webhooks::Memory,
+}
+
 /// The request that is to be admitted.
 pub(crate) struct Attributes<'a> {
     pub(crate) target: &'a Target,
@@ -51,6 +79,10 @@ pub(crate) struct Attributes<'a> {
     pub(crate) old: Option<&'a dyn Object>,
     pub(crate) dry_run: bool,
     pub(crate) caller: &'a Caller,
+    options: &'a WriteOptions,
+    /// Of deletions: the options as the client sent them, for webhooks.
+    pub(crate) delete_options: Option<Value>,
+    reinvocation: Mutex<Reinvocation>,
     /// Texts for `Warning` headers.
     warnings: Mutex<Vec<String>>,
     /// For the audit log.
@@ -71,6 +103,9 @@ impl<'a> Attributes<'a> {
             old,
             dry_run: options.dry_run,
             caller: &options.caller,
+            options,
+            delete_options: None,
+            reinvocation: Mutex::default(),
             warnings: Mutex::default(),
             annotations: Mutex::default(),
         }
@@ -205,12 +240,35 @@ impl Chain {
                 Box::new(runtime_class::RuntimeClasses),
                 Box::new(certificates::SubjectRestriction),
                 Box::new(ingress_class::DefaultIngressClass::default()),
+                Box::new(policies::Expressions),
+                Box::new(webhooks::MutatingWebhooks::default()),
+                Box::new(policies::ValidatingPolicies::default()),
+                Box::new(webhooks::ValidatingWebhooks::default()),
                 Box::new(resource_quota::ResourceQuotas::default()),
             ],
         }
     }
 
+    /// Lets every plugin change the object; twice if a webhook did.
     pub(crate) async fn mutate(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: &mut Box<dyn Object>,
+    ) -> Result<(), Status> {
+        self.mutate_once(world, attributes, object).await?;
+        let again = {
+            let mut reinvocation = attributes.reinvocation.lock();
+            reinvocation.again = reinvocation.wanted;
+            reinvocation.again
+        };
+        if again {
+            self.mutate_once(world, attributes, object).await?;
+        }
+        Ok(())
+    }
+
+    async fn mutate_once(
         &self,
         world: &World<'_>,
         attributes: &Attributes<'_>,

@@ -80,6 +80,17 @@ impl Registry {
             .ok_or_else(|| Status::internal("a conversion lost an object"))
     }
 
+    /// An object of one version of a kind in another.
+    pub(crate) async fn converted(&self, from: &Resource, to: &Resource, value: Value) -> Result<Value, Status> {
+        let storage = from.storage();
+        let stored = convert(from, vec![value], &storage.api_version).await?;
+        let converted = convert(to, stored, &to.api_version).await?;
+        converted
+            .into_iter()
+            .next()
+            .ok_or_else(|| Status::internal("a conversion lost an object"))
+    }
+
     /// The bytes to store for an object of `resource`, given in the form that [`Resource::encode`] makes.
     pub(super) async fn to_storage(&self, resource: &Resource, encoded: &Bytes) -> Result<Bytes, Status> {
         let storage = resource.storage();

@@ -41,8 +41,10 @@ pub(crate) use watch::{Tick, WatchOptions, Watching};
 
 use crate::admission;
 use crate::authn::Identity;
+use crate::authz::Authorizer;
 use crate::kinds;
 use crate::watch_cache::{Caches, KindCache, Record};
+use crate::webhook_client::{RegistryServices, WebhookClient};
 use bytes::Bytes;
 use catamaran_api::Status;
 use catamaran_api::schema::FieldValidation;
@@ -50,7 +52,7 @@ use catamaran_store::{Error as StoreError, Store};
 use parking_lot::RwLock;
 use resource::Resource;
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 /// How often a write that found its object changed in between is decided anew before the conflict is reported.
@@ -64,6 +66,10 @@ pub(crate) struct Registry {
     table_changed: tokio::sync::watch::Sender<u64>,
     admission: admission::Chain,
     addresses: services::Addresses,
+    /// Calls servers of others: admission, conversions.
+    pub(crate) webhooks: Arc<WebhookClient>,
+    services: Arc<RegistryServices>,
+    authorizer: OnceLock<Arc<dyn Authorizer>>,
     /// Ends watches when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -134,7 +140,11 @@ impl Registry {
         let stored: Vec<Arc<Resource>> = resources.iter().filter(is_stored).cloned().collect();
         let caches = Arc::new(Caches::new(Arc::clone(&store), &stored));
         caches.load().await?;
+        let services = Arc::new(RegistryServices::default());
         Ok(Registry {
+            webhooks: Arc::new(WebhookClient::new(Arc::clone(&services) as _)),
+            services,
+            authorizer: OnceLock::new(),
             store,
             caches,
             table: RwLock::new(Arc::new(Table::new(1, resources))),
@@ -143,6 +153,17 @@ impl Registry {
             addresses: services::Addresses::default(),
             shutdown,
         })
+    }
+
+    /// Makes known to admission and to calls of webhooks what they look things up in. Once, before the first request.
+    pub(crate) fn connect(self: &Arc<Self>, authorizer: Arc<dyn Authorizer>) {
+        self.services.attach(Arc::downgrade(self));
+        let _ = self.authorizer.set(authorizer);
+    }
+
+    /// Who decides what users may do, once there is one.
+    pub(crate) fn authorizer(&self) -> Option<Arc<dyn Authorizer>> {
+        self.authorizer.get().cloned()
     }
 
     /// The cache of a resource.

@@ -1,0 +1,146 @@
+use crate::common::Cluster;
+use serde_json::{Value, json};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+fn pod(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [{"name": "a", "image": "i"}]}})
+}
+
+#[tokio::test]
+async fn namespaces_enforce_what_their_labels_say() {
+    let cluster = Cluster::start().await;
+    let mut privileged = pod("bad");
+    privileged["spec"]["hostNetwork"] = json!(true);
+    cluster.post(PODS, &privileged).await.ok();
+    cluster.post(PODS, &pod("good")).await.ok();
+
+    let labels = |labels: Value| json!({"metadata": {"labels": labels}});
+    let namespace = "/api/v1/namespaces/default";
+    let raised = labels(
+        json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/warn": "restricted"}),
+    );
+    let answer = cluster.patch(namespace, "merge", &raised).await;
+    answer.ok();
+    assert_eq!(
+        answer.warnings,
+        [
+            "299 - \"existing pods in namespace \\\"default\\\" violate the new PodSecurity enforce level \\\"baseline:latest\\\"\"",
+            "299 - \"bad: host namespaces\""
+        ]
+    );
+    privileged["metadata"]["name"] = json!("worse");
+    assert_eq!(
+        cluster.post(PODS, &privileged).await.failure(),
+        "403 Forbidden: pods \"worse\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)"
+    );
+    let warned = cluster.post(PODS, &pod("fine")).await;
+    warned.ok();
+    assert!(
+        warned.warnings[0].starts_with(
+            "299 - \"would violate PodSecurity \\\"restricted:latest\\\": allowPrivilegeEscalation != false"
+        ),
+        "{:?}",
+        warned.warnings
+    );
+    let bad = labels(json!({"pod-security.kubernetes.io/enforce": "strict"}));
+    assert_eq!(
+        cluster.patch(namespace, "merge", &bad).await.failure(),
+        "422 Invalid: Namespace \"default\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \
+         \"strict\": must be one of privileged, baseline, restricted"
+    );
+}
+
+#[tokio::test]
+async fn priorities_come_from_classes() {
+    let cluster = Cluster::start().await;
+    let plain = cluster.post(PODS, &pod("plain")).await.ok();
+    assert_eq!(
+        (&plain["spec"]["priority"], &plain["spec"]["preemptionPolicy"]),
+        (&json!(0), &json!("PreemptLowerPriority"))
+    );
+    assert!(plain["spec"]["priorityClassName"].is_null());
+
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let class = |name: &str, value: i32, global: bool| json!({"metadata": {"name": name}, "value": value, "globalDefault": global, "preemptionPolicy": "Never"});
+    cluster.post(classes, &class("usual", 5, true)).await.ok();
+    assert_eq!(
+        cluster.post(classes, &class("other", 6, true)).await.failure(),
+        "403 Forbidden: priorityclasses.scheduling.k8s.io \"other\" is forbidden: PriorityClass usual is already marked as default. \
+         Only one default can exist"
+    );
+    let usual = cluster.post(PODS, &pod("usual")).await.ok();
+    assert_eq!(usual["spec"]["priorityClassName"], "usual");
+    assert_eq!(
+        (&usual["spec"]["priority"], &usual["spec"]["preemptionPolicy"]),
+        (&json!(5), &json!("Never"))
+    );
+
+    let mut own = pod("own");
+    own["spec"]["priority"] = json!(7);
+    assert_eq!(
+        cluster.post(PODS, &own).await.failure(),
+        "403 Forbidden: pods \"own\" is forbidden: the integer value of priority (7) must not be provided in pod spec; priority \
+         admission controller computed 5 from the given PriorityClass name"
+    );
+    let mut unknown = pod("unknown");
+    unknown["spec"]["priorityClassName"] = json!("none");
+    assert_eq!(
+        cluster.post(PODS, &unknown).await.failure(),
+        "403 Forbidden: pods \"unknown\" is forbidden: no PriorityClass with name none was found"
+    );
+    let mut critical = pod("critical");
+    critical["spec"]["priorityClassName"] = json!("system-node-critical");
+    let critical = cluster.post(PODS, &critical).await.ok();
+    assert_eq!(critical["spec"]["priority"], 2_000_001_000);
+}
+
+#[tokio::test]
+async fn ingresses_get_the_default_class() {
+    let cluster = Cluster::start().await;
+    let ingresses = "/apis/networking.k8s.io/v1/namespaces/default/ingresses";
+    let ingress = |name: &str| json!({"metadata": {"name": name}, "spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}});
+    let without = cluster.post(ingresses, &ingress("a")).await.ok();
+    assert!(without["spec"]["ingressClassName"].is_null());
+    let class = json!({"metadata": {"name": "front", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}},
+        "spec": {"controller": "example.org/front"}});
+    cluster
+        .post("/apis/networking.k8s.io/v1/ingressclasses", &class)
+        .await
+        .ok();
+    let with = cluster.post(ingresses, &ingress("b")).await.ok();
+    assert_eq!(with["spec"]["ingressClassName"], "front");
+}
+
+#[tokio::test]
+async fn runtime_classes_bring_their_overhead_and_nobody_else_does() {
+    let cluster = Cluster::start().await;
+    let class = json!({"metadata": {"name": "heavy"}, "handler": "oci", "overhead": {"podFixed": {"memory": "64Mi"}},
+        "scheduling": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "x", "operator": "Exists"}]}});
+    cluster.post("/apis/node.k8s.io/v1/runtimeclasses", &class).await.ok();
+    let mut heavy = pod("heavy");
+    heavy["spec"]["runtimeClassName"] = json!("heavy");
+    let created = cluster.post(PODS, &heavy).await.ok();
+    assert_eq!(created["spec"]["overhead"], json!({"memory": "64Mi"}));
+    assert_eq!(created["spec"]["nodeSelector"], json!({"disk": "ssd"}));
+    heavy["metadata"]["name"] = json!("other");
+    heavy["spec"]["nodeSelector"] = json!({"disk": "hdd"});
+    assert_eq!(
+        cluster.post(PODS, &heavy).await.failure(),
+        "403 Forbidden: pods \"other\" is forbidden: conflict: runtimeClass.scheduling.nodeSelector[disk] = ssd; \
+         pod.spec.nodeSelector[disk] = hdd"
+    );
+    let mut light = pod("light");
+    light["spec"]["overhead"] = json!({"memory": "1Mi"});
+    assert_eq!(
+        cluster.post(PODS, &light).await.failure(),
+        "403 Forbidden: pods \"light\" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass defined \
+         Overhead"
+    );
+    let mut unknown = pod("unknown");
+    unknown["spec"]["runtimeClassName"] = json!("none");
+    assert_eq!(
+        cluster.post(PODS, &unknown).await.failure(),
+        "403 Forbidden: pods \"unknown\" is forbidden: pod rejected: RuntimeClass \"none\" not found"
+    );
+}
