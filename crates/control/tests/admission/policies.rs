@@ -49,7 +49,7 @@ async fn a_policy_denies_warns_or_does_nothing_without_a_binding() {
     cluster.post(MAPS, &map("c", json!({"size": "small"}))).await.ok();
 
     let warn = binding("b", "p", &json!({"validationActions": ["Warn", "Audit"]}));
-    cluster.put(&format!("{BINDINGS}/b"), &warn).await.ok();
+    cluster.patch(&format!("{BINDINGS}/b"), "merge", &warn).await.ok();
     let warned = cluster.post(MAPS, &map("b", json!({"size": "big"}))).await;
     warned.ok();
     assert_eq!(
@@ -115,8 +115,7 @@ async fn parameters_come_from_objects() {
     );
     let by_label =
         json!({"paramRef": {"selector": {"matchLabels": {"role": "none"}}, "parameterNotFoundAction": "Allow"}});
-    cluster
-        .put(&format!("{BINDINGS}/b"), &binding("b", "p", &by_label))
+    cluster.patch(&format!("{BINDINGS}/b"), "merge", &json!({"spec": {"paramRef": {"name": null, "selector": by_label["paramRef"]["selector"], "parameterNotFoundAction": "Allow"}}}))
         .await
         .ok();
     cluster.post(MAPS, &map("b", json!({"x": "1", "y": "1"}))).await.ok();
