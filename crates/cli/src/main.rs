@@ -17,11 +17,11 @@ mod follow;
 mod manifest;
 mod print;
 mod report;
+mod server_side;
 #[allow(
     unsafe_code,
     reason = "restoring a signal's default disposition has no safe interface"
 )]
-mod server_side;
 mod sys;
 mod terminal;
 
