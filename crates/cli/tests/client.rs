@@ -122,7 +122,7 @@ fn server_side_apply() {
     let refused = |arguments: &str| refusal(&mut server.cata(arguments));
     server.write(
         "a.yaml",
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: '1', y: '1'}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: '1', z: '1'}}",
     );
     server.write(
         "b.yaml",
@@ -143,7 +143,7 @@ fn server_side_apply() {
         "{conflict}"
     );
     out("apply --server-side --force-conflicts --field-manager=other -f b.yaml");
-    assert_eq!(out("get cm a -o jsonpath={.data.x}{.data.y}"), "21");
+    assert_eq!(out("get cm a -o jsonpath={.data.x}{.data.z}"), "21");
     assert!(refused("apply --force-conflicts -f b.yaml").contains("--server-side"));
     assert!(refused("apply --server-side --dry-run=client -f b.yaml").contains("--dry-run=server"));
     server.stop();
