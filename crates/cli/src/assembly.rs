@@ -52,6 +52,9 @@ pub(crate) struct ApiArgs {
     /// Further names and addresses for the API server's certificate
     #[arg(long = "tls-san", value_name = "NAME")]
     pub(crate) tls_sans: Vec<String>,
+    /// Static bearer tokens: token,user,uid,"group1,group2" on each line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_auth_file: Option<PathBuf>,
 }
 
 /// Options of whatever runs a node agent.
@@ -91,6 +94,7 @@ impl Server {
         config.store_url.clone_from(&args.store);
         config.encryption_config.clone_from(&args.encryption_provider_config);
         config.advertise.clone_from(&args.tls_sans);
+        config.token_auth_file.clone_from(&args.token_auth_file);
         let control = ControlPlane::start(config, shutdown.clone())
             .await
             .map_err(|error| explain_listen(error, listen))?;

@@ -1,10 +1,11 @@
-//! What every cluster has from the start: its namespaces, their service accounts, the runtime classes. That it goes on having
-//! them is the controllers' business.
+//! What every cluster has from the start: its namespaces, their service accounts, the runtime classes, roles. That it goes on
+//! having them is the controllers' business.
 //!
 //! All of it goes through the in-process client, like anybody else's objects.
 
 mod api_service;
 mod priority_classes;
+mod rbac;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -53,6 +54,7 @@ pub(crate) async fn ensure(client: &Client, address: SocketAddr) -> kube::Result
         };
         create(client, &class).await?;
     }
+    rbac::ensure(client).await?;
     api_service::ensure(client, address).await
 }
 

@@ -6,9 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// The content for a server that listens on `address`.
-pub(crate) fn render(address: SocketAddr, ca_pem: &str, admin: &Pair) -> String {
-    let mut address = address;
+/// Where clients on this machine find a server that listens on `address`.
+pub(crate) fn url(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         let loopback = if address.is_ipv4() {
             [127, 0, 0, 1].into()
@@ -17,6 +16,12 @@ pub(crate) fn render(address: SocketAddr, ca_pem: &str, admin: &Pair) -> String 
         };
         address.set_ip(loopback);
     }
+    format!("https://{address}")
+}
+
+/// The content for a server that listens on `address`.
+pub(crate) fn render(address: SocketAddr, ca_pem: &str, admin: &Pair) -> String {
+    let server = url(address);
     let (ca, cert, key) = (
         STANDARD.encode(ca_pem),
         STANDARD.encode(&admin.cert_pem),
@@ -27,7 +32,7 @@ pub(crate) fn render(address: SocketAddr, ca_pem: &str, admin: &Pair) -> String 
          kind: Config\n\
          current-context: catamaran\n\
          clusters:\n\
-         - name: catamaran\n  cluster:\n    server: https://{address}\n    certificate-authority-data: {ca}\n\
+         - name: catamaran\n  cluster:\n    server: {server}\n    certificate-authority-data: {ca}\n\
          contexts:\n\
          - name: catamaran\n  context:\n    cluster: catamaran\n    user: catamaran-admin\n\
          users:\n\

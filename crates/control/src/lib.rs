@@ -29,7 +29,7 @@ mod webhook_client;
 pub use catamaran_kinds as kinds;
 pub use pki::NodeCredentials;
 
-use authn::Identity;
+use authn::{Authenticator, Identity};
 use axum::Router;
 use encryption::Vault;
 use registry::Registry;
@@ -56,6 +56,8 @@ pub struct Config {
     pub encryption_config: Option<PathBuf>,
     /// Further names and addresses by which clients reach the server, for its certificate.
     pub advertise: Vec<String>,
+    /// Tokens that hold without any object: `token,user,uid,"groups"` on each line.
+    pub token_auth_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -68,6 +70,7 @@ impl Config {
             listen,
             encryption_config: None,
             advertise: Vec::new(),
+            token_auth_file: None,
         }
     }
 }
@@ -95,6 +98,8 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot use the token file")]
+    TokenFile(#[from] authn::TokenFileError),
     #[error("cannot create the objects every cluster has")]
     Bootstrap(#[source] Box<kube::Error>),
 }
@@ -108,6 +113,8 @@ pub struct ControlPlane {
     /// The cluster's CA.
     pub ca_pem: String,
     pki: pki::Pki,
+    /// Names and addresses in the server's certificate.
+    advertise: Vec<String>,
     router: Router,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -136,7 +143,7 @@ impl ControlPlane {
         if !addr.ip().is_unspecified() {
             advertise.push(addr.ip().to_string());
         }
-        let tls = http::serve::tls(&pki.server(&advertise)?, pki.ca_pem())?;
+        let tls = http::serve::tls(&pki.server(&advertise)?, pki.ca_pem(), pki.front_proxy_ca_pem())?;
         let nodes = http::NodeDialer::new(&pki.kubelet_client()?, pki.ca_pem())?;
 
         let vault = Arc::new(open_vault(
@@ -148,7 +155,16 @@ impl ControlPlane {
             token: shutdown.child_token(),
             armed: true,
         };
-        let assembled = Assembled::new(&vault, nodes, &stop.token).await?;
+        let parts = Parts {
+            nodes,
+            token_key: pki.token_key()?,
+            token_file: match &config.token_auth_file {
+                Some(path) => authn::TokenFile::open(path)?,
+                None => authn::TokenFile::default(),
+            },
+            external_url: kubeconfig::url(addr),
+        };
+        let assembled = Assembled::new(&vault, parts, &stop.token).await?;
         let client = assembled.client(&Identity::system());
         bootstrap::ensure(&client, addr)
             .await
@@ -169,6 +185,7 @@ impl ControlPlane {
             kubeconfig,
             ca_pem: pki.ca_pem().to_owned(),
             pki,
+            advertise,
             router,
             tasks,
             shutdown,
@@ -180,14 +197,39 @@ impl ControlPlane {
         client(&self.router, Identity::authenticated(user, groups))
     }
 
-    /// Clients for controllers, by the name of their service account in `kube-system`.
+    /// Clients for controllers, by the name of their service account in `kube-system`. What they list and watch they read as
+    /// `system:kube-controller-manager`, which may; everything else they do as the account, which may do just that.
     pub fn controller_clients(&self) -> Box<dyn Fn(&str) -> kube::Client + Send + Sync> {
+        use tower::Layer as _;
         let router = self.router.clone();
         Box::new(move |account| {
-            let user = format!("system:serviceaccount:kube-system:{account}");
-            let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
-            client(&router, Identity::authenticated(&user, &groups))
+            let reader = Identity::authenticated("system:kube-controller-manager", &[]);
+            let writer = Identity::service_account("kube-system", account);
+            let service = http::with_identities(reader, writer).layer(router.clone());
+            kube::Client::new(service, "default")
         })
+    }
+
+    /// Serves at another address too, with a certificate that names it: for pods, which cannot reach loopback.
+    ///
+    /// # Errors
+    /// If the address is taken, or is none of this machine's.
+    pub async fn serve_also(&self, address: SocketAddr) -> Result<SocketAddr, Error> {
+        let listener = http::serve::listen(address, None).await?;
+        let bound = listener
+            .local_addr()
+            .map_err(|source| http::serve::Error::Listen { address, source })?;
+        let mut names = self.advertise.clone();
+        names.push(address.ip().to_string());
+        let tls = http::serve::tls(
+            &self.pki.server(&names)?,
+            self.pki.ca_pem(),
+            self.pki.front_proxy_ca_pem(),
+        )?;
+        let (router, tasks) = (self.router.clone(), self.tasks.clone());
+        self.tasks
+            .spawn(http::serve::serve(listener, tls, router, tasks, self.shutdown.clone()));
+        Ok(bound)
     }
 
     /// Certificates for a node whose own server has these addresses.
@@ -224,6 +266,14 @@ pub fn node_credentials(data_dir: &Path, node_name: &str, addresses: &[IpAddr]) 
     Ok(pki::Pki::open(data_dir)?.node(node_name, addresses)?)
 }
 
+/// What the server is made of beside its store.
+struct Parts {
+    nodes: http::NodeDialer,
+    token_key: authn::jwt::Key,
+    token_file: authn::TokenFile,
+    external_url: String,
+}
+
 /// The server without its socket.
 struct Assembled {
     app: Arc<http::App>,
@@ -232,16 +282,26 @@ struct Assembled {
 }
 
 impl Assembled {
-    async fn new(vault: &Arc<Vault>, nodes: http::NodeDialer, shutdown: &CancellationToken) -> Result<Self, Error> {
+    async fn new(vault: &Arc<Vault>, parts: Parts, shutdown: &CancellationToken) -> Result<Self, Error> {
         let registry = Arc::new(Registry::open(vault.store(), shutdown.clone()).await?);
-        let authorizer: Arc<dyn authz::Authorizer> = Arc::new(authz::AuthenticatedMay);
-        registry.connect(Arc::clone(&authorizer));
+        registry.connect();
         let tasks = TaskTracker::new();
         let follow = Arc::clone(&registry.caches).follow(shutdown.clone());
         tasks.spawn(vital("the watch cache", follow, shutdown.clone()));
         tasks.spawn(Arc::clone(&registry).sweep_events(shutdown.clone()));
         tasks.spawn(settle(Arc::clone(vault), shutdown.clone()));
-        let app = Arc::new(http::App::new(registry, authorizer, nodes, Arc::clone(vault)));
+        let authenticator = Authenticator::new(
+            Arc::clone(&registry),
+            authn::service_account::Tokens::new(parts.token_key),
+            parts.token_file,
+        );
+        let app = Arc::new(http::App::new(
+            registry,
+            authenticator,
+            parts.nodes,
+            Arc::clone(vault),
+            parts.external_url,
+        ));
         let router = http::router(&app);
         Ok(Assembled { app, router, tasks })
     }

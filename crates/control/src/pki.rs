@@ -10,8 +10,13 @@
 //!   pki/admin.{crt,key}              what the admin kubeconfig shows the API server
 //!   pki/node-<name>.{crt,key}        what a node's agent shows the API server
 //!   pki/kubelet-<name>.{crt,key}     what a node's own server shows the API server
+//!   pki/front-proxy-ca.{crt,key}     another CA, whose certificates let their bearer speak for others
+//!   pki/front-proxy-client.{crt,key} what the API server shows those it passes requests on to
+//!   pki/sa.key                       signs the tokens of service accounts
 //! ```
 
+use crate::authn::front_proxy;
+use crate::authn::jwt::{Key, KeyError};
 use crate::files;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -58,6 +63,8 @@ pub enum Error {
     },
     #[error("{name:?} can be no name in a certificate")]
     Name { name: String },
+    #[error("cannot have the key of tokens")]
+    TokenKey(#[from] KeyError),
 }
 
 /// A certificate and its key, PEM.
@@ -88,7 +95,13 @@ impl std::fmt::Debug for NodeCredentials {
 /// The CA and the directory of everything it signed.
 pub(crate) struct Pki {
     dir: PathBuf,
-    ca: Pair,
+    ca: Authority,
+    front_proxy: Authority,
+}
+
+/// A CA.
+struct Authority {
+    pair: Pair,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -110,26 +123,38 @@ impl Pki {
             path: dir.clone(),
             source,
         })?;
-        let ca = match read_pair(&dir, "ca")? {
-            Some(ca) => ca,
-            None => {
-                let ca = make_ca()?;
-                write_pair(&dir, "ca", &ca)?;
-                ca
-            }
-        };
-        let damaged = || Error::Damaged {
-            path: dir.join("ca.crt"),
-        };
-        let key = KeyPair::from_pem(&ca.key_pem).map_err(|_| Error::Damaged {
-            path: dir.join("ca.key"),
-        })?;
-        let issuer = Issuer::from_ca_cert_pem(&ca.cert_pem, key).map_err(|_| damaged())?;
-        Ok(Pki { dir, ca, issuer })
+        let ca = Authority::open(&dir, "ca", "catamaran-ca")?;
+        let front_proxy = Authority::open(&dir, "front-proxy-ca", "catamaran-front-proxy-ca")?;
+        Ok(Pki { dir, ca, front_proxy })
     }
 
     pub(crate) fn ca_pem(&self) -> &str {
-        &self.ca.cert_pem
+        &self.ca.pair.cert_pem
+    }
+
+    /// The CA of those who may speak for others.
+    pub(crate) fn front_proxy_ca_pem(&self) -> &str {
+        &self.front_proxy.pair.cert_pem
+    }
+
+    /// What we show those we pass requests on to.
+    pub(crate) fn front_proxy_client(&self) -> Result<Pair, Error> {
+        self.pair(
+            &self.front_proxy,
+            &Wanted {
+                file: "front-proxy-client".to_owned(),
+                common_name: front_proxy::CLIENT.to_owned(),
+                organization: None,
+                server: false,
+                names: Vec::new(),
+                addresses: Vec::new(),
+            },
+        )
+    }
+
+    /// Signs the tokens of service accounts.
+    pub(crate) fn token_key(&self) -> Result<Key, Error> {
+        Ok(Key::open(&self.dir.join("sa.key"))?)
     }
 
     /// The API server's own certificate: for this machine's names, and for those given (names or addresses).
@@ -155,14 +180,17 @@ impl Pki {
                 Err(_) => return Err(Error::Name { name: extra.clone() }),
             }
         }
-        self.pair(&Wanted {
-            file: "apiserver".to_owned(),
-            common_name: "kube-apiserver".to_owned(),
-            organization: None,
-            server: true,
-            names,
-            addresses,
-        })
+        self.pair(
+            &self.ca,
+            &Wanted {
+                file: "apiserver".to_owned(),
+                common_name: "kube-apiserver".to_owned(),
+                organization: None,
+                server: true,
+                names,
+                addresses,
+            },
+        )
     }
 
     /// What the API server shows nodes.
@@ -182,52 +210,77 @@ impl Pki {
         }
         let user = format!("system:node:{name}");
         let client = self.client(&format!("node-{name}"), &user, "system:nodes")?;
-        let serving = self.pair(&Wanted {
-            file: format!("kubelet-{name}"),
-            common_name: user,
-            organization: Some("system:nodes"),
-            server: true,
-            names: vec![name.to_owned()],
-            addresses: addresses.to_vec(),
-        })?;
+        let serving = self.pair(
+            &self.ca,
+            &Wanted {
+                file: format!("kubelet-{name}"),
+                common_name: user,
+                organization: Some("system:nodes"),
+                server: true,
+                names: vec![name.to_owned()],
+                addresses: addresses.to_vec(),
+            },
+        )?;
         Ok(NodeCredentials {
             client_cert_pem: client.cert_pem,
             client_key_pem: client.key_pem,
             serving_cert_pem: serving.cert_pem,
             serving_key_pem: serving.key_pem,
-            ca_pem: self.ca.cert_pem.clone(),
+            ca_pem: self.ca.pair.cert_pem.clone(),
         })
     }
 
     fn client(&self, file: &str, common_name: &str, organization: &str) -> Result<Pair, Error> {
-        self.pair(&Wanted {
-            file: file.to_owned(),
-            common_name: common_name.to_owned(),
-            organization: Some(organization),
-            server: false,
-            names: Vec::new(),
-            addresses: Vec::new(),
-        })
+        self.pair(
+            &self.ca,
+            &Wanted {
+                file: file.to_owned(),
+                common_name: common_name.to_owned(),
+                organization: Some(organization),
+                server: false,
+                names: Vec::new(),
+                addresses: Vec::new(),
+            },
+        )
     }
 
     /// The pair on disk if it will do, else a new one.
-    fn pair(&self, wanted: &Wanted<'_>) -> Result<Pair, Error> {
+    fn pair(&self, ca: &Authority, wanted: &Wanted<'_>) -> Result<Pair, Error> {
         if let Some(pair) = read_pair(&self.dir, &wanted.file)?
-            && self.will_do(&pair, wanted)
+            && ca.will_do(&pair, wanted)
         {
             return Ok(pair);
         }
-        let pair = self.sign(wanted).map_err(|source| Error::Make {
+        let pair = ca.sign(wanted).map_err(|source| Error::Make {
             subject: wanted.common_name.clone(),
             source,
         })?;
         write_pair(&self.dir, &wanted.file, &pair)?;
         Ok(pair)
     }
+}
+
+impl Authority {
+    fn open(dir: &Path, file: &str, common_name: &str) -> Result<Self, Error> {
+        let pair = match read_pair(dir, file)? {
+            Some(pair) => pair,
+            None => {
+                let pair = make_ca(common_name)?;
+                write_pair(dir, file, &pair)?;
+                pair
+            }
+        };
+        let damaged = |extension: &str| Error::Damaged {
+            path: dir.join(format!("{file}.{extension}")),
+        };
+        let key = KeyPair::from_pem(&pair.key_pem).map_err(|_| damaged("key"))?;
+        let issuer = Issuer::from_ca_cert_pem(&pair.cert_pem, key).map_err(|_| damaged("crt"))?;
+        Ok(Authority { pair, issuer })
+    }
 
     /// A damaged pair, one of another CA or one about to end will not do.
     fn will_do(&self, pair: &Pair, wanted: &Wanted<'_>) -> bool {
-        let (Ok(ca), Ok(own)) = (der(&self.ca.cert_pem), der(&pair.cert_pem)) else {
+        let (Ok(ca), Ok(own)) = (der(&self.pair.cert_pem), der(&pair.cert_pem)) else {
             return false;
         };
         let (Ok((_, ca)), Ok((_, own))) = (X509Certificate::from_der(&ca), X509Certificate::from_der(&own)) else {
@@ -276,11 +329,11 @@ impl Pki {
     }
 }
 
-fn make_ca() -> Result<Pair, Error> {
+fn make_ca(common_name: &str) -> Result<Pair, Error> {
     let make = || {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = subject("catamaran-ca", None);
+        params.distinguished_name = subject(common_name, None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
@@ -296,7 +349,7 @@ fn make_ca() -> Result<Pair, Error> {
         })
     };
     make().map_err(|source| Error::Make {
-        subject: "the cluster's CA".to_owned(),
+        subject: common_name.to_owned(),
         source,
     })
 }

@@ -52,7 +52,7 @@ async fn whoever_shows_no_certificate_may_only_ask_how_it_is() {
     let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
     assert_eq!(client.request_text(request).await.unwrap(), "ok");
     let error = Api::<Pod>::all(client).list(&ListParams::default()).await.unwrap_err();
-    assert!(matches!(error, kube::Error::Api(status) if status.code == 401 && status.reason == "Unauthorized"));
+    assert!(matches!(error, kube::Error::Api(status) if status.code == 403 && status.reason == "Forbidden"));
     cluster.stop().await;
 }
 

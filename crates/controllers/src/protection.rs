@@ -6,11 +6,10 @@ use crate::framework::requests::{is_conflict, is_not_found};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
@@ -150,7 +149,7 @@ async fn volume(client: Client, name: String) -> kube::Result<Next> {
 
 async fn put_on<K>(api: &Api<K>, read: &ObjectMeta, finalizer: &str) -> kube::Result<Next>
 where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
 {
     if has(read, finalizer) {
         return Ok(Next::Done);
@@ -162,7 +161,7 @@ where
 
 async fn take_off<K>(api: &Api<K>, read: &ObjectMeta, finalizer: &str) -> kube::Result<Next>
 where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
 {
     if !has(read, finalizer) {
         return Ok(Next::Done);
@@ -171,18 +170,24 @@ where
     write(api, read, finalizers.filter(|own| own != finalizer).collect()).await
 }
 
-/// Writes finalizers, if the object is still the one that was read.
+/// Writes finalizers, if the object is still the one that was read. As a whole: the role of these controllers is to update.
 async fn write<K>(api: &Api<K>, read: &ObjectMeta, finalizers: Vec<String>) -> kube::Result<Next>
 where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
 {
-    let finalizers = (!finalizers.is_empty()).then_some(finalizers);
-    let metadata = json!({ "uid": read.uid, "resourceVersion": read.resource_version, "finalizers": finalizers });
-    let patch = Patch::Merge(json!({ "metadata": metadata }));
-    let name = read.name.as_deref().unwrap_or_default();
-    match api.patch_metadata(name, &PatchParams::default(), &patch).await {
-        // The watch shows what it is now.
+    let result = async {
+        let mut object = api.get(read.name.as_deref().unwrap_or_default()).await?;
+        let meta = object.meta_mut();
+        // Otherwise the watch shows what it is now.
+        if meta.uid == read.uid && meta.resource_version == read.resource_version {
+            meta.finalizers = (!finalizers.is_empty()).then_some(finalizers);
+            let name = meta.name.clone().unwrap_or_default();
+            api.replace(&name, &PostParams::default(), &object).await?;
+        }
+        Ok(())
+    };
+    match result.await {
         Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(Next::Done),
-        other => other.map(|_| Next::Done),
+        other => other.map(|()| Next::Done),
     }
 }

@@ -230,6 +230,9 @@ fn may(authorizer: &dyn Authorizer, identity: &Identity, query: &AuthorizationQu
         subresource: &query.subresource,
         namespace: &query.namespace,
         name: &query.name,
+        field_selector: &query.field_selector,
+        label_selector: &query.label_selector,
+        ..AttemptedResource::default()
     };
     let attempt = Attempt {
         identity,
@@ -246,7 +249,6 @@ fn may(authorizer: &dyn Authorizer, identity: &Identity, query: &AuthorizationQu
             reason,
             ..Decision::default()
         },
-        Verdict::Unauthenticated => Decision::default(),
     }
 }
 

@@ -16,12 +16,13 @@ mod limit_ranger;
 mod loose;
 mod matching;
 mod namespace_lifecycle;
-mod pod_defaults;
+pub(crate) mod node_restriction;
 mod pod_security;
 mod policies;
 mod priority;
 mod resource_quota;
 mod runtime_class;
+mod service_account;
 mod storage;
 mod toleration_seconds;
 mod views;
@@ -230,7 +231,8 @@ impl Chain {
             plugins: vec![
                 Box::new(namespace_lifecycle::NamespaceLifecycle),
                 Box::new(limit_ranger::LimitRanger),
-                Box::new(pod_defaults::PodDefaults),
+                Box::new(service_account::ServiceAccounts),
+                Box::new(node_restriction::NodeRestriction),
                 Box::new(pod_security::PodSecurity),
                 Box::new(priority::Priority::default()),
                 Box::new(toleration_seconds::DefaultTolerationSeconds),
@@ -240,6 +242,7 @@ impl Chain {
                 Box::new(runtime_class::RuntimeClasses),
                 Box::new(certificates::SubjectRestriction),
                 Box::new(ingress_class::DefaultIngressClass::default()),
+                Box::new(crate::authz::escalation::Escalation),
                 Box::new(policies::Expressions),
                 Box::new(webhooks::MutatingWebhooks::default()),
                 Box::new(policies::ValidatingPolicies::default()),

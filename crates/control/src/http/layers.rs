@@ -3,13 +3,14 @@
 use super::error::response;
 use super::request_info::RequestInfo;
 use super::{App, query};
-use crate::authn::{ANONYMOUS, Identity};
-use crate::authz::{Attempt, AttemptedResource, Verdict};
+use crate::authn::{self, Identity, Refused};
+use crate::authz::{Attempt, AttemptedResource, Verdict, forbidden};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use catamaran_api::{GroupResource, Status};
-use http::{HeaderMap, Method};
+use catamaran_api::Status;
+use catamaran_api::selector::FieldSelector;
+use http::Method;
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,25 @@ pub(crate) fn with_identity<B>(
         request
     })
 }
+
+/// A layer for a controller. What it lists and watches, and reads of what any controller may read, is from `reader`;
+/// everything else from `writer`.
+pub(crate) fn with_identities<B>(
+    reader: Identity,
+    writer: Identity,
+) -> tower::util::MapRequestLayer<impl Fn(http::Request<B>) -> http::Request<B> + Clone> {
+    tower::util::MapRequestLayer::new(move |mut request: http::Request<B>| {
+        let reads = *request.method() == Method::GET
+            && RequestInfo::parse(request.uri().path())
+                .is_none_or(|info| info.name.is_empty() || READ_BY_ALL.contains(&info.plural.as_str()));
+        let identity = if reads { &reader } else { &writer };
+        request.extensions_mut().insert(identity.clone());
+        request
+    })
+}
+
+/// Objects that the role of the controllers' common reader lets it get one by one.
+const READ_BY_ALL: &[&str] = &["configmaps", "namespaces", "secrets", "serviceaccounts"];
 
 type PanicHandler = fn(Box<dyn Any + Send + 'static>) -> Response;
 
@@ -48,115 +68,148 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     ))
 }
 
-/// Finds out who asks for what, parses the path once, and asks the authoriser.
-pub(super) async fn authorize(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let info = RequestInfo::parse(request.uri().path());
-    let identity = request
-        .extensions()
-        .get::<Identity>()
-        .cloned()
-        .unwrap_or_else(Identity::anonymous);
-    let identity = match impersonated(&app, identity, request.headers()) {
+/// Who a request was from before it was made on behalf of somebody else.
+#[derive(Clone, Debug)]
+pub(crate) struct Impersonator(pub(crate) Identity);
+
+/// Finds out who asks, as whom, and what for.
+pub(super) async fn authenticate(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    let identity = match app.authenticator.authenticate(&mut head).await {
         Ok(identity) => identity,
         Err(status) => return response(&status),
     };
-    let verdict = {
-        let method = request.method().as_str().to_ascii_lowercase();
-        let verb = match &info {
-            Some(info) => verb(request.method(), info, request.uri().query().unwrap_or_default()),
-            None => &method,
-        };
-        let resource = info.as_ref().map(|info| AttemptedResource {
-            group: info.api_version.split_once('/').map_or("", |(group, _)| group),
-            plural: &info.plural,
-            subresource: &info.subresource,
-            namespace: info.namespace.as_deref().unwrap_or_default(),
-            name: &info.name,
-        });
-        let path = request.uri().path();
-        app.authorizer.decide(&Attempt {
-            identity: &identity,
-            verb,
-            resource,
-            path,
-        })
+    match authn::impersonate(&*app.authorizer, &identity, &mut head.headers) {
+        Ok(None) => drop(head.extensions.insert(identity)),
+        Ok(Some(other)) => {
+            head.extensions.insert(Impersonator(identity));
+            head.extensions.insert(other);
+        }
+        Err(Refused::Forbidden(status)) => return response(&status),
+        Err(Refused::Incomplete(why)) => return internal_error(&head.uri, &why),
+    }
+    if let Some(info) = RequestInfo::parse(head.uri.path()) {
+        head.extensions.insert(Arc::new(info));
+    }
+    next.run(Request::from_parts(head, body)).await
+}
+
+/// In plain text, as Kubernetes answers what it cannot make sense of before it knows what the request is about.
+fn internal_error(uri: &http::Uri, why: &str) -> Response {
+    let text = format!("Internal Server Error: {:?}: {why}\n", uri.to_string());
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let mut response = Response::new(text.into());
+    *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+    let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    response
+}
+
+/// Asks the authoriser.
+pub(super) async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if let Err(status) = may(&app, &request) {
+        return response(&status);
+    }
+    let changes_policy = !matches!(*request.method(), Method::GET | Method::HEAD)
+        && request
+            .extensions()
+            .get::<Arc<RequestInfo>>()
+            .is_some_and(|info| info.api_version.starts_with(RBAC));
+    let response = next.run(request).await;
+    if changes_policy && app.registry.caches.fresh().await.is_err() {
+        tracing::warn!("the caches are late: a change of policy does not hold yet");
+    }
+    response
+}
+
+/// The prefix of the versions of roles and bindings. Whoever was told that one was written may rely on it.
+const RBAC: &str = "rbac.authorization.k8s.io/";
+
+fn may(app: &App, request: &Request) -> Result<(), Status> {
+    let anonymous = Identity::anonymous();
+    let identity = request.extensions().get::<Identity>().unwrap_or(&anonymous);
+    let info = request.extensions().get::<Arc<RequestInfo>>();
+    let Some(info) = info.filter(|info| !info.plural.is_empty()) else {
+        let verb = request.method().as_str().to_ascii_lowercase();
+        return decide(
+            app,
+            &Attempt {
+                verb: &verb,
+                path: request.uri().path(),
+                ..Attempt::new(identity)
+            },
+        );
     };
-    match verdict {
-        Verdict::Allowed => {
-            let extensions = request.extensions_mut();
-            extensions.insert(identity);
-            if let Some(info) = info {
-                extensions.insert(Arc::new(info));
-            }
-            next.run(request).await
-        }
-        Verdict::Unauthenticated => response(&Status::unauthorized("")),
-        Verdict::Denied { reason } => {
-            let (resource, name) = match info {
-                Some(info) => {
-                    let group = info
-                        .api_version
-                        .split_once('/')
-                        .map_or("", |(group, _)| group)
-                        .to_owned();
-                    (
-                        GroupResource {
-                            group: group.into(),
-                            resource: info.plural.into(),
-                        },
-                        info.name,
-                    )
-                }
-                None => (GroupResource::from_static("", ""), String::new()),
-            };
-            response(&Status::forbidden(&resource, &name, reason))
-        }
+    let query = request.uri().query().unwrap_or_default();
+    let verb = verb(request.method(), info, query);
+    let selectors = match verb {
+        "list" | "watch" | "deletecollection" if query.contains("Selector=") => Selectors::read(request.uri()),
+        _ => Selectors::default(),
+    };
+    let (group, version) = info.api_version.split_once('/').unwrap_or(("", &info.api_version));
+    // A namespace is in itself, so that whoever may read it as one of its objects may read it.
+    let namespace = match &info.namespace {
+        Some(namespace) => namespace,
+        None if info.plural == "namespaces" && group.is_empty() => &info.name,
+        None => "",
+    };
+    let name = if info.name.is_empty() {
+        &selectors.name
+    } else {
+        &info.name
+    };
+    decide(
+        app,
+        &Attempt {
+            verb,
+            resource: Some(AttemptedResource {
+                group,
+                version,
+                plural: &info.plural,
+                subresource: &info.subresource,
+                namespace,
+                name,
+                field_selector: &selectors.field,
+                label_selector: &selectors.label,
+            }),
+            path: request.uri().path(),
+            ..Attempt::new(identity)
+        },
+    )
+}
+
+fn decide(app: &App, attempt: &Attempt<'_>) -> Result<(), Status> {
+    match app.authorizer.decide(attempt) {
+        Verdict::Allowed => Ok(()),
+        Verdict::Denied { reason } => Err(forbidden(attempt, &reason)),
     }
 }
 
-/// Who a request is to be treated as: the one it names in its headers, if the one it is from may take that part. To ignore
-/// the headers would let somebody do more than they asked for.
-/// <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>
-fn impersonated(app: &App, identity: Identity, headers: &HeaderMap) -> Result<Identity, Status> {
-    let texts = |name: &str| {
-        let values = headers.get_all(name).iter();
-        values.filter_map(|value| value.to_str().ok()).collect::<Vec<&str>>()
-    };
-    let (user, groups) = (texts("impersonate-user"), texts("impersonate-group"));
-    let Some(user) = user.first().copied().filter(|user| !user.is_empty()) else {
-        if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
-            return Err(Status::bad_request(
-                "requested impersonation without an Impersonate-User header",
-            ));
-        }
-        return Ok(identity);
-    };
-    let parts = std::iter::once(("users", user)).chain(groups.iter().map(|group| ("groups", *group)));
-    for (plural, name) in parts {
-        let verdict = app.authorizer.decide(&Attempt {
-            identity: &identity,
-            verb: "impersonate",
-            resource: Some(AttemptedResource {
-                group: "",
-                plural,
-                subresource: "",
-                namespace: "",
-                name,
-            }),
-            path: "",
-        });
-        match verdict {
-            Verdict::Allowed => {}
-            Verdict::Unauthenticated => return Err(Status::unauthorized("")),
-            Verdict::Denied { reason } => {
-                return Err(Status::forbidden(&GroupResource::from_static("", plural), name, reason));
-            }
+/// What a request for a collection restricts itself to.
+#[derive(Default)]
+struct Selectors {
+    field: String,
+    label: String,
+    /// The one object it is about, if the field selector says so.
+    name: String,
+}
+
+impl Selectors {
+    fn read(uri: &http::Uri) -> Self {
+        // A query that cannot be read is refused later; it restricts nothing.
+        let Ok(query) = query::Query::parse(uri) else {
+            return Selectors::default();
+        };
+        let field = query.get("fieldSelector").to_owned();
+        let name = FieldSelector::parse(&field)
+            .ok()
+            .and_then(|selector| selector.pinned("metadata.name").map(ToOwned::to_owned));
+        Selectors {
+            label: query.get("labelSelector").to_owned(),
+            name: name.unwrap_or_default(),
+            field,
         }
     }
-    if user == ANONYMOUS {
-        return Ok(Identity::anonymous());
-    }
-    Ok(Identity::authenticated(user, &groups))
 }
 
 /// Bounds how many requests are worked on at a time, and so the memory they take: a body is read only once it is its

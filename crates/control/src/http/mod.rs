@@ -4,7 +4,7 @@
 //!   serve (TLS, certificate → identity)   in-process client (identity by a layer)
 //!            └───────────────┬───────────────────┘
 //!   panic → 500 Status       │
-//!   authorise, take turns    │  layers
+//!   who, as whom, may they, take turns    layers
 //!   health, version, discovery, OpenAPI : /api/** and /apis/** → resource → registry
 //! ```
 
@@ -20,6 +20,7 @@ mod list_body;
 mod maintenance;
 mod negotiate;
 mod node_proxy;
+mod oidc;
 mod openapi;
 mod query;
 mod render;
@@ -31,9 +32,10 @@ mod subresources;
 mod watch_stream;
 
 pub(crate) use health::GIT_VERSION;
-pub(crate) use layers::with_identity;
+pub(crate) use layers::{with_identities, with_identity};
 pub(crate) use node_proxy::NodeDialer;
 
+use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::encryption::Vault;
 use crate::registry::Registry;
@@ -51,10 +53,13 @@ const MOST_WATCHES: usize = 10_000;
 /// What handlers share.
 pub(crate) struct App {
     pub(crate) registry: Arc<Registry>,
+    pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) discovery: discovery::Documents,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) nodes: NodeDialer,
+    /// Where clients on this machine reach the server.
+    pub(crate) external_url: String,
     pub(crate) vault: Arc<Vault>,
     /// Room for requests that are over when they are answered.
     requests: Semaphore,
@@ -67,15 +72,19 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(
         registry: Arc<Registry>,
-        authorizer: Arc<dyn Authorizer>,
+        authenticator: Authenticator,
         nodes: NodeDialer,
         vault: Arc<Vault>,
+        external_url: String,
     ) -> Self {
+        let authorizer: Arc<dyn Authorizer> = Arc::clone(&registry.authorizer) as _;
         let discovery = discovery::Documents::new(registry.table().resources());
         let openapi = crate::openapi::Documents::new(crate::kinds::ALL, health::GIT_VERSION);
         App {
             registry,
+            authenticator,
             authorizer,
+            external_url,
             discovery,
             openapi,
             nodes,
@@ -109,6 +118,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/version/", get(health::version))
         .route("/catamaran.dev/v1/backup", get(maintenance::backup))
         .route("/catamaran.dev/v1/encryption/rotate", post(maintenance::rotate))
+        .route("/.well-known/openid-configuration", get(oidc::configuration))
+        .route("/openid/v1/jwks", get(oidc::keys))
         .route("/openapi/v2", get(openapi::v2))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::document))
@@ -127,6 +138,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(axum::middleware::from_fn(compress::compress))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(app), layers::authorize))
         .layer(axum::middleware::from_fn(deadline::deadline))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(app),
+            layers::authenticate,
+        ))
         .layer(layers::catch_panic())
         .layer(axum::middleware::from_fn(classify::classify))
         .with_state(Arc::clone(app))

@@ -1,6 +1,6 @@
 //! Connections: TLS, who is at the other end, HTTP/1.1 and HTTP/2, and an orderly end.
 
-use crate::authn::Identity;
+use crate::authn::Peer;
 use crate::pki::{self, Pair};
 use axum::Router;
 use axum::extract::Request;
@@ -9,6 +9,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,14 +48,23 @@ pub enum Error {
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The TLS side: our certificate, and clients' certificates if they have any.
-pub(crate) fn tls(server: &Pair, ca_pem: &str) -> Result<ServerConfig, Error> {
+/// The TLS side: our certificate, and what we make of clients' certificates.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    acceptor: TlsAcceptor,
+    front_proxy_ca: CertificateDer<'static>,
+}
+
+/// Makes it. Clients may show a certificate of either CA, or none.
+pub(crate) fn tls(server: &Pair, ca_pem: &str, front_proxy_ca_pem: &str) -> Result<Tls, Error> {
     fn bad<E: std::error::Error + Send + Sync + 'static>(error: E) -> Error {
         Error::Certificate(Box::new(error))
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(pki::der(ca_pem).map_err(bad)?).map_err(bad)?;
+    let front_proxy_ca = pki::der(front_proxy_ca_pem).map_err(bad)?;
+    roots.add(front_proxy_ca.clone()).map_err(bad)?;
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .allow_unauthenticated()
         .build()
@@ -68,7 +78,10 @@ pub(crate) fn tls(server: &Pair, ca_pem: &str) -> Result<ServerConfig, Error> {
         .with_single_cert(chain, key)
         .map_err(bad)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Tls {
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        front_proxy_ca,
+    })
 }
 
 /// Opens the socket. If any port will do (0) and the one before is free, it is that: those who know it find us again.
@@ -86,12 +99,11 @@ pub(crate) async fn listen(address: SocketAddr, before: Option<u16>) -> Result<T
 /// Accepts until `shutdown`; then every connection finishes the requests it has. Connections are counted by `tasks`.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: ServerConfig,
+    tls: Tls,
     router: Router,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let accepted = async {
@@ -104,10 +116,10 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
+                let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
                 tasks.spawn(async move {
                     let _permit = permit;
-                    connection(stream, acceptor, router, shutdown)
+                    connection(stream, tls, router, shutdown)
                         .await
                         .unwrap_or_else(|error| tracing::debug!(%peer, error = &*error, "a connection ended badly"));
                 });
@@ -122,21 +134,22 @@ pub(crate) async fn serve(
 
 async fn connection(
     stream: TcpStream,
-    acceptor: TlsAcceptor,
+    tls: Tls,
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Answers are written whole; waiting for more to put into a packet only makes watches late.
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(stream)).await??;
-    let identity = stream
+    let stream = tokio::time::timeout(HANDSHAKE_PATIENCE, tls.acceptor.accept(stream)).await??;
+    let peer = stream
         .get_ref()
         .1
         .peer_certificates()
-        .and_then(|chain| Identity::of_certificate(chain.first()?))
-        .unwrap_or_else(Identity::anonymous);
+        .and_then(|chain| Peer::of_certificate(chain.first()?, &tls.front_proxy_ca));
     let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(identity.clone());
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
         request
     });
     let builder = builder();

@@ -13,7 +13,7 @@ const SUFFIX: usize = 5;
 const LONGEST_GENERATED: usize = 63;
 
 /// A name made of a prefix and five random characters.
-pub(super) fn generate_name(prefix: &str) -> String {
+pub(crate) fn generate_name(prefix: &str) -> String {
     let mut base = prefix;
     while base.len() > LONGEST_GENERATED - SUFFIX {
         base = &base[..base.char_indices().next_back().map_or(0, |(index, _)| index)];

@@ -23,7 +23,7 @@ pub(crate) mod filter;
 mod list;
 pub(crate) mod maintenance;
 pub(crate) mod managed;
-mod metadata;
+pub(crate) mod metadata;
 mod patch;
 mod reserve;
 pub(crate) mod resource;
@@ -41,7 +41,7 @@ pub(crate) use watch::{Tick, WatchOptions, Watching};
 
 use crate::admission;
 use crate::authn::Identity;
-use crate::authz::Authorizer;
+use crate::authz::{self, Authorizer};
 use crate::kinds;
 use crate::watch_cache::{Caches, KindCache, Record};
 use crate::webhook_client::{RegistryServices, WebhookClient};
@@ -52,7 +52,7 @@ use catamaran_store::{Error as StoreError, Store};
 use parking_lot::RwLock;
 use resource::Resource;
 use serde_json::Value;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// How often a write that found its object changed in between is decided anew before the conflict is reported.
@@ -69,7 +69,8 @@ pub(crate) struct Registry {
     /// Calls servers of others: admission, conversions.
     pub(crate) webhooks: Arc<WebhookClient>,
     services: Arc<RegistryServices>,
-    authorizer: OnceLock<Arc<dyn Authorizer>>,
+    /// Who may do what, from what the caches hold.
+    pub(crate) authorizer: Arc<authz::Standard>,
     /// Ends watches when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -141,29 +142,30 @@ impl Registry {
         let caches = Arc::new(Caches::new(Arc::clone(&store), &stored));
         caches.load().await?;
         let services = Arc::new(RegistryServices::default());
+        let table = Table::new(1, resources);
+        let authorizer = Arc::new(authz::Standard::new(&table, &caches));
         Ok(Registry {
             webhooks: Arc::new(WebhookClient::new(Arc::clone(&services) as _)),
             services,
-            authorizer: OnceLock::new(),
             store,
             caches,
-            table: RwLock::new(Arc::new(Table::new(1, resources))),
+            table: RwLock::new(Arc::new(table)),
             table_changed: tokio::sync::watch::Sender::new(1),
             admission: admission::Chain::standard(),
             addresses: services::Addresses::default(),
+            authorizer,
             shutdown,
         })
     }
 
     /// Makes known to admission and to calls of webhooks what they look things up in. Once, before the first request.
-    pub(crate) fn connect(self: &Arc<Self>, authorizer: Arc<dyn Authorizer>) {
+    pub(crate) fn connect(self: &Arc<Self>) {
         self.services.attach(Arc::downgrade(self));
-        let _ = self.authorizer.set(authorizer);
     }
 
-    /// Who decides what users may do, once there is one.
+    /// Who decides what users may do.
     pub(crate) fn authorizer(&self) -> Option<Arc<dyn Authorizer>> {
-        self.authorizer.get().cloned()
+        Some(Arc::clone(&self.authorizer) as _)
     }
 
     /// The cache of a resource.

@@ -1,6 +1,6 @@
 //! ServiceAccount: who a pod is when it talks to the API.
 
-use crate::{Kind, age, name};
+use crate::{Kind, Subresource, age, name};
 use catamaran_api::table::Column;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::jiff::Timestamp;
@@ -12,6 +12,12 @@ impl Kind for ServiceAccounts {
     type Object = ServiceAccount;
     const NAMESPACED: bool = true;
     const SHORT_NAMES: &'static [&'static str] = &["sa"];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource {
+        name: "token",
+        kind: "TokenRequest",
+        api_version: "authentication.k8s.io/v1",
+        verbs: &["create"],
+    }];
 
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[

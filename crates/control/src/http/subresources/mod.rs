@@ -7,6 +7,7 @@ mod exec;
 mod finalize;
 mod log;
 mod status;
+mod token;
 
 use super::request_info::RequestInfo;
 use super::resource::{Call, readable};
@@ -29,6 +30,7 @@ pub(super) async fn answer(call: &Call<'_>, info: &RequestInfo, body: Body) -> R
         "finalize" => finalize::answer(call, body).await,
         "log" => log::answer(call).await,
         "status" => status::answer(call, body).await,
+        "token" => token::answer(call, body).await,
         _ => Err(Status::unknown_path()),
     }
 }
