@@ -160,10 +160,6 @@ fn volume(volume: &Volume) -> Vec<String> {
             .flat_map(|source| {
                 set([
                     (
-                        source.service_account_token.is_some(),
-                        "projected.sources.serviceAccountToken",
-                    ),
-                    (
                         source.cluster_trust_bundle.is_some(),
                         "projected.sources.clusterTrustBundle",
                     ),
@@ -209,7 +205,7 @@ mod tests {
                 {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
             "securityContext": {"seccompProfile": {"type": "Localhost"}},
             "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "nfs": {"server": "s", "path": "/"}},
-                {"name": "c", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}],
+                {"name": "c", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}, {"clusterTrustBundle": {"path": "t"}}]}}],
             "containers": [{"name": "a", "readinessProbe": {}, "ports": [{"containerPort": 1}, {"containerPort": 2, "hostPort": 2}],
                 "resources": {"limits": {"cpu": "1", "example.com/gpu": "1"}}, "lifecycle": {"preStop": {}}}]}))
         .unwrap();
@@ -221,7 +217,7 @@ mod tests {
             spec.topologySpreadConstraints[1]
             spec.securityContext.seccompProfile.localhostProfile
             spec.volumes[1].nfs
-            spec.volumes[2].projected.sources.serviceAccountToken
+            spec.volumes[2].projected.sources.clusterTrustBundle
             readinessProbe
             lifecycle.preStop
             ports[1].hostPort

@@ -116,6 +116,23 @@ impl Server {
         })
     }
 
+    /// Serves the API to pods too, at an address of theirs, on the port it has for everybody. Where that cannot be had, pods do
+    /// without.
+    pub(crate) async fn serve_pods(&self, address: Ipv4Addr) -> Option<SocketAddr> {
+        let own = self.control.addr;
+        // A server that listens everywhere has taken the port, but its certificate does not name this address.
+        let port = if own.ip().is_unspecified() { 0 } else { own.port() };
+        let result = self.control.serve_also(SocketAddr::new(address.into(), port)).await;
+        result
+            .inspect_err(|error| {
+                tracing::warn!(
+                    error = error as &dyn std::error::Error,
+                    "pods cannot reach the API server"
+                )
+            })
+            .ok()
+    }
+
     /// Resolves when the control plane ends by itself, which it should not.
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
         fn why<E>(what: &str, ended: Result<Result<(), E>, tokio::task::JoinError>) -> anyhow::Error
@@ -159,6 +176,8 @@ fn explain_listen(error: catamaran_control::Error, listen: SocketAddr) -> anyhow
 pub(crate) struct NodeIdentity {
     pub(crate) client: kube::Client,
     pub(crate) tls: ServerTls,
+    /// Where pods reach the API server, if they can.
+    pub(crate) api: Option<SocketAddr>,
 }
 
 /// A running node: agent, network, launcher.
@@ -238,6 +257,7 @@ impl Node {
         );
         config.node_ip = node_ip.into();
         config.listen = SocketAddr::new(node_ip.into(), 0);
+        config.api = identity.api;
         config.docker_config.clone_from(&args.docker_config);
         config.labels = parse_labels(&args.node_labels)?;
         let pod_cidr = network.cidr();

@@ -86,10 +86,10 @@ fn objects_of_manifests() {
 
     assert_eq!(out("get -f m -o name"), "configmap/b-10\nconfigmap/b-9\n");
     assert_eq!(
-        out("get cm --sort-by=.metadata.name -o name"),
+        out("get cm -l tier --sort-by=.metadata.name -o name"),
         "configmap/b-9\nconfigmap/b-10\n"
     );
-    let table = out("get cm -L tier --no-headers --sort-by={.data.k}");
+    let table = out("get cm -l tier -L tier --no-headers --sort-by={.data.k}");
     let cells: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(
         cells.iter().map(|row| (row[0], row[3])).collect::<Vec<_>>(),

@@ -7,6 +7,7 @@ use crate::objects::ObjectSource;
 use crate::pods::{Known, Pods};
 use crate::registration::{self, Identity, Machine};
 use crate::reports::ApiReports;
+use crate::tokens::Tokens;
 use crate::{WasmCompiler, image_gc, rotate, server};
 use catamaran_net::PodNetwork;
 use catamaran_shim::client::Launcher;
@@ -52,6 +53,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// A docker `config.json` with registry credentials for every pod.
     pub docker_config: Option<PathBuf>,
+    /// Where pods reach the API server, if they do: what `KUBERNETES_SERVICE_HOST` and its like tell them.
+    pub api: Option<SocketAddr>,
 }
 
 impl Config {
@@ -88,6 +91,7 @@ impl Config {
             listen: SocketAddr::new(node_ip, 0),
             labels: BTreeMap::new(),
             docker_config: None,
+            api: None,
         }
     }
 }
@@ -186,6 +190,8 @@ impl Agent {
             images: config.images.clone(),
             compiler: config.compiler,
             objects,
+            tokens: Tokens::new(config.client.clone()),
+            api: config.api,
             reports,
             node_name: config.node_name.clone(),
             node_ip: config.node_ip,

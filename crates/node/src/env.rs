@@ -33,6 +33,8 @@ impl References {
 pub(crate) struct Objects {
     pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
     pub secrets: BTreeMap<String, Arc<Secret>>,
+    /// Of the pod's service account.
+    pub tokens: BTreeMap<crate::tokens::Wanted, String>,
 }
 
 /// What `fieldRef` and `resourceFieldRef` can see beside the pod object.
@@ -89,6 +91,20 @@ impl Environment {
         if self.get(name).is_none() {
             self.0.push((name.to_owned(), value.to_owned()));
         }
+    }
+
+    /// How clients in a pod find the API server: what the service `kubernetes` adds to every container.
+    pub(crate) fn set_api_server(&mut self, api: std::net::SocketAddr) {
+        let (host, port) = (api.ip(), api.port());
+        let url = format!("tcp://{api}");
+        self.set_default("KUBERNETES_SERVICE_HOST", &host.to_string());
+        self.set_default("KUBERNETES_SERVICE_PORT", &port.to_string());
+        self.set_default("KUBERNETES_SERVICE_PORT_HTTPS", &port.to_string());
+        self.set_default("KUBERNETES_PORT", &url);
+        self.set_default(&format!("KUBERNETES_PORT_{port}_TCP"), &url);
+        self.set_default(&format!("KUBERNETES_PORT_{port}_TCP_PROTO"), "tcp");
+        self.set_default(&format!("KUBERNETES_PORT_{port}_TCP_PORT"), &port.to_string());
+        self.set_default(&format!("KUBERNETES_PORT_{port}_TCP_ADDR"), &host.to_string());
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {

@@ -47,6 +47,7 @@ pub mod status;
     reason = "registering a descriptor with the runtime promises that it stays open"
 )]
 mod sys;
+mod tokens;
 mod users;
 mod volume;
 pub mod worker;

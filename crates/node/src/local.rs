@@ -15,6 +15,7 @@ use crate::machine::{
 };
 use crate::objects::ObjectSource;
 use crate::reports::ApiReports;
+use crate::tokens::Tokens;
 use crate::world::Ended;
 use crate::{WasmCompiler, volume};
 use async_trait::async_trait;
@@ -27,7 +28,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek, SeekFrom};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -55,6 +56,9 @@ pub(crate) struct Parts {
     pub images: Arc<catamaran_image::Store>,
     pub compiler: Arc<dyn WasmCompiler>,
     pub objects: Arc<ObjectSource>,
+    pub tokens: Tokens,
+    /// Where pods reach the API server, if they do.
+    pub api: Option<SocketAddr>,
     pub reports: Arc<ApiReports>,
     pub node_name: String,
     pub node_ip: IpAddr,
@@ -289,6 +293,7 @@ impl Machine for LocalMachine {
     }
 
     fn clean(&self, pod: &PodKey, logs: bool) {
+        self.parts.tokens.forget(&pod.uid);
         let directory = self.layout().pod_dir(&pod.uid);
         let logs = logs.then(|| self.layout().logs_dir(pod));
         let (images, uid) = (self.images.clone(), pod.uid.clone());

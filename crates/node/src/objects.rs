@@ -72,6 +72,7 @@ impl ObjectSource {
         Ok(Objects {
             config_maps: maps.into_iter().flatten().collect(),
             secrets: secrets.into_iter().flatten().collect(),
+            ..Objects::default()
         })
     }
 

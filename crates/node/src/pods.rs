@@ -8,8 +8,8 @@ use crate::local::LocalMachine;
 use crate::machine::{Machine, Reports, Severity};
 use crate::objects::{ObjectSource, Subscription};
 use crate::reports::ApiReports;
-use crate::volume;
 use crate::worker::{Message, Start, SystemClock, Worker};
+use crate::{tokens, volume};
 use catamaran_shim::StateDir;
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -28,11 +28,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How often shims that did not answer at the start are tried again.
 const RETRY_UNREACHABLE: Duration = Duration::from_secs(5);
+/// When the tokens of a pod that was found running are looked at.
+const ADOPTED_TOKENS: Duration = Duration::from_secs(2);
 
 struct Handle {
     inbox: mpsc::UnboundedSender<Message>,
     _objects: Option<Subscription>,
     _limits: Option<AbortOnDropHandle<()>>,
+    _refresh: Option<AbortOnDropHandle<()>>,
 }
 
 /// The pods known now, for the server.
@@ -253,6 +256,9 @@ impl Pods {
         let references = all_references(&start.pod);
         let subscription = (!references.is_empty() && !start.world.finished)
             .then(|| self.objects.subscribe(&key.namespace, &references, &inbox));
+        let refresh = tokens::refresh_after(&start.pod).filter(|_| !start.world.finished);
+        let refresh = refresh
+            .map(|after| AbortOnDropHandle::new(tokio::spawn(refresh_tokens(after, start.adopted, inbox.clone()))));
         self.known
             .lock()
             .entry(key.uid.clone())
@@ -282,6 +288,7 @@ impl Pods {
                 inbox,
                 _objects: subscription,
                 _limits: limits,
+                _refresh: refresh,
             },
         );
     }
@@ -323,5 +330,18 @@ fn sweep(layout: &Layout, kept: impl Fn(&str) -> bool) {
         if uid.is_some_and(|uid| !kept(uid)) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+/// Has the worker look at the pod's volumes whenever a token of theirs is due. Whether those of a pod found running still hold is
+/// not known, so they are looked at soon.
+async fn refresh_tokens(after: Duration, adopted: bool, inbox: mpsc::UnboundedSender<Message>) {
+    let mut wait = if adopted { ADOPTED_TOKENS } else { after };
+    loop {
+        tokio::time::sleep(wait).await;
+        if inbox.send(Message::ObjectsChanged).is_err() {
+            return;
+        }
+        wait = after;
     }
 }

@@ -5,7 +5,7 @@ use crate::daemon;
 use crate::data_dir::{DataDir, Part};
 use anyhow::{Context, Result, bail};
 use catamaran_node::ServerTls;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -60,6 +60,7 @@ async fn local_identity(data_dir: &DataDir, name: &str, ip: Ipv4Addr) -> Result<
     let kubeconfig = kube::config::Kubeconfig::read_from(&admin).context("cannot read the kubeconfig")?;
     let mut config =
         kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
+    let api = reachable_by_pods(&config);
     config.auth_info = kube::config::AuthInfo {
         client_certificate_data: Some(base64(&credentials.client_cert_pem)),
         client_key_data: Some(base64(&credentials.client_key_pem).into()),
@@ -72,6 +73,7 @@ async fn local_identity(data_dir: &DataDir, name: &str, ip: Ipv4Addr) -> Result<
             key_pem: credentials.serving_key_pem,
             client_ca_pem: credentials.ca_pem,
         },
+        api,
     })
 }
 
@@ -84,14 +86,23 @@ async fn configured_identity(args: &Args) -> Result<NodeIdentity> {
     let kubeconfig =
         kube::config::Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
+    let api = reachable_by_pods(&config);
     Ok(NodeIdentity {
         client: kube::Client::try_from(config)?,
+        api,
         tls: ServerTls {
             cert_pem: read(&args.tls_cert_file)?,
             key_pem: read(&args.tls_private_key_file)?,
             client_ca_pem: read(&args.client_ca_file)?,
         },
     })
+}
+
+/// The API server's address as it stands in a kubeconfig, unless it is this machine's own loopback: pods have another.
+fn reachable_by_pods(config: &kube::Config) -> Option<SocketAddr> {
+    let address: IpAddr = config.cluster_url.host()?.trim_matches(['[', ']']).parse().ok()?;
+    let port = config.cluster_url.port_u16().unwrap_or(443);
+    (!address.is_loopback()).then_some(SocketAddr::new(address, port))
 }
 
 fn base64(pem: &str) -> String {

@@ -57,6 +57,7 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
                     key_pem: credentials.serving_key_pem,
                     client_ca_pem: credentials.ca_pem,
                 },
+                api: server.serve_pods(ip).await,
             })
         };
         let node = Node::start(&args.node, &data_dir, &instance, launcher, identity).await;

@@ -132,8 +132,11 @@ pub(super) async fn start(
             fetched.map_err(|error| waiting(config_error(crate::chain(&error))))?
         }
     };
-    let own = env::environment(container, &machine.downward(pod, Some(request.ip)), &objects)
+    let mut own = env::environment(container, &machine.downward(pod, Some(request.ip)), &objects)
         .map_err(|message| waiting(config_error(message)))?;
+    if let Some(api) = machine.parts.api {
+        own.set_api_server(api);
+    }
     let _turn = machine.starts.acquire().await.ok();
     let bundle = {
         let (layout, pod, request, prepared) =

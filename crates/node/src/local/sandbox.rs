@@ -84,13 +84,17 @@ pub(super) async fn volumes(machine: &LocalMachine, pod: &Arc<Pod>, ip: Option<I
     };
     let references = volume::references(pod);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let objects = match references.is_empty() {
-        true => env::Objects::default(),
-        false => {
-            let fetched = machine.parts.objects.fetch(namespace, &references).await;
-            fetched.map_err(|error| mount_failure(crate::chain(&error)))?
+    let objects = async {
+        match references.is_empty() {
+            true => Ok(env::Objects::default()),
+            false => {
+                let fetched = machine.parts.objects.fetch(namespace, &references).await;
+                fetched.map_err(|error| crate::chain(&error))
+            }
         }
     };
+    let (mut objects, tokens) = futures::try_join!(objects, machine.parts.tokens.fetch(pod)).map_err(mount_failure)?;
+    objects.tokens = tokens;
     let (layout, pod) = (machine.layout().clone(), pod.clone());
     let (node_name, host_ip) = (machine.parts.node_name.clone(), machine.parts.node_ip);
     let allocatable = machine.parts.allocatable.clone();

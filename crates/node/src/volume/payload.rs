@@ -2,6 +2,7 @@
 
 use crate::env::{Downward, Objects, field, missing_config_map, missing_secret};
 use crate::resources;
+use crate::tokens::Wanted;
 use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Secret, Volume};
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -64,11 +65,22 @@ pub(super) fn payload(volume: &Volume, downward: &Downward<'_>, objects: &Object
             if let Some(source) = &source.downward_api {
                 downward_files(&mut files, source.items.as_deref(), mode, downward)?;
             }
+            if let Some(source) = &source.service_account_token {
+                let token = objects.tokens.get(&Wanted::of(source)).ok_or("failed to fetch token")?;
+                add(&mut files, &source.path, token.as_bytes(), token_mode(downward, mode))?;
+            }
         }
     } else {
         return Ok(None);
     }
     Ok(Some(files))
+}
+
+/// A token is for whoever owns it, where the pod says who that is (its group is given the same below `fsGroup`).
+fn token_mode(downward: &Downward<'_>, mode: i32) -> i32 {
+    let spec = downward.pod.spec.as_ref();
+    let group = spec.and_then(|spec| spec.security_context.as_ref()?.fs_group);
+    if group.is_some() { 0o600 } else { mode }
 }
 
 /// What of an object a volume shows, and how.
