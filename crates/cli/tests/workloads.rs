@@ -309,3 +309,56 @@ fn what_cannot_run_says_so_on_the_pod() {
     );
     cluster.stop();
 }
+
+#[test]
+fn a_pod_reads_the_api_as_its_service_account() {
+    let Some(mut cluster) = cluster() else { return };
+    let mut pack = cluster.cata(&["image", "pack", "--tag", "host/cata:v1", "--from-host"]);
+    stdout(pack.args([env!("CARGO_BIN_EXE_cata"), "/bin/bash", "/bin/cat"]));
+    cluster.apply(
+        r#"
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: reader}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader}
+rules: [{apiGroups: [""], resources: [configmaps], verbs: [get, list]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects: [{kind: ServiceAccount, name: reader}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec:
+  restartPolicy: Never
+  serviceAccountName: reader
+  containers:
+  - name: main
+    image: host/cata:v1
+    command: [bash, -c]
+    args:
+    - |
+      dir=/var/run/secrets/kubernetes.io/serviceaccount
+      echo "namespace $(cat $dir/namespace)"
+      cat > /config <<END
+      apiVersion: v1
+      kind: Config
+      current-context: pod
+      contexts: [{name: pod, context: {cluster: pod, user: pod}}]
+      clusters: [{name: pod, cluster: {server: 'https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT', certificate-authority: $dir/ca.crt}}]
+      users: [{name: pod, user: {tokenFile: $dir/token}}]
+      END
+      cata --kubeconfig /config get configmaps -o name
+      cata --kubeconfig /config get secrets 2>&1 || true
+"#,
+    );
+    let log = log_of_finished(&cluster, "client");
+    assert!(log.starts_with("namespace default\nconfigmap/kube-root-ca.crt\n"), "{log}");
+    let denied = "User \"system:serviceaccount:default:reader\" cannot list resource \"secrets\" in API group \"\"";
+    assert!(log.contains(denied), "{log}");
+    cluster.stop();
+}

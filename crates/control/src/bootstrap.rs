@@ -4,9 +4,12 @@
 //! All of it goes through the in-process client, like anybody else's objects.
 
 mod api_service;
+mod front_proxy;
 mod priority_classes;
 mod rbac;
+mod token_secrets;
 
+use crate::http::App;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,6 +18,8 @@ use kube::{Api, Client};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Namespaces that exist from the start.
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -22,8 +27,15 @@ const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube
 /// Runtime classes that exist from the start, and their handlers. The last ones are names other runtimes made common.
 const RUNTIME_CLASSES: &[(&str, &str)] = &[("oci", "oci"), ("wasm", "wasm"), ("wasmtime", "wasm")];
 
+/// Certificates that clients find in objects, PEM.
+#[derive(Clone, Copy)]
+pub(crate) struct Authorities<'a> {
+    pub(crate) clients: &'a str,
+    pub(crate) front_proxies: &'a str,
+}
+
 /// Creates what is missing. `address` is where the server listens.
-pub(crate) async fn ensure(client: &Client, address: SocketAddr) -> kube::Result<()> {
+pub(crate) async fn ensure(client: &Client, address: SocketAddr, authorities: Authorities<'_>) -> kube::Result<()> {
     for name in NAMESPACES {
         create(
             client,
@@ -55,7 +67,18 @@ pub(crate) async fn ensure(client: &Client, address: SocketAddr) -> kube::Result
         create(client, &class).await?;
     }
     rbac::ensure(client).await?;
+    front_proxy::ensure(client, authorities).await?;
     api_service::ensure(client, address).await
+}
+
+/// Tells clients in the cluster where the server listens now.
+pub(crate) async fn publish_address(client: &Client, address: SocketAddr) -> kube::Result<()> {
+    api_service::ensure(client, address).await
+}
+
+/// Keeps the tokens in Secrets: the one controller that needs the server's key.
+pub(crate) async fn token_secrets(client: Client, app: Arc<App>, ca_pem: String, shutdown: CancellationToken) {
+    token_secrets::run(client, app, ca_pem, shutdown).await;
 }
 
 async fn create<K>(client: &Client, object: &K) -> kube::Result<()>

@@ -166,9 +166,20 @@ impl ControlPlane {
         };
         let assembled = Assembled::new(&vault, parts, &stop.token).await?;
         let client = assembled.client(&Identity::system());
-        bootstrap::ensure(&client, addr)
+        let authorities = bootstrap::Authorities {
+            clients: pki.ca_pem(),
+            front_proxies: pki.front_proxy_ca_pem(),
+        };
+        bootstrap::ensure(&client, addr, authorities)
             .await
             .map_err(|error| Error::Bootstrap(Box::new(error)))?;
+        let informer = Identity::authenticated("system:kube-controller-manager", &[]);
+        assembled.tasks.spawn(bootstrap::token_secrets(
+            assembled.client(&informer),
+            Arc::clone(&assembled.app),
+            pki.ca_pem().to_owned(),
+            stop.token.clone(),
+        ));
         assembled.app.set_bootstrapped();
 
         let text = kubeconfig::render(addr, pki.ca_pem(), &pki.admin()?);
@@ -229,6 +240,10 @@ impl ControlPlane {
         let (router, tasks) = (self.router.clone(), self.tasks.clone());
         self.tasks
             .spawn(http::serve::serve(listener, tls, router, tasks, self.shutdown.clone()));
+        let client = client(&self.router, Identity::system());
+        bootstrap::publish_address(&client, bound)
+            .await
+            .map_err(|error| Error::Bootstrap(Box::new(error)))?;
         Ok(bound)
     }
 

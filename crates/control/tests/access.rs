@@ -508,3 +508,42 @@ async fn others_find_the_key_of_tokens() {
     assert_eq!(keys["keys"][0]["alg"], "ES256");
     assert_eq!(over_tls(&cluster, None, "/openid/v1/jwks").await.code, 403);
 }
+
+#[tokio::test]
+async fn secrets_carry_tokens_as_long_as_their_account_lives() {
+    let cluster = Cluster::start().await;
+    let sa = account(&cluster, "old").await;
+    let path = "/api/v1/namespaces/default/secrets";
+    let mut events = cluster
+        .watch(&format!("{path}?watch=true&fieldSelector=metadata.name%3Dold-token"))
+        .await;
+    let secret = json!({ "metadata": { "name": "old-token", "annotations": { "kubernetes.io/service-account.name": "old" } },
+        "type": "kubernetes.io/service-account-token" });
+    cluster.post(path, &secret).await.ok();
+    let filled = loop {
+        let event = events.next().await.unwrap();
+        if event["object"]["data"]["token"].is_string() {
+            break event["object"].clone();
+        }
+    };
+    assert_eq!(
+        filled["metadata"]["annotations"]["kubernetes.io/service-account.uid"],
+        sa["metadata"]["uid"]
+    );
+    let decode = |key: &str| {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(filled["data"][key].as_str().unwrap());
+        String::from_utf8(bytes.unwrap()).unwrap()
+    };
+    assert_eq!(
+        (decode("namespace").as_str(), decode("ca.crt")),
+        ("default", cluster.control.ca_pem.clone())
+    );
+    let token = decode("token");
+    assert_eq!(over_tls(&cluster, Some(&token), "/apis").await.code, 200);
+    cluster
+        .delete("/api/v1/namespaces/default/serviceaccounts/old", &Value::Null)
+        .await
+        .ok();
+    while events.next().await.unwrap()["type"] != "DELETED" {}
+    assert_eq!(over_tls(&cluster, Some(&token), "/apis").await.code, 401);
+}
