@@ -315,8 +315,7 @@ fn a_pod_reads_the_api_as_its_service_account() {
     let Some(mut cluster) = cluster() else { return };
     let mut pack = cluster.cata(&["image", "pack", "--tag", "host/cata:v1", "--from-host"]);
     stdout(pack.args([env!("CARGO_BIN_EXE_cata"), "/bin/bash", "/bin/cat"]));
-    cluster.apply(
-        r#"
+    let manifest = r#"
 {apiVersion: v1, kind: ServiceAccount, metadata: {name: reader}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -343,6 +342,7 @@ spec:
     args:
     - |
       dir=/var/run/secrets/kubernetes.io/serviceaccount
+      cata=CATA
       echo "namespace $(cat $dir/namespace)"
       cat > /config <<END
       apiVersion: v1
@@ -352,12 +352,15 @@ spec:
       clusters: [{name: pod, cluster: {server: 'https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT', certificate-authority: $dir/ca.crt}}]
       users: [{name: pod, user: {tokenFile: $dir/token}}]
       END
-      cata --kubeconfig /config get configmaps -o name
-      cata --kubeconfig /config get secrets 2>&1 || true
-"#,
-    );
+      $cata --kubeconfig /config get configmaps -o name
+      $cata --kubeconfig /config get secrets 2>&1 || true
+"#;
+    cluster.apply(&manifest.replace("CATA", env!("CARGO_BIN_EXE_cata")));
     let log = log_of_finished(&cluster, "client");
-    assert!(log.starts_with("namespace default\nconfigmap/kube-root-ca.crt\n"), "{log}");
+    assert!(
+        log.starts_with("namespace default\nconfigmap/kube-root-ca.crt\n"),
+        "{log}"
+    );
     let denied = "User \"system:serviceaccount:default:reader\" cannot list resource \"secrets\" in API group \"\"";
     assert!(log.contains(denied), "{log}");
     cluster.stop();
