@@ -1,6 +1,7 @@
-//! Development tasks: `cargo xtask test | bench | tidy`.
+//! Development tasks: `cargo xtask test | bench | fuzz | tidy`.
 
 mod bench;
+mod fuzz;
 mod test;
 mod tidy;
 
@@ -12,7 +13,8 @@ const USAGE: &str = "\
 usage: cargo xtask <task>
 
   test [--real]           pass the tests; --real adds the tier with real clients and registries
-  bench [ROW…] [--json]   print the rows of the budgets, each beside its peer
+  bench [ROW…] [--json]   print the rows of the budgets, each beside its peer; `api` stands for those of the API server
+  fuzz TARGET [SECONDS]   look for inputs that break a parser (wants cargo-fuzz)
   tidy                    check what the compiler does not: crate edges, sorted lists, the shape of the tree
 ";
 
@@ -35,6 +37,7 @@ fn run() -> Result<()> {
     match task {
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "fuzz" => fuzz::run(rest),
         "tidy" => tidy::run(),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
