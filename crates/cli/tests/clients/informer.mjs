@@ -20,7 +20,10 @@ const informer = makeInformer(config, `/api/v1/namespaces/${namespace}/configmap
 informer.on('add', note('add'));
 informer.on('update', note('update'));
 informer.on('delete', note('delete'));
+let stopping = false;
 informer.on('error', (error) => {
+  // To stop is to abort the watch, which it calls an error.
+  if (stopping) return;
   console.error(error);
   process.exit(1);
 });
@@ -52,6 +55,7 @@ if (informer.get('after', namespace)?.data?.a !== '1' || informer.list(namespace
   process.exit(1);
 }
 clearTimeout(patience);
+stopping = true;
 await informer.stop();
 console.log('ok');
 process.exit(0);
