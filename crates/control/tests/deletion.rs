@@ -187,7 +187,7 @@ async fn a_namespace_tells_what_it_waits_for_and_goes() {
     );
     assert_eq!(
         condition(&waiting, "NamespaceFinalizersRemaining").unwrap(),
-        "True SomeFinalizerRemain: Some finalizers are remaining: example.org/hold in 1 resource instances"
+        "True SomeFinalizerRemain: Some content in the namespace has finalizers remaining: example.org/hold in 1 resource instances"
     );
     assert_eq!(cluster.get(&format!("{maps}/plain")).await.code, 404);
     let release = json!({ "metadata": { "finalizers": null } });

@@ -111,7 +111,7 @@ impl Findings {
                 let texts: Vec<String> = texts
                     .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"))
                     .collect();
-                let message = format!("Some finalizers are remaining: {}", sorted(&texts));
+                let message = format!("Some content in the namespace has finalizers remaining: {}", sorted(&texts));
                 Some(("SomeFinalizerRemain", message))
             }
             _ => None,
@@ -187,7 +187,7 @@ mod tests {
             NamespaceDeletionGroupVersionParsingFailure=False ParsedGroupVersions: All legacy kube types successfully parsed
             NamespaceDeletionContentFailure=True ContentDeletionFailed: Failed to delete all resource types, 1 remaining: no
             NamespaceContentRemaining=True SomeResourcesRemain: Some resources are remaining: pods. has 2 resource instances
-            NamespaceFinalizersRemaining=True SomeFinalizerRemain: Some finalizers are remaining: example.com/held in 2 resource instances"#]]
+            NamespaceFinalizersRemaining=True SomeFinalizerRemain: Some content in the namespace has finalizers remaining: example.com/held in 2 resource instances"#]]
         .assert_eq(&text(&conditions));
         assert!(!findings.update(&mut conditions, &now), "nothing new");
         assert!(Findings::default().update(&mut conditions, &now));
