@@ -69,6 +69,13 @@ impl Column {
         }
     }
 
+    /// The same column with cells of another OpenAPI type: `boolean`, `date`.
+    #[must_use]
+    pub const fn of_type(mut self, kind: &'static str) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// The same column, for `-o wide` only.
     #[must_use]
     pub const fn wide(mut self) -> Self {

@@ -13,6 +13,8 @@ mod addresses;
 mod admissionregistration;
 mod apiregistration;
 mod apps;
+mod autoscaling;
+mod batch;
 mod cells;
 mod certificates;
 mod changes;
@@ -27,6 +29,7 @@ mod events;
 mod flowcontrol;
 mod networking;
 mod node;
+mod policy;
 pub mod quota;
 mod rbac;
 mod resource;
@@ -53,15 +56,19 @@ use serde_json::Value;
 /// Every built-in kind, in the order of group and plural.
 pub static ALL: &[&dyn ErasedKind] = &[
     // core/v1
+    &core::componentstatuses::ComponentStatuses,
     &core::configmaps::ConfigMaps,
     &core::endpoints::Endpoints,
     &core::events::Events,
+    &core::limitranges::LimitRanges,
     &core::namespaces::Namespaces,
     &core::nodes::Nodes,
     &core::persistentvolumeclaims::PersistentVolumeClaims,
+    &core::persistentvolumes::PersistentVolumes,
     &core::pods::Pods,
     &core::podtemplates::PodTemplates,
     &core::replicationcontrollers::ReplicationControllers,
+    &core::resourcequotas::ResourceQuotas,
     &core::secrets::Secrets,
     &core::serviceaccounts::ServiceAccounts,
     &core::services::Services,
@@ -78,6 +85,13 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &apps::deployments::Deployments,
     &apps::replicasets::ReplicaSets,
     &apps::statefulsets::StatefulSets,
+    // autoscaling/v1
+    &autoscaling::v1::HorizontalPodAutoscalers,
+    // autoscaling/v2
+    &autoscaling::horizontalpodautoscalers::HorizontalPodAutoscalers,
+    // batch/v1
+    &batch::cronjobs::CronJobs,
+    &batch::jobs::Jobs,
     // certificates.k8s.io/v1
     &certificates::certificatesigningrequests::CertificateSigningRequests,
     // coordination.k8s.io/v1
@@ -97,6 +111,8 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &networking::servicecidrs::ServiceCidrs,
     // node.k8s.io/v1
     &node::runtimeclasses::RuntimeClasses,
+    // policy/v1
+    &policy::poddisruptionbudgets::PodDisruptionBudgets,
     // rbac.authorization.k8s.io/v1
     &rbac::clusterrolebindings::ClusterRoleBindings,
     &rbac::clusterroles::ClusterRoles,

@@ -223,7 +223,6 @@ pub(crate) fn port_number_or_name(port: &IntOrString, path: &Path<'_>, errors: &
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "jobs come next"))]
 /// `acme.io/foo`: who manages something.
 pub(crate) fn domain_prefixed_path(value: &str, path: &Path<'_>, errors: &mut Errors) {
     if value.is_empty() {

@@ -3,7 +3,10 @@
 use super::*;
 
 mod apps;
+mod autoscaling;
+mod batch;
 mod services;
+mod storage_and_quotas;
 
 use catamaran_api::Errors;
 use expect_test::{Expect, expect};

@@ -13,7 +13,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub(crate) use validate::{spec as validate_spec, template as validate_template};
+pub(crate) use validate::{
+    access_modes as validate_access_modes, spec as validate_spec, template as validate_template,
+};
 
 /// Where the class stood before it was a field.
 pub(crate) const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";

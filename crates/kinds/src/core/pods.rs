@@ -12,6 +12,7 @@ mod columns;
 mod containers;
 mod defaults;
 mod handlers;
+pub(crate) mod paths;
 mod scheduling;
 mod security;
 pub(crate) mod template;
@@ -20,7 +21,8 @@ mod validate;
 mod volumes;
 mod warnings;
 
-pub(crate) use warnings::fractional;
+pub(crate) use scheduling::node_selector as validate_node_selector;
+pub(crate) use warnings::{deprecated_node_label, fractional};
 
 use crate::{FieldLabel, Kind, STATUS, Subresource, differs};
 use catamaran_api::Errors;

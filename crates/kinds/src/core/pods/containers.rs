@@ -1,6 +1,7 @@
 //! Containers: names, images, ports, variables, mounts, resources.
 
 use super::handlers;
+use super::paths;
 use super::security;
 use super::volumes::{self, Volumes};
 use crate::rules::{one_of, one_of_required};
@@ -301,7 +302,7 @@ fn mounts(container: &Container, volumes: &Volumes<'_>, path: &Path<'_>, errors:
 fn mount(container: &Container, mount: &VolumeMount, path: &Path<'_>, errors: &mut Errors) {
     let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     if let Some(sub_path) = set(&mount.sub_path) {
-        volumes::descending(&sub_path, &path.child("subPath"), errors);
+        paths::descending(&sub_path, &path.child("subPath"), errors);
     }
     if let Some(sub_path) = set(&mount.sub_path_expr) {
         if set(&mount.sub_path).is_some() {
@@ -311,7 +312,7 @@ fn mount(container: &Container, mount: &VolumeMount, path: &Path<'_>, errors: &m
                 "subPathExpr and subPath are mutually exclusive",
             );
         }
-        volumes::descending(&sub_path, &path.child("subPathExpr"), errors);
+        paths::descending(&sub_path, &path.child("subPathExpr"), errors);
     }
     if let Some(mode) = &mount.mount_propagation {
         let at = path.child("mountPropagation");

@@ -4,8 +4,8 @@ use crate::rules::{one_of, one_of_required};
 use catamaran_api::selector::Selector;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec, Toleration,
-    TopologySpreadConstraint, WeightedPodAffinityTerm,
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec,
+    Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::HashSet;
@@ -68,14 +68,7 @@ pub(super) const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecut
 
 fn node_affinity(affinity: &NodeAffinity, path: &Path<'_>, errors: &mut Errors) {
     if let Some(required) = &affinity.required_during_scheduling_ignored_during_execution {
-        let at = path.child(REQUIRED);
-        let terms = at.child("nodeSelectorTerms");
-        if required.node_selector_terms.is_empty() {
-            errors.required(&terms, "must have at least one node selector term");
-        }
-        for (index, term) in required.node_selector_terms.iter().enumerate() {
-            node_term(term, &terms.index(index), errors);
-        }
+        node_selector(required, &path.child(REQUIRED), errors);
     }
     let list = path.child(PREFERRED);
     let preferred = affinity
@@ -86,6 +79,17 @@ fn node_affinity(affinity: &NodeAffinity, path: &Path<'_>, errors: &mut Errors) 
         let at = list.index(index);
         weight(term.weight, &at, errors);
         node_term(&term.preference, &at.child("preference"), errors);
+    }
+}
+
+/// Terms of which one must hold.
+pub(crate) fn node_selector(selector: &NodeSelector, path: &Path<'_>, errors: &mut Errors) {
+    let terms = path.child("nodeSelectorTerms");
+    if selector.node_selector_terms.is_empty() {
+        errors.required(&terms, "must have at least one node selector term");
+    }
+    for (index, term) in selector.node_selector_terms.iter().enumerate() {
+        node_term(term, &terms.index(index), errors);
     }
 }
 

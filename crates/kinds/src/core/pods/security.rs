@@ -1,6 +1,6 @@
 //! Security contexts of pods and containers.
 
-use super::volumes;
+use super::paths;
 use crate::rules::{one_of, one_of_required};
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext, Sysctl};
@@ -99,7 +99,7 @@ fn seccomp(profile: &SeccompProfile, path: &Path<'_>, errors: &mut Errors) {
     let at = path.child("localhostProfile");
     match (profile.type_.as_str(), file) {
         ("Localhost", None | Some("")) => errors.required(&at, "must be set when seccomp type is Localhost"),
-        ("Localhost", Some(file)) => volumes::descending(file, &at, errors),
+        ("Localhost", Some(file)) => paths::descending(file, &at, errors),
         (_, Some(file)) => errors.invalid(&at, file, "can only be set when seccomp type is Localhost"),
         (_, None) => {}
     }

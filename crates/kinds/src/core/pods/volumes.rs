@@ -1,12 +1,14 @@
 //! Volumes and what is projected into them.
 
-use crate::core::persistentvolumeclaims;
+use super::paths;
+use crate::core::{persistentvolumeclaims, volume_sources};
 use catamaran_api::quantity::Quantity;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, ObjectFieldSelector, PodSpec, ProjectedVolumeSource,
-    ResourceFieldSelector, Volume,
+    DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, PodSpec, ProjectedVolumeSource, ResourceFieldSelector,
+    Volume,
 };
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// The pod's volumes by name.
@@ -29,21 +31,12 @@ pub(super) fn validate<'s>(spec: &'s PodSpec, path: &Path<'_>, errors: &mut Erro
     seen
 }
 
-/// The name of each source that is set, found in the serialized form: there are thirty.
-fn sources(volume: &Volume) -> Vec<String> {
-    let fields = serde_json::to_value(volume).unwrap_or_default();
-    let fields = fields.as_object().into_iter().flatten().map(|(field, _)| field.clone());
-    fields.filter(|field| field != "name").collect()
-}
-
 fn volume(volume: &Volume, path: &Path<'_>, errors: &mut Errors) {
-    let sources = sources(volume);
-    if sources.is_empty() {
-        errors.required(path, "must specify a volume type");
-    }
-    for source in sources.iter().skip(1) {
-        errors.forbidden(&path.child(source), "may not specify more than 1 volume type");
-    }
+    let Ok(Value::Object(mut sources)) = serde_json::to_value(volume) else {
+        return;
+    };
+    sources.remove("name");
+    volume_sources::validate(&sources, None, path, errors);
     if let Some(source) = &volume.empty_dir
         && let Some(limit) = &source.size_limit
         && Quantity::try_from(limit).is_ok_and(Quantity::is_negative)
@@ -53,9 +46,6 @@ fn volume(volume: &Volume, path: &Path<'_>, errors: &mut Errors) {
             &at.child("sizeLimit"),
             "SizeLimit field must be a valid resource quantity",
         );
-    }
-    if let Some(source) = &volume.host_path {
-        host_path(source, &path.child("hostPath"), errors);
     }
     if let Some(source) = &volume.config_map {
         let path = path.child("configMap");
@@ -99,26 +89,6 @@ fn object_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-const HOST_PATH_TYPES: &[&str] = &[
-    "",
-    "BlockDevice",
-    "CharDevice",
-    "Directory",
-    "DirectoryOrCreate",
-    "File",
-    "FileOrCreate",
-    "Socket",
-];
-
-fn host_path(source: &HostPathVolumeSource, path: &Path<'_>, errors: &mut Errors) {
-    if source.path.is_empty() {
-        errors.required(&path.child("path"), "");
-    } else {
-        no_parents(&source.path, &path.child("path"), errors);
-    }
-    crate::rules::one_of(source.type_.as_deref(), HOST_PATH_TYPES, &path.child("type"), errors);
-}
-
 fn mode(mode: Option<i32>, path: &Path<'_>, errors: &mut Errors) {
     if let Some(mode) = mode.filter(|mode| !(0..=0o777).contains(mode)) {
         errors.invalid(
@@ -145,24 +115,10 @@ fn file_path(file: &str, path: &Path<'_>, errors: &mut Errors) {
         errors.required(path, "");
         return;
     }
-    descending(file, path, errors);
+    paths::descending(file, path, errors);
     // The agent's own links in a volume begin like this.
     if file.starts_with("..") && !file.split('/').any(|part| part == "..") {
         errors.invalid(path, file, "must not start with '..'");
-    }
-}
-
-/// A path below a directory.
-pub(super) fn descending(file: &str, path: &Path<'_>, errors: &mut Errors) {
-    if file.starts_with('/') {
-        errors.invalid(path, file, "must be a relative path");
-    }
-    no_parents(file, path, errors);
-}
-
-fn no_parents(file: &str, path: &Path<'_>, errors: &mut Errors) {
-    if file.split('/').any(|part| part == "..") {
-        errors.invalid(path, file, "must not contain '..'");
     }
 }
 

@@ -1,0 +1,3 @@
+//! Kinds of `policy/v1`.
+
+pub(super) mod poddisruptionbudgets;
