@@ -18,8 +18,10 @@ pub mod backup;
 mod bootstrap;
 pub mod encryption;
 mod files;
+mod flow;
 mod http;
 mod kubeconfig;
+mod metrics;
 mod openapi;
 mod pki;
 mod registry;
@@ -146,10 +148,12 @@ impl ControlPlane {
         let tls = http::serve::tls(&pki.server(&advertise)?, pki.ca_pem(), pki.front_proxy_ca_pem())?;
         let nodes = http::NodeDialer::new(&pki.kubelet_client()?, pki.ca_pem())?;
 
+        let metrics = metrics::Metrics::new();
         let vault = Arc::new(open_vault(
             data_dir,
             config.store_url.as_deref(),
             config.encryption_config.as_deref(),
+            Some(&metrics),
         )?);
         let stop = Stop {
             token: shutdown.child_token(),
@@ -163,6 +167,7 @@ impl ControlPlane {
                 None => authn::TokenFile::default(),
             },
             external_url: kubeconfig::url(addr),
+            metrics,
         };
         let assembled = Assembled::new(&vault, parts, &stop.token).await?;
         let client = assembled.client(&Identity::system());
@@ -180,6 +185,11 @@ impl ControlPlane {
             pki.ca_pem().to_owned(),
             stop.token.clone(),
         ));
+        flow::ensure(&client)
+            .await
+            .map_err(|error| Error::Bootstrap(Box::new(error)))?;
+        let keep = flow::keep(client, Arc::clone(&assembled.app.registry), stop.token.clone());
+        assembled.tasks.spawn(keep);
         assembled.app.set_bootstrapped();
 
         let text = kubeconfig::render(addr, pki.ca_pem(), &pki.admin()?);
@@ -287,6 +297,7 @@ struct Parts {
     token_key: authn::jwt::Key,
     token_file: authn::TokenFile,
     external_url: String,
+    metrics: Arc<metrics::Metrics>,
 }
 
 /// The server without its socket.
@@ -316,7 +327,11 @@ impl Assembled {
             parts.nodes,
             Arc::clone(vault),
             parts.external_url,
+            parts.metrics,
         ));
+        if let Some(following) = flow::Following::new(&app.registry, &app.flow) {
+            tasks.spawn(following.run(shutdown.clone()));
+        }
         let router = http::router(&app);
         Ok(Assembled { app, router, tasks })
     }
@@ -327,12 +342,21 @@ impl Assembled {
 }
 
 /// The store of a data directory, with its encryption.
-fn open_vault(data_dir: &Path, store_url: Option<&str>, encryption: Option<&Path>) -> Result<Vault, Error> {
+fn open_vault(
+    data_dir: &Path,
+    store_url: Option<&str>,
+    encryption: Option<&Path>,
+    metrics: Option<&Arc<metrics::Metrics>>,
+) -> Result<Vault, Error> {
     let url = match store_url {
         Some(url) => url.to_owned(),
         None => format!("sqlite:{}", data_dir.join("state.db").display()),
     };
-    Ok(Vault::open(catamaran_store::open(&url)?, data_dir, encryption)?)
+    let mut store = catamaran_store::open(&url)?;
+    if let Some(metrics) = metrics {
+        store = Arc::new(metrics::Measured::new(store, Arc::clone(metrics)));
+    }
+    Ok(Vault::open(store, data_dir, encryption)?)
 }
 
 /// Makes a new encryption key for the state in a data directory in which no server runs, and rewrites everything with it.
@@ -340,7 +364,7 @@ fn open_vault(data_dir: &Path, store_url: Option<&str>, encryption: Option<&Path
 /// # Errors
 /// If the store or the keys cannot be opened or written. The old keys are kept then.
 pub async fn rotate_keys(data_dir: &Path, store_url: Option<&str>) -> Result<encryption::Rotated, Error> {
-    Ok(open_vault(data_dir, store_url, None)?.rotate().await?)
+    Ok(open_vault(data_dir, store_url, None, None)?.rotate().await?)
 }
 
 /// Writes a backup of a data directory in which no server runs. See [`backup`]. Returns its revision.
@@ -352,7 +376,7 @@ pub async fn back_up(
     store_url: Option<&str>,
     sink: impl std::io::Write,
 ) -> Result<u64, backup::Error> {
-    let vault = open_vault(data_dir, store_url, None).map_err(|error| match error {
+    let vault = open_vault(data_dir, store_url, None, None).map_err(|error| match error {
         Error::Store(error) => backup::Error::Store(error),
         Error::Encryption(error) => backup::Error::Keys(error),
         other => backup::Error::Damaged {

@@ -103,6 +103,11 @@ impl Vault {
         &self.data_dir
     }
 
+    /// Size of the state database's file in the data directory; 0 if it is elsewhere.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        std::fs::metadata(self.data_dir.join("state.db")).map_or(0, |file| file.len())
+    }
+
     /// While the guard lives, the key file and the sealed values fit together.
     pub(crate) async fn steady(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.steady.lock().await

@@ -1,8 +1,9 @@
 //! What kind of request this is, found out once and first, for all the layers that treat kinds differently.
 
-use super::layers;
 use super::request_info::RequestInfo;
-use axum::extract::Request;
+use super::reviews::Review;
+use super::{App, layers};
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ pub(crate) struct Class {
     pub(crate) verb: &'static str,
     /// Is it meant to last, so that it has no deadline and takes nobody's place?
     pub(crate) long_running: bool,
+    /// Is there such a resource?
+    pub(crate) served: bool,
 }
 
 impl Class {
-    pub(crate) fn of(request: &Request) -> Class {
+    pub(super) fn of(app: &App, request: &Request) -> Class {
         let (method, uri) = (request.method(), request.uri());
         let info = RequestInfo::parse(uri.path()).filter(|info| !info.plural.is_empty());
         let query = uri.query().unwrap_or_default();
@@ -37,7 +40,12 @@ impl Class {
             }
             None => uri.path().starts_with("/catamaran.dev/"),
         };
+        let served = info.as_ref().is_some_and(|info| {
+            let table = app.registry.table();
+            table.find(&info.api_version, &info.plural).is_some() || Review::find(info).is_some()
+        });
         Class {
+            served,
             info: info.map(Arc::new),
             verb,
             long_running,
@@ -84,8 +92,8 @@ fn lower(method: &http::Method) -> &'static str {
     }
 }
 
-pub(super) async fn classify(mut request: Request, next: Next) -> Response {
-    let class = Class::of(&request);
+pub(super) async fn classify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let class = Class::of(&app, &request);
     request.extensions_mut().insert(Arc::new(class));
     next.run(request).await
 }

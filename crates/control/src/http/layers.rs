@@ -13,11 +13,7 @@ use catamaran_api::selector::FieldSelector;
 use http::Method;
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
-
-/// How long a request waits for its turn.
-const TURN_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A layer that says who all requests through it are from.
 pub(crate) fn with_identity<B>(
@@ -210,32 +206,6 @@ impl Selectors {
             field,
         }
     }
-}
-
-/// Bounds how many requests are worked on at a time, and so the memory they take: a body is read only once it is its
-/// request's turn. Watches are bounded where they begin, streams by the connection each of them has to itself.
-pub(super) async fn take_turns(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let brief = request
-        .extensions()
-        .get::<Arc<RequestInfo>>()
-        .is_some_and(|info| is_brief(&request, info));
-    if !brief {
-        return next.run(request).await;
-    }
-    match tokio::time::timeout(TURN_PATIENCE, app.requests.acquire()).await {
-        Ok(Ok(_turn)) => next.run(request).await,
-        _ => response(&Status::too_many_requests(
-            "the server has received too many requests and has asked us to try again later",
-            1,
-        )),
-    }
-}
-
-/// Is a request over once it is answered?
-fn is_brief(request: &Request, info: &RequestInfo) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    let stream = matches!(info.subresource.as_str(), "exec" | "attach" | "log" | "portforward");
-    !stream && verb(request.method(), info, query) != "watch"
 }
 
 /// The verb of a request for a resource, as policies name it.

@@ -14,12 +14,14 @@ mod deadline;
 mod delete;
 mod discovery;
 mod error;
+mod fairness;
 mod health;
 mod layers;
 mod list_body;
 mod maintenance;
 mod negotiate;
 mod node_proxy;
+mod observe;
 mod oidc;
 mod openapi;
 mod query;
@@ -31,6 +33,7 @@ pub(crate) mod serve;
 mod subresources;
 mod watch_stream;
 
+pub(crate) use classify::Class;
 pub(crate) use health::GIT_VERSION;
 pub(crate) use layers::{with_identities, with_identity};
 pub(crate) use node_proxy::NodeDialer;
@@ -38,6 +41,8 @@ pub(crate) use node_proxy::NodeDialer;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::encryption::Vault;
+use crate::flow::Flow;
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use axum::Router;
 use axum::routing::{any, get, post};
@@ -45,8 +50,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 
-/// Requests worked on at a time, watches and streams not counted; more wait.
-const MOST_REQUESTS: usize = 1000;
 /// Watches at a time; more are refused.
 const MOST_WATCHES: usize = 10_000;
 
@@ -61,8 +64,8 @@ pub(crate) struct App {
     /// Where clients on this machine reach the server.
     pub(crate) external_url: String,
     pub(crate) vault: Arc<Vault>,
-    /// Room for requests that are over when they are answered.
-    requests: Semaphore,
+    pub(crate) flow: Arc<Flow>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Room for watches.
     watches: Arc<Semaphore>,
     /// The objects every cluster has are there.
@@ -76,6 +79,7 @@ impl App {
         nodes: NodeDialer,
         vault: Arc<Vault>,
         external_url: String,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let authorizer: Arc<dyn Authorizer> = Arc::clone(&registry.authorizer) as _;
         let discovery = discovery::Documents::new(registry.table().resources());
@@ -89,7 +93,8 @@ impl App {
             openapi,
             nodes,
             vault,
-            requests: Semaphore::new(MOST_REQUESTS),
+            flow: Flow::new(),
+            metrics,
             watches: Arc::new(Semaphore::new(MOST_WATCHES)),
             bootstrapped: AtomicBool::new(false),
         }
@@ -114,6 +119,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/livez/{*check}", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/readyz/{*check}", get(health::readyz))
+        .route("/metrics", get(observe::metrics))
         .route("/version", get(health::version))
         .route("/version/", get(health::version))
         .route("/catamaran.dev/v1/backup", get(maintenance::backup))
@@ -133,7 +139,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(app),
-            layers::take_turns,
+            fairness::take_turns,
         ))
         .layer(axum::middleware::from_fn(compress::compress))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(app), layers::authorize))
@@ -143,6 +149,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             layers::authenticate,
         ))
         .layer(layers::catch_panic())
-        .layer(axum::middleware::from_fn(classify::classify))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), observe::observe))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(app),
+            classify::classify,
+        ))
         .with_state(Arc::clone(app))
 }

@@ -205,7 +205,9 @@ impl Call<'_> {
                 .map(Duration::from_secs),
         };
         let watching = self.app.registry.watch(&self.target, options).await?;
-        watch_stream::response(watching, style, room)
+        let info = &self.target.resource.info;
+        let meter = self.app.metrics.watch(&info.group, &info.version, &info.plural);
+        watch_stream::response(watching, style, room, meter)
     }
 
     async fn create(&self, body: axum::body::Body) -> Result<Response, Status> {

@@ -2,6 +2,7 @@
 
 use super::negotiate::{Form, Language, Shape};
 use super::render::{self, Style};
+use crate::metrics::WatchMeter;
 use crate::registry::resource::{CLOSING, Change, Resource};
 use crate::registry::{Tick, Watching};
 use crate::watch_cache::Record;
@@ -20,7 +21,12 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The answer that carries a watch. `room` is given back at its end.
-pub(super) fn response(watching: Watching, style: Style, room: OwnedSemaphorePermit) -> Result<Response, Status> {
+pub(super) fn response(
+    watching: Watching,
+    style: Style,
+    room: OwnedSemaphorePermit,
+    meter: WatchMeter,
+) -> Result<Response, Status> {
     if style.form.language == Language::Yaml {
         return Err(Status::not_acceptable(&["application/json"]));
     }
@@ -30,11 +36,12 @@ pub(super) fn response(watching: Watching, style: Style, room: OwnedSemaphorePer
         first_table: true,
     };
     let lines = stream::unfold(
-        (watching, writer, room),
-        |(mut watching, mut writer, room)| async move {
+        (watching, writer, room, meter),
+        |(mut watching, mut writer, room, meter)| async move {
             let ticks = watching.next().await?;
             let bytes = writer.write(&ticks);
-            Some((Ok::<Bytes, Infallible>(bytes), (watching, writer, room)))
+            meter.sent(ticks.len(), bytes.len());
+            Some((Ok::<Bytes, Infallible>(bytes), (watching, writer, room, meter)))
         },
     );
     let mut response = Response::new(Body::from_stream(lines));

@@ -15,6 +15,7 @@
 
 mod apply;
 mod body;
+mod census;
 pub(crate) mod convert;
 mod create;
 mod delete;
