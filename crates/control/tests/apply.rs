@@ -325,3 +325,46 @@ async fn applies_that_race_all_count() {
     assert_eq!(object["data"].as_object().unwrap().len(), 5);
     assert_eq!(object["metadata"]["managedFields"].as_array().unwrap().len(), 5);
 }
+
+#[tokio::test]
+async fn patches_that_fit_nothing_are_refused_in_kubernetes_words() {
+    let cluster = Cluster::start().await;
+    cluster.post(PODS, &pod()).await.ok();
+    let path = format!("{PODS}/p?fieldValidation=Strict");
+    let mut lines = Vec::new();
+    for (language, patch) in [
+        ("merge", json!([])),
+        ("strategic-merge", json!("x")),
+        ("json", json!({})),
+        ("json", json!([{"op": "frob", "path": "/a"}])),
+        ("json", json!([{"op": "test", "path": "/metadata/name", "value": "q"}])),
+        ("strategic-merge", json!({"spec": {"foo": 1}})),
+        ("strategic-merge", json!({"spec": {"priority": "x"}})),
+        ("strategic-merge", json!({"spec": {"containers": "x"}})),
+        ("strategic-merge", json!({"spec": {"containers": [{"image": "x"}]}})),
+        ("strategic-merge", json!({"spec": {"$patch": "merge"}})),
+    ] {
+        lines.push(refusal(&cluster.patch(&path, language, &patch).await));
+    }
+    let typed = cluster.patch(&path, "merge", &json!({"spec": {"priority": "x"}})).await;
+    let message = refusal(&typed);
+    lines.push(message.rsplit_once("}\": ").unwrap().1.to_owned());
+    let headers = [("content-type", "application/merge-patch+json")];
+    let twice = cluster
+        .send("PATCH", &path, &headers, r#"{"metadata":{"labels":{"a":"1","a":"2"}}}"#)
+        .await;
+    lines.push(refusal(&twice).rsplit_once("}\": ").unwrap().1.to_owned());
+    expect![[r#"
+        400 BadRequest: error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}
+        400 BadRequest: json: cannot unmarshal string into Go value of type map[string]interface {}
+        400 BadRequest: error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp
+        422 Invalid: the server rejected our request due to an error in our request
+        422 Invalid: the server rejected our request due to an error in our request
+        422 Invalid:  "" is invalid: patch: Invalid value: "map[spec:map[foo:1]]": strict decoding error: unknown field "spec.foo"
+        422 Invalid:  "" is invalid: patch: Invalid value: "map[spec:map[priority:x]]": unrecognized type: int32
+        422 Invalid:  "" is invalid: patch: Invalid value: "map[spec:map[containers:x]]": cannot restore slice from string
+        500 -: map: map[image:x] does not contain declared merge key: name
+        500 -: unknown patch type: merge in map: map[$patch:merge]
+        json: cannot unmarshal string into Go struct field PodSpec.spec.priority of type int32
+        strict decoding error: duplicate field "metadata.labels.a""#]].assert_eq(&lines.join("\n"));
+}

@@ -20,14 +20,23 @@ pub const MAX_DEPTH: usize = 256;
 /// 400 for what is no patch, 413 beyond [`MAX_OPERATIONS`], 422 beyond [`MAX_COPIED`] and [`MAX_DEPTH`], and where an
 /// operation fails (a `test` that is not so, a path that does not exist).
 pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
-    let operations: Vec<PatchOperation> =
-        serde_json::from_slice(patch).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let undecodable = |why: &dyn std::fmt::Display| Status::bad_request(format!("error decoding patch: {why}"));
+    let operations: Value = serde_json::from_slice(patch).map_err(|error| undecodable(&error))?;
+    let Value::Array(operations) = operations else {
+        let sort = sort(&operations);
+        let why = format!("json: cannot unmarshal {sort} into Go value of type []handlers.jsonPatchOp");
+        return Err(undecodable(&why));
+    };
     if operations.len() > MAX_OPERATIONS {
         return Err(Status::request_too_large(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             operations.len()
         )));
     }
+    let operations: Vec<PatchOperation> = operations
+        .into_iter()
+        .map(|operation| serde_json::from_value(operation).map_err(Status::unprocessable))
+        .collect::<Result<_, Status>>()?;
     let mut result = object.clone();
     let mut copied = 0;
     let mut deepest = MAX_DEPTH / 2;
@@ -56,6 +65,23 @@ pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
         })?;
     }
     Ok(result)
+}
+
+/// What a JSON value is, as Go's decoder names it.
+fn sort(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// What a patch is, where it should have been an object.
+pub fn sort_unless_object(value: &Value) -> Option<&'static str> {
+    (!value.is_object()).then(|| sort(value))
 }
 
 /// A bound of the depth after an operation, given one before it. Looks at the object only where the bound is reached.
@@ -159,8 +185,8 @@ mod tests {
             .map(|patch| format!("{:?}", apply(&json!({"a": 2}), patch.as_bytes()).unwrap_err()))
             .collect();
         expect![[r#"
-            400 BadRequest: error decoding patch: invalid type: map, expected a sequence at line 1 column 0
-            400 BadRequest: error decoding patch: unknown variant `frob`, expected one of `add`, `remove`, `replace`, `move`, `copy`, `test` at line 1 column 14
+            400 BadRequest: error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp
+            422 Invalid: the server rejected our request due to an error in our request
             422 Invalid: the server rejected our request due to an error in our request
             422 Invalid: the server rejected our request due to an error in our request
             413 RequestEntityTooLarge: Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001

@@ -7,7 +7,7 @@
 
 use super::resource::Resource;
 use super::{Registry, Target, WriteOptions, codec_failed};
-use crate::kinds::{KindRef, Object};
+use crate::kinds::Object;
 use catamaran_api::Status;
 use catamaran_api::patch::apply::{self, Managers, Set, Versions, Write};
 use catamaran_api::schema::Node;
@@ -216,9 +216,6 @@ fn reset_fields(resource: &Resource, subresource: &str) -> &'static Set {
     }
     if subresource != "status" {
         return &STATUS;
-    }
-    if let KindRef::Defined(_) = resource.kind {
-        return &SPEC_AND_METADATA;
     }
     match (&*resource.info.group, &*resource.info.kind) {
         ("", "Pod") => &POD,

@@ -13,6 +13,11 @@ pub use apply::apply;
 pub use diff::three_way;
 pub use table::{ListMerge, Strategy, strategy};
 
+/// A patch as errors show it.
+pub fn show(patch: &serde_json::Value) -> String {
+    crate::patch::apply::values::go_text(patch)
+}
+
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
 const SET_ORDER: &str = "$setElementOrder/";
