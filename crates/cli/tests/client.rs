@@ -111,7 +111,7 @@ fn objects_of_manifests() {
         out("delete -f m"),
         "configmap \"b-10\" deleted from default namespace\nconfigmap \"b-9\" deleted from default namespace\n"
     );
-    assert_eq!(out("delete cm --all"), "No resources found\n");
+    assert_eq!(out("delete cm -l tier"), "No resources found\n");
     server.stop();
 }
 

@@ -310,13 +310,15 @@ fn lists_edits_patches_and_questions() {
         k(&["get", "configmaps", "--chunk-size=1", "-o", "name"])
             .lines()
             .count(),
-        2
+        3,
+        "with that of the cluster's CA"
     );
 
     let dry = k(&["delete", "configmaps", "--all", "--dry-run=server"]);
-    assert_eq!(dry.matches("(server dry run)").count(), 2);
+    assert_eq!(dry.matches("(server dry run)").count(), 3);
     k(&["delete", "configmaps", "--all"]);
-    assert_eq!(k(&["get", "configmaps", "-o", "name"]), "");
+    // The CA comes back.
+    assert!(!k(&["get", "configmaps", "-o", "name"]).contains("configmap/one"));
 
     assert!(k(&["auth", "whoami"]).contains("system:admin"));
     assert_eq!(k(&["auth", "can-i", "create", "pods"]), "yes\n");

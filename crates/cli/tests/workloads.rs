@@ -352,8 +352,8 @@ spec:
       clusters: [{name: pod, cluster: {server: 'https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT', certificate-authority: $dir/ca.crt}}]
       users: [{name: pod, user: {tokenFile: $dir/token}}]
       END
-      $cata --kubeconfig /config get configmaps -o name
-      $cata --kubeconfig /config get secrets 2>&1 || true
+      $cata get --kubeconfig /config configmaps -o name
+      $cata get --kubeconfig /config secrets 2>&1 || true
 "#;
     cluster.apply(&manifest.replace("CATA", env!("CARGO_BIN_EXE_cata")));
     let log = log_of_finished(&cluster, "client");

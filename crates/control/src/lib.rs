@@ -171,6 +171,8 @@ impl ControlPlane {
         };
         let assembled = Assembled::new(&vault, parts, &stop.token).await?;
         let client = assembled.client(&Identity::system());
+        // What it passes requests on with, and others in front of it may copy.
+        pki.front_proxy_client()?;
         let authorities = bootstrap::Authorities {
             clients: pki.ca_pem(),
             front_proxies: pki.front_proxy_ca_pem(),

@@ -547,3 +547,51 @@ async fn secrets_carry_tokens_as_long_as_their_account_lives() {
     while events.next().await.unwrap()["type"] != "DELETED" {}
     assert_eq!(over_tls(&cluster, Some(&token), "/apis").await.code, 401);
 }
+
+#[tokio::test]
+async fn tokens_may_come_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens.csv");
+    std::fs::write(&file, "s3cret,jane,42,\"devs,system:masters\"\n").unwrap();
+    let cluster = Cluster::start_with(dir, Some("mem:"), |config| config.token_auth_file = Some(file)).await;
+    assert_eq!(over_tls(&cluster, Some("s3cret"), "/api/v1/pods").await.code, 200);
+    assert_eq!(over_tls(&cluster, Some("secret"), "/api/v1/pods").await.code, 401);
+    let review = json!({ "spec": { "token": "s3cret" } });
+    let review = cluster.post("/apis/authentication.k8s.io/v1/tokenreviews", &review).await.ok();
+    let user = json!({ "username": "jane", "uid": "42", "groups": ["devs", "system:masters", "system:authenticated"] });
+    assert_eq!(review["status"]["user"], user);
+}
+
+#[tokio::test]
+async fn front_proxies_speak_for_others_and_nobody_else_does() {
+    let cluster = Cluster::start().await;
+    let pki = cluster.dir.path().join("data/pki");
+    let whoami = async |pair: &str| {
+        let read = |extension: &str| std::fs::read_to_string(pki.join(format!("{pair}.{extension}"))).unwrap();
+        let (cert, key) = (read("crt"), read("key"));
+        let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+        let ca: rustls_pki_types::CertificateDer<'_> =
+            rustls_pki_types::pem::PemObject::from_pem_slice(cluster.control.ca_pem.as_bytes()).unwrap();
+        let mut config = kube::Config::new(format!("https://{}", cluster.control.addr).parse().unwrap());
+        config.root_cert = Some(vec![ca.to_vec()]);
+        config.auth_info.client_certificate_data = Some(encode(cert));
+        config.auth_info.client_key_data = Some(encode(key).into());
+        let client = kube::Client::try_from(config).unwrap();
+        let request = http::Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+            .header(JSON.0, JSON.1)
+            .header("x-remote-user", "jane")
+            .header("x-remote-group", "devs")
+            .header("x-remote-extra-scopes", "view")
+            .body(kube::client::Body::from(b"{}".to_vec()))
+            .unwrap();
+        let response = client.send(request).await.unwrap();
+        let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        serde_json::from_slice::<Value>(&bytes).unwrap()["status"]["userInfo"].clone()
+    };
+    let jane = json!({ "username": "jane", "groups": ["devs", "system:authenticated"], "extra": { "scopes": ["view"] } });
+    assert_eq!(whoami("front-proxy-client").await, jane);
+    let admin = whoami("admin").await;
+    assert_eq!(admin["username"], "system:admin");
+    let id = admin["extra"]["authentication.kubernetes.io/credential-id"][0].as_str().unwrap();
+    assert!(id.starts_with("X509SHA256=") && id.len() == 75, "{id}");
+}

@@ -84,9 +84,18 @@ impl Cluster {
     }
 
     pub(crate) async fn start_in(dir: tempfile::TempDir, store: Option<&str>) -> Self {
+        Self::start_with(dir, store, |_| {}).await
+    }
+
+    pub(crate) async fn start_with(
+        dir: tempfile::TempDir,
+        store: Option<&str>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config::new(dir.path().join("data"));
         config.store_url = store.map(ToOwned::to_owned);
         config.listen.set_port(0);
+        change(&mut config);
         let shutdown = CancellationToken::new();
         let deadline = Instant::now() + Duration::from_secs(30);
         let control = loop {
