@@ -368,3 +368,38 @@ async fn patches_that_fit_nothing_are_refused_in_kubernetes_words() {
         json: cannot unmarshal string into Go struct field PodSpec.spec.priority of type int32
         strict decoding error: duplicate field "metadata.labels.a""#]].assert_eq(&lines.join("\n"));
 }
+
+#[tokio::test]
+async fn an_apply_that_creates_needs_leave_to_create() {
+    let cluster = Cluster::start().await;
+    let role = json!({"metadata": {"name": "patcher"}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"]}]});
+    cluster
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role)
+        .await
+        .ok();
+    let binding = json!({"metadata": {"name": "patcher"}, "subjects": [{"kind": "User", "name": "pat", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"kind": "ClusterRole", "name": "patcher", "apiGroup": "rbac.authorization.k8s.io"}});
+    cluster
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding)
+        .await
+        .ok();
+    let headers = [
+        ("content-type", "application/apply-patch+yaml"),
+        ("impersonate-user", "pat"),
+    ];
+    let path = format!("{MAPS}/a?fieldManager=pat");
+    let refused = cluster.send("PATCH", &path, &headers, map(&json!({"a": "1"}))).await;
+    expect![[r#"403 Forbidden: configmaps "a" is forbidden: User "pat" cannot create resource "configmaps" in API group "" in the namespace "default""#]]
+        .assert_eq(&refused.failure());
+    apply(
+        &cluster,
+        &format!("{MAPS}/a?fieldManager=admin"),
+        map(&json!({"a": "1"})),
+    )
+    .await
+    .ok();
+    cluster
+        .send("PATCH", &path, &headers, map(&json!({"b": "1"})))
+        .await
+        .ok();
+}

@@ -5,6 +5,7 @@ use super::managed::{self, Tracking};
 use super::resource::Resource;
 use super::update::Part;
 use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body};
+use crate::authz::{self, Attempt, AttemptedResource, Authorizer as _, Verdict};
 use crate::kinds::Object;
 use catamaran_api::Status;
 use catamaran_api::body::{self as text, Format};
@@ -82,6 +83,7 @@ impl Registry {
         declaration: &Declaration,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
+        self.may_create(target, options)?;
         if let Some(uid) = declaration.value.pointer("/metadata/uid").and_then(Value::as_str) {
             let why =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
@@ -100,6 +102,30 @@ impl Registry {
         object.meta_mut().managed_fields = applied.managers.encode();
         self.create_tracked(target, object, warnings, options, Tracking::Done)
             .await
+    }
+
+    /// Who may change an object may not therefore create it.
+    ///
+    /// # Errors
+    /// 403 if the caller may not.
+    pub(super) fn may_create(&self, target: &Target, options: &WriteOptions) -> Result<(), Status> {
+        let info = &target.resource.info;
+        let attempt = Attempt {
+            verb: "create",
+            resource: Some(AttemptedResource {
+                group: &info.group,
+                version: &info.version,
+                plural: &info.plural,
+                namespace: target.namespace.as_deref().unwrap_or_default(),
+                name: &target.name,
+                ..AttemptedResource::default()
+            }),
+            ..Attempt::new(&options.caller.identity)
+        };
+        match self.authorizer.decide(&attempt) {
+            Verdict::Allowed => Ok(()),
+            Verdict::Denied { reason } => Err(authz::forbidden(&attempt, &reason)),
+        }
     }
 }
 

@@ -58,6 +58,7 @@ impl Registry {
                     && !states_version
                     && !stated(&new.meta().uid) =>
             {
+                self.may_create(target, options)?;
                 check_name(target, new.meta().name.as_deref().unwrap_or_default())?;
                 new.meta_mut().name = Some(target.name.clone());
                 return self.create_object(target, new, warnings, options).await;
