@@ -316,6 +316,7 @@ impl Assembled {
         let tasks = TaskTracker::new();
         let follow = Arc::clone(&registry.caches).follow(shutdown.clone());
         tasks.spawn(vital("the watch cache", follow, shutdown.clone()));
+        tasks.spawn(admission::keep_policy_status(Arc::clone(&registry), shutdown.clone()));
         tasks.spawn(Arc::clone(&registry).sweep_events(shutdown.clone()));
         tasks.spawn(settle(Arc::clone(vault), shutdown.clone()));
         let authenticator = Authenticator::new(

@@ -1,9 +1,11 @@
-//! Certificates for clients of this server: nobody may ask for one that makes them its master.
+//! Certificates: who may approve and sign for which signer, and that nobody gets one that makes them this server's master.
 
-use super::{Attributes, Plugin, World, typed};
+use super::expressions::may;
+use super::{Attributes, Operation, Plugin, World, typed};
 use crate::kinds::Object;
 use async_trait::async_trait;
 use catamaran_api::Status;
+use catamaran_cel::AuthorizationQuery;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -12,6 +14,96 @@ use x509_parser::prelude::FromDer as _;
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 const MASTERS: &str = "system:masters";
+
+const GROUP: &str = "certificates.k8s.io";
+const REQUESTS: &str = "certificatesigningrequests";
+
+/// Writes to `approval` need the verb `approve` on the signer.
+pub(super) struct Approval;
+
+#[async_trait]
+impl Plugin for Approval {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Update
+            && attributes.subresource == "approval"
+            && attributes.concerns(GROUP, REQUESTS)
+    }
+
+    async fn validate(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        let Some(old) = attributes.old.and_then(typed::<CertificateSigningRequest>) else {
+            return Ok(());
+        };
+        let signer = &old.spec.signer_name;
+        if may_for_signer(world, attributes, "approve", signer) {
+            return Ok(());
+        }
+        let why = format!("user not permitted to approve requests with signerName {signer:?}");
+        Err(attributes.forbidden(object, why))
+    }
+}
+
+/// Certificates and conditions in `status` need the verb `sign` on the signer.
+pub(super) struct Signing;
+
+#[async_trait]
+impl Plugin for Signing {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Update
+            && attributes.subresource == "status"
+            && attributes.concerns(GROUP, REQUESTS)
+    }
+
+    async fn validate(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        let requests = (
+            object.and_then(typed::<CertificateSigningRequest>),
+            attributes.old.and_then(typed::<CertificateSigningRequest>),
+        );
+        let (Some(new), Some(old)) = requests else {
+            return Ok(());
+        };
+        let (new_status, old_status) = (
+            new.status.clone().unwrap_or_default(),
+            old.status.clone().unwrap_or_default(),
+        );
+        if new_status.certificate == old_status.certificate && new_status.conditions == old_status.conditions {
+            return Ok(());
+        }
+        let signer = &old.spec.signer_name;
+        if may_for_signer(world, attributes, "sign", signer) {
+            return Ok(());
+        }
+        let why = format!("user not permitted to sign requests with signerName {signer:?}");
+        Err(attributes.forbidden(object, why))
+    }
+}
+
+/// May the user do this for the signer, or for all signers of its domain?
+fn may_for_signer(world: &World<'_>, attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
+    let Some(authorizer) = world.registry.authorizer() else {
+        return false;
+    };
+    let domain = signer.split('/').next().unwrap_or_default();
+    [signer.to_owned(), format!("{domain}/*")].into_iter().any(|name| {
+        let query = AuthorizationQuery {
+            verb: verb.to_owned(),
+            group: GROUP.to_owned(),
+            resource: "signers".to_owned(),
+            name,
+            ..AuthorizationQuery::default()
+        };
+        may(authorizer.as_ref(), &attributes.caller.identity, &query).allowed
+    })
+}
 
 pub(super) struct SubjectRestriction;
 

@@ -223,7 +223,8 @@ impl catamaran_cel::Authorizer for RequestAuthorizer {
     }
 }
 
-fn may(authorizer: &dyn Authorizer, identity: &Identity, query: &AuthorizationQuery) -> Decision {
+/// May somebody do this?
+pub(super) fn may(authorizer: &dyn Authorizer, identity: &Identity, query: &AuthorizationQuery) -> Decision {
     let resource = AttemptedResource {
         group: &query.group,
         plural: &query.resource,

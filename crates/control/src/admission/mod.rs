@@ -28,6 +28,8 @@ mod toleration_seconds;
 mod views;
 mod webhooks;
 
+pub(crate) use policies::keep_status as keep_policy_status;
+
 use crate::kinds::Object;
 use crate::registry::{Caller, Registry, Target, WriteOptions};
 use crate::watch_cache::Record;
@@ -240,6 +242,8 @@ impl Chain {
                 Box::new(storage::ObjectInUseProtection),
                 Box::new(storage::ClaimResize),
                 Box::new(runtime_class::RuntimeClasses),
+                Box::new(certificates::Approval),
+                Box::new(certificates::Signing),
                 Box::new(certificates::SubjectRestriction),
                 Box::new(ingress_class::DefaultIngressClass::default()),
                 Box::new(crate::authz::escalation::Escalation),

@@ -6,8 +6,11 @@ mod check;
 mod compiled;
 mod decide;
 mod params;
+mod status;
+mod types;
 
 pub(super) use check::Expressions;
+pub(crate) use status::keep as keep_status;
 
 use super::derived::Derived;
 use super::expressions::Inputs;

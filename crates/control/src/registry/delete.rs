@@ -53,18 +53,19 @@ pub(crate) fn answers_with_object(resource: &Resource) -> bool {
     )
 }
 
-/// Texts for `Warning` headers about what a deletion leaves behind.
+/// Texts for `Warning` headers about what a deletion leaves behind, and what admission had to say about it.
 pub(crate) fn warnings(resource: &Resource, options: &DeleteOptions) -> Vec<String> {
+    let mut warnings = std::mem::take(&mut *options.notices.lock());
     let says_nothing = options.propagation.is_none() && options.orphan_dependents.is_none();
     if says_nothing && resource.info.group == "batch" && DefaultPropagation::of(resource) == DefaultPropagation::Orphan
     {
-        return vec![
+        warnings.push(
             "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or \
              set propagationPolicy=Orphan to suppress this warning"
                 .to_owned(),
-        ];
+        );
     }
-    Vec::new()
+    warnings
 }
 
 impl Registry {
@@ -83,8 +84,11 @@ impl Registry {
                 caller: Arc::clone(&options.caller),
                 ..WriteOptions::default()
             };
-            let attributes = Attributes::new(target, Operation::Delete, Some(old.as_ref()), &write);
-            self.admission.validate(&self.world(), &attributes, None).await?;
+            let mut attributes = Attributes::new(target, Operation::Delete, Some(old.as_ref()), &write);
+            attributes.delete_options = Some(options.tree());
+            let admitted = self.admission.validate(&self.world(), &attributes, None).await;
+            options.notices.lock().extend(attributes.take_warnings());
+            admitted?;
             match plan(resource, old.as_ref(), options, metadata::now().0) {
                 Plan::Nothing => return Ok(Deleted::Going(current)),
                 Plan::Remove => {

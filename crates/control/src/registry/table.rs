@@ -21,7 +21,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(generation: u64, resources: Vec<Arc<Resource>>) -> Self {
+    pub(crate) fn new(generation: u64, resources: Vec<Arc<Resource>>) -> Self {
         let mut paths: HashMap<String, HashMap<String, Arc<Resource>>> = HashMap::new();
         for resource in &resources {
             let plurals = paths.entry(resource.api_version.clone()).or_default();

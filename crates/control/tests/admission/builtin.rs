@@ -144,3 +144,131 @@ async fn runtime_classes_bring_their_overhead_and_nobody_else_does() {
         "403 Forbidden: pods \"unknown\" is forbidden: pod rejected: RuntimeClass \"none\" not found"
     );
 }
+
+#[tokio::test]
+async fn limit_ranges_fill_in_and_bound() {
+    let cluster = Cluster::start().await;
+    let range = json!({"metadata": {"name": "r"}, "spec": {"limits": [
+        {"type": "Container", "default": {"cpu": "200m"}, "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "500m"}}]}});
+    cluster
+        .post("/api/v1/namespaces/default/limitranges", &range)
+        .await
+        .ok();
+    let filled = cluster.post(PODS, &pod("filled")).await.ok();
+    assert_eq!(
+        filled["spec"]["containers"][0]["resources"],
+        json!({"limits": {"cpu": "200m"}, "requests": {"cpu": "100m"}})
+    );
+    assert_eq!(
+        filled["metadata"]["annotations"]["kubernetes.io/limit-ranger"],
+        "LimitRanger plugin set: cpu request for container a; cpu limit for container a"
+    );
+    let mut big = pod("big");
+    big["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
+    assert_eq!(
+        cluster.post(PODS, &big).await.failure(),
+        "403 Forbidden: pods \"big\" is forbidden: maximum cpu usage per Container is 500m, but limit is 1"
+    );
+}
+
+#[tokio::test]
+async fn a_quota_is_never_exceeded_however_many_ask_at_once() {
+    let cluster = Cluster::start().await;
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "5", "configmaps": "1"}}});
+    cluster.post(quotas, &quota).await.ok();
+    // As the recount does it.
+    let status =
+        json!({"status": {"hard": {"pods": "5", "configmaps": "1"}, "used": {"pods": "0", "configmaps": "1"}}});
+    cluster
+        .patch(&format!("{quotas}/q/status"), "merge", &status)
+        .await
+        .ok();
+
+    let pods: Vec<Value> = (0..40).map(|index| pod(&format!("p{index}"))).collect();
+    let answers = futures::future::join_all(pods.iter().map(|pod| cluster.post(PODS, pod))).await;
+    let made = answers.iter().filter(|answer| answer.code == 201).count();
+    assert_eq!(made, 5);
+    for answer in answers.iter().filter(|answer| answer.code != 201) {
+        let message = answer.failure();
+        let (name, rest) = message.split_once(" is forbidden: ").unwrap();
+        assert!(name.starts_with("403 Forbidden: pods \"p"), "{name}");
+        assert_eq!(
+            rest,
+            "exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5"
+        );
+    }
+    let used = cluster.get(&format!("{quotas}/q")).await.ok();
+    assert_eq!(used["status"]["used"], json!({"pods": "5", "configmaps": "1"}));
+
+    let map = json!({"metadata": {"name": "a"}});
+    assert_eq!(
+        cluster
+            .post("/api/v1/namespaces/default/configmaps", &map)
+            .await
+            .failure(),
+        "403 Forbidden: configmaps \"a\" is forbidden: exceeded quota: q, requested: configmaps=1, used: configmaps=1, limited: \
+         configmaps=1"
+    );
+    let dry = cluster
+        .patch(
+            &format!("{quotas}/q/status"),
+            "merge",
+            &json!({"status": {"used": {"pods": "4"}}}),
+        )
+        .await;
+    dry.ok();
+    cluster.post(&format!("{PODS}?dryRun=All"), &pod("dry")).await.ok();
+    let used = cluster.get(&format!("{quotas}/q")).await.ok();
+    assert_eq!(used["status"]["used"]["pods"], "4", "a dry run costs nothing");
+}
+
+#[tokio::test]
+async fn claims_are_protected_classed_and_grow_only_where_their_class_lets_them() {
+    let cluster = Cluster::start().await;
+    let class = |name: &str, expandable: bool| {
+        json!({"metadata": {"name": name, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+            "provisioner": "example.org/p", "allowVolumeExpansion": expandable})
+    };
+    cluster
+        .post("/apis/storage.k8s.io/v1/storageclasses", &class("fast", false))
+        .await
+        .ok();
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let created = cluster.post(claims, &claim).await.ok();
+    assert_eq!(created["spec"]["storageClassName"], "fast");
+    assert_eq!(
+        created["metadata"]["finalizers"],
+        json!(["kubernetes.io/pvc-protection"])
+    );
+    let grow = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+    let refused = cluster.patch(&format!("{claims}/c"), "merge", &grow).await;
+    assert!(matches!(refused.code, 403 | 422), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn what_policies_say_about_types_is_in_their_status() {
+    let cluster = Cluster::start().await;
+    let policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    let policy = json!({"metadata": {"name": "p"}, "spec": {
+        "matchConstraints": {"resourceRules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]},
+        "validations": [{"expression": "object.spec.replicas > 1"}]}});
+    let mut events = cluster.watch(&format!("{policies}?watch=true")).await;
+    cluster.post(policies, &policy).await.ok();
+    let checked = loop {
+        let event = events.next().await.expect("the watch ended");
+        if event["object"]["status"]["observedGeneration"] == 1 {
+            break event;
+        }
+    };
+    let warning = &checked["object"]["status"]["typeChecking"]["expressionWarnings"][0];
+    assert_eq!(warning["fieldRef"], "spec.validations[0].expression");
+    assert!(
+        warning["warning"]
+            .as_str()
+            .unwrap()
+            .contains("undefined field 'replicas'"),
+        "{warning}"
+    );
+}

@@ -104,7 +104,7 @@ pub(super) fn compile(spec: &ValidatingAdmissionPolicySpec) -> Expressions {
 }
 
 /// Compiled variables, and the types of those that are sound.
-fn variables(variables: &[Variable], plain: &Env) -> (Vec<(String, Expression)>, Vec<(String, Type)>) {
+pub(super) fn variables(variables: &[Variable], plain: &Env) -> (Vec<(String, Expression)>, Vec<(String, Type)>) {
     let mut compiled = Vec::new();
     let mut declared = Vec::new();
     for variable in variables {
@@ -120,7 +120,7 @@ fn variables(variables: &[Variable], plain: &Env) -> (Vec<(String, Expression)>,
     (compiled, declared)
 }
 
-fn variables_decl(declared: &[(String, Type)]) -> Decl {
+pub(super) fn variables_decl(declared: &[(String, Type)]) -> Decl {
     let fields = declared
         .iter()
         .map(|(name, ty)| (name.clone(), Decl::new(Shape::Native(ty.clone()), 0, 1)));

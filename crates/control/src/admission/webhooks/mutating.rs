@@ -104,6 +104,31 @@ impl Plugin for MutatingWebhooks {
         attributes.reinvocation.lock().webhooks.output = Some(output);
         Ok(())
     }
+
+    /// Deletions and connections have nothing that could be changed; the webhooks are asked all the same.
+    async fn validate(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        if matches!(attributes.operation, Operation::Create | Operation::Update) {
+            return Ok(());
+        }
+        for hook in self.hooks.get(world).iter() {
+            let Some(resource) = hook.wants(world, attributes, object).await? else {
+                continue;
+            };
+            let asked = hook.ask(world, attributes, object, &resource, true).await;
+            let outcome = asked.and_then(|(answer, _)| patched(hook, answer.patch.as_deref(), &Value::Null));
+            if let Err(trouble) = outcome
+                && let Some(status) = hook.refusal(trouble)
+            {
+                return Err(status);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Is this the second round? If so, plugins may have changed the object since the first.

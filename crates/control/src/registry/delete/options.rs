@@ -3,7 +3,8 @@
 use crate::registry::Caller;
 use catamaran_api::{Errors, GroupKind, Path, Status};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
-use serde_json::json;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// What becomes of the objects that an object owns.
@@ -30,6 +31,8 @@ pub(crate) struct DeleteOptions {
     /// The older way to say the same: true is `Orphan`, false says only that it is not.
     pub(crate) orphan_dependents: Option<bool>,
     pub(crate) caller: Arc<Caller>,
+    /// Texts for `Warning` headers that come up on the way.
+    pub(crate) notices: Arc<Mutex<Vec<String>>>,
 }
 
 const POLICIES: [(&str, Propagation); 3] = [
@@ -39,6 +42,27 @@ const POLICIES: [(&str, Propagation); 3] = [
 ];
 
 impl DeleteOptions {
+    /// As webhooks see them.
+    pub(crate) fn tree(&self) -> Value {
+        let mut tree = json!({});
+        let name = |own: &Propagation| POLICIES.iter().find(|(_, policy)| policy == own).map(|(name, _)| *name);
+        if let Some(seconds) = self.grace_period_seconds {
+            tree["gracePeriodSeconds"] = seconds.into();
+        }
+        for (field, value) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(value) = value {
+                tree["preconditions"][field] = value.as_str().into();
+            }
+        }
+        if let Some(orphan) = self.orphan_dependents {
+            tree["orphanDependents"] = orphan.into();
+        }
+        if let Some(policy) = self.propagation.as_ref().and_then(name) {
+            tree["propagationPolicy"] = policy.into();
+        }
+        tree
+    }
+
     /// Reads the options of a request.
     ///
     /// # Errors
@@ -53,6 +77,7 @@ impl DeleteOptions {
         let policy = options.propagation_policy.as_deref();
         Ok(DeleteOptions {
             caller: Arc::default(),
+            notices: Arc::default(),
             dry_run: options.dry_run.is_some_and(|values| !values.is_empty()),
             // A negative grace period is the shortest one.
             grace_period_seconds: options
@@ -156,7 +181,7 @@ mod tests {
         check(
             json!({"gracePeriodSeconds": -5, "preconditions": {"uid": "u"}, "propagationPolicy": "Foreground", "dryRun": ["All"]}),
             expect![[
-                r#"DeleteOptions { dry_run: true, grace_period_seconds: Some(1), uid: Some("u"), resource_version: None, propagation: Some(Foreground), orphan_dependents: None, caller: Caller(system:apiserver) }"#
+                r#"DeleteOptions { dry_run: true, grace_period_seconds: Some(1), uid: Some("u"), resource_version: None, propagation: Some(Foreground), orphan_dependents: None, caller: Caller(system:apiserver), notices: Mutex { data: [] } }"#
             ]],
         );
     }
