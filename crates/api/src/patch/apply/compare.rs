@@ -172,20 +172,26 @@ struct Level {
 }
 
 impl Level {
-    fn add(&mut self, element: impl Fn() -> Element, parts: Parts) {
+    /// The element is made only if something was found, and copied only if it is in more than one of the sets.
+    fn add(&mut self, element: impl FnOnce() -> Element, parts: Parts) {
         let lists = [
             (&mut self.removed, parts.removed),
             (&mut self.modified, parts.modified),
             (&mut self.added, parts.added),
         ];
-        for (branches, Part { member, below }) in lists {
-            if member || !below.is_empty() {
-                branches.push(Branch {
-                    element: element(),
-                    member,
-                    below,
-                });
-            }
+        let is_found = |(_, part): &(_, Part)| part.member || !part.below.is_empty();
+        let mut found = lists.into_iter().filter(is_found).peekable();
+        if found.peek().is_none() {
+            return;
+        }
+        let mut own = Some(element());
+        while let Some((branches, Part { member, below })) = found.next() {
+            let element = if found.peek().is_some() {
+                own.clone()
+            } else {
+                own.take()
+            };
+            branches.extend(element.map(|element| Branch { element, member, below }));
         }
     }
 
@@ -240,7 +246,7 @@ fn list_items(items: Node<'_>, list: &ListType, old: &[Value], new: &[Value], de
                 found
             }
         };
-        level.add(|| element.clone(), found);
+        level.add(|| element, found);
     }
     level.finish(parts);
 }
