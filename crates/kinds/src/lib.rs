@@ -39,6 +39,13 @@ mod storage;
 
 pub use erased::{ErasedKind, FieldSelector, Info, KindRef, Object};
 
+/// Changes of pods by subresources of their own.
+pub mod pods {
+    pub use crate::core::pods::{
+        prepare_ephemeral_containers, prepare_resize, validate_ephemeral_containers, validate_resize,
+    };
+}
+
 /// What the system chooses for services.
 pub mod services {
     pub use crate::core::services::{Pools, Refusal, Taken, allocate};

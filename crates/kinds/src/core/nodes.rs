@@ -15,7 +15,15 @@ impl Kind for Nodes {
     const NAMESPACED: bool = false;
     const SHORT_NAMES: &'static [&'static str] = &["no"];
     const FIELD_SELECTORS: &'static [FieldLabel] = &[FieldLabel::new("spec.unschedulable").or("false")];
-    const SUBRESOURCES: &'static [Subresource] = &[STATUS];
+    const SUBRESOURCES: &'static [Subresource] = &[
+        Subresource {
+            name: "proxy",
+            kind: "NodeProxyOptions",
+            api_version: "",
+            verbs: &["create", "delete", "get", "patch", "update"],
+        },
+        STATUS,
+    ];
 
     /// What can be allocated is what is there, unless the agent says otherwise.
     fn default(&self, object: &mut Node) {

@@ -3,16 +3,20 @@
 //! | what | where |
 //! |---|---|
 //! | fields nobody wrote | `defaults` |
-//! | what is refused | `validate` (the pod), `containers`, `volumes`, `security`, `scheduling` |
-//! | what may change | `update` |
+//! | what is refused | `validate` (the pod), `containers`, `handlers`, `resources`, `volumes`, `security`, `windows`, `scheduling` |
+//! | pods that are yet to be made | `template` |
+//! | what may change | `update`, `resize`, `ephemeral` |
 //! | what is accepted and yet warned about | `warnings` |
 //! | what `kubectl get pods` prints | `columns` |
 
 mod columns;
 mod containers;
 mod defaults;
+mod ephemeral;
 mod handlers;
 pub(crate) mod paths;
+mod resize;
+mod resources;
 mod scheduling;
 mod security;
 pub(crate) mod template;
@@ -20,7 +24,10 @@ mod update;
 mod validate;
 mod volumes;
 mod warnings;
+mod windows;
 
+pub use ephemeral::{prepare_ephemeral_containers, validate_ephemeral_containers};
+pub use resize::{prepare_resize, validate_resize};
 pub(crate) use scheduling::node_selector as validate_node_selector;
 pub(crate) use warnings::{deprecated_node_label, fractional};
 
@@ -62,6 +69,18 @@ impl Kind for Pods {
             verbs: &["create"],
         },
         Subresource {
+            name: "ephemeralcontainers",
+            kind: "",
+            api_version: "",
+            verbs: &["get", "patch", "update"],
+        },
+        Subresource {
+            name: "eviction",
+            kind: "Eviction",
+            api_version: "policy/v1",
+            verbs: &["create"],
+        },
+        Subresource {
             name: "exec",
             kind: "PodExecOptions",
             api_version: "",
@@ -72,6 +91,24 @@ impl Kind for Pods {
             kind: "",
             api_version: "",
             verbs: &["get"],
+        },
+        Subresource {
+            name: "portforward",
+            kind: "PodPortForwardOptions",
+            api_version: "",
+            verbs: &["create", "get"],
+        },
+        Subresource {
+            name: "proxy",
+            kind: "PodProxyOptions",
+            api_version: "",
+            verbs: &["create", "delete", "get", "patch", "update"],
+        },
+        Subresource {
+            name: "resize",
+            kind: "",
+            api_version: "",
+            verbs: &["get", "patch", "update"],
         },
         STATUS,
     ];

@@ -2,21 +2,31 @@
 
 use super::handlers;
 use super::paths;
+use super::resources::{self, Claims};
 use super::security;
 use super::volumes::{self, Volumes};
 use crate::rules::{one_of, one_of_required};
-use catamaran_api::quantity::Quantity;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource, PodSpec, ResourceRequirements, VolumeMount,
+    Container, ContainerPort, EnvFromSource, EnvVarSource, FileKeySelector, PodSpec, VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 
-/// All containers of the pod. Names are unique among all lists.
-pub(super) fn validate(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut Errors) {
+/// What of the pod its containers may name.
+pub(super) struct Context<'s> {
+    pub(super) volumes: &'s Volumes<'s>,
+    pub(super) claims: &'s Claims<'s>,
+    pub(super) restart_policy: &'s str,
+    pub(super) grace_period: Option<i64>,
+    pub(super) os: Option<&'s str>,
+    /// The containers' users are those of the node.
+    pub(super) host_users: bool,
+}
+
+/// Containers and init containers of the pod. Names are unique among all lists.
+pub(super) fn validate(spec: &PodSpec, context: &Context<'_>, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
     let list = path.child("containers");
     if spec.containers.is_empty() {
@@ -24,87 +34,121 @@ pub(super) fn validate(spec: &PodSpec, volumes: &Volumes<'_>, path: &Path<'_>, e
     }
     for (index, container) in spec.containers.iter().enumerate() {
         let at = list.index(index);
-        self::container(spec, container, volumes, &at, &mut seen, errors);
-        handlers::of_container(container, &at, errors);
+        common(container, context, &at, errors);
+        unique(container, &mut seen, &at, errors);
+        handlers::of_container(container, context, &at, errors);
+        restart_policy(container, &at, errors);
     }
+    host_ports(&spec.containers, &list, errors);
     let list = path.child("initContainers");
     for (index, container) in spec.init_containers.iter().flatten().enumerate() {
         let at = list.index(index);
-        self::container(spec, container, volumes, &at, &mut seen, errors);
-        init_container(container, &at, errors);
+        common(container, context, &at, errors);
+        init_container(container, context, &at, errors);
+        unique(container, &mut seen, &at, errors);
+        host_ports(std::slice::from_ref(container), &list, errors);
     }
-    if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
-        errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
-    }
-    host_ports(spec, path, errors);
 }
 
-fn container<'s>(
-    spec: &PodSpec,
-    container: &'s Container,
-    volumes: &Volumes<'_>,
-    path: &Path<'_>,
-    seen: &mut HashSet<&'s str>,
-    errors: &mut Errors,
-) {
+fn unique<'s>(container: &'s Container, seen: &mut HashSet<&'s str>, path: &Path<'_>, errors: &mut Errors) {
+    if !container.name.is_empty() && !seen.insert(&container.name) {
+        errors.duplicate(&path.child("name"), container.name.as_str());
+    }
+}
+
+/// What all kinds of containers have in common.
+pub(super) fn common(container: &Container, context: &Context<'_>, path: &Path<'_>, errors: &mut Errors) {
     let name = path.child("name");
     if container.name.is_empty() {
         errors.required(&name, "");
     } else {
         errors.invalid_each(&name, &container.name, names::dns1123_label(&container.name));
-        if !seen.insert(&container.name) {
-            errors.duplicate(&name, container.name.as_str());
-        }
     }
-    image(container, path, errors);
+    if container.image.as_deref().unwrap_or_default().is_empty() {
+        errors.required(&path.child("image"), "");
+    }
     let policy = container.termination_message_policy.as_deref().unwrap_or_default();
-    let supported = ["FallbackToLogsOnError", "File"];
+    let supported = ["File", "FallbackToLogsOnError"];
     one_of_required(policy, &supported, &path.child("terminationMessagePolicy"), errors);
-    let policy = container.image_pull_policy.as_deref().unwrap_or_default();
-    one_of_required(policy, PULL_POLICIES, &path.child("imagePullPolicy"), errors);
-    one_of(
-        container.restart_policy.as_deref(),
-        &["Always", "Never", "OnFailure"],
-        &path.child("restartPolicy"),
-        errors,
-    );
     ports(
         container.ports.as_deref().unwrap_or_default(),
-        spec.host_network == Some(true),
         &path.child("ports"),
         errors,
     );
-    env(container.env.as_deref().unwrap_or_default(), &path.child("env"), errors);
+    env(container, context.volumes, &path.child("env"), errors);
     env_from(
         container.env_from.as_deref().unwrap_or_default(),
         &path.child("envFrom"),
         errors,
     );
-    mounts(container, volumes, &path.child("volumeMounts"), errors);
-    devices(container, volumes, &path.child("volumeDevices"), errors);
+    mounts(container, context.volumes, &path.child("volumeMounts"), errors);
+    devices(container, context.volumes, &path.child("volumeDevices"), errors);
+    let policy = container.image_pull_policy.as_deref().unwrap_or_default();
+    one_of_required(policy, PULL_POLICIES, &path.child("imagePullPolicy"), errors);
     if let Some(resources) = &container.resources {
-        self::resources(resources, &path.child("resources"), errors);
+        resources::of_container(resources, context.claims, &path.child("resources"), errors);
     }
-    if let Some(context) = &container.security_context {
-        security::container(context, &path.child("securityContext"), errors);
+    let policies = container.resize_policy.as_deref().unwrap_or_default();
+    resources::resize_policy(policies, context.restart_policy, &path.child("resizePolicy"), errors);
+    if let Some(security) = &container.security_context {
+        security::container(security, context.host_users, &path.child("securityContext"), errors);
     }
 }
 
-fn image(container: &Container, path: &Path<'_>, errors: &mut Errors) {
+/// When a container restarts, beside or against the pod's policy.
+fn restart_policy(container: &Container, path: &Path<'_>, errors: &mut Errors) {
+    let rules = container.restart_policy_rules.as_deref().unwrap_or_default();
+    let at = path.child("restartPolicy");
+    match container.restart_policy.as_deref() {
+        None if rules.is_empty() => return,
+        None => errors.required(&at, "must specify restartPolicy when restart rules are used"),
+        policy => one_of(policy, &["Always", "Never", "OnFailure"], &at, errors),
+    }
+    let list = path.child("restartPolicyRules");
+    if rules.len() > 20 {
+        errors.too_long(&list, 20);
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let at = list.index(index);
+        one_of(Some(&rule.action), &["Restart"], &at.child("action"), errors);
+        let codes = at.child("exitCodes");
+        match &rule.exit_codes {
+            None => errors.required(&codes, "must be specified"),
+            Some(exit) => {
+                one_of(Some(&exit.operator), &["In", "NotIn"], &codes.child("operator"), errors);
+                if exit.values.as_ref().is_some_and(|values| values.len() > 255) {
+                    errors.too_long(&codes.child("values"), 255);
+                }
+            }
+        }
+    }
+}
+
+/// Templates may have images that something else fills in.
+pub(super) fn image_without_space(container: &Container, path: &Path<'_>, errors: &mut Errors) {
     let image = container.image.as_deref().unwrap_or_default();
-    let path = path.child("image");
-    if image.is_empty() {
-        errors.required(&path, "");
-    } else if image != image.trim() {
-        errors.invalid(&path, image, "must not have leading or trailing whitespace");
+    if image != image.trim() {
+        errors.invalid(
+            &path.child("image"),
+            image,
+            "must not have leading or trailing whitespace",
+        );
     }
 }
 
 /// An init container that is no sidecar runs to its end: it has neither probes nor hooks.
-fn init_container(container: &Container, path: &Path<'_>, errors: &mut Errors) {
+fn init_container(container: &Container, context: &Context<'_>, path: &Path<'_>, errors: &mut Errors) {
     if container.restart_policy.as_deref() == Some("Always") {
-        handlers::of_container(container, path, errors);
+        let rules = container.restart_policy_rules.as_ref();
+        if rules.is_some_and(|rules| !rules.is_empty()) {
+            let detail = "restartPolicyRules are not allowed for init containers with restart policy Always";
+            errors.forbidden(&path.child("restartPolicyRules"), detail);
+        }
+        handlers::of_container(container, context, path, errors);
         return;
+    }
+    if container.restart_policy.is_some() {
+        restart_policy(container, path, errors);
     }
     let set = [
         ("lifecycle", container.lifecycle.is_some()),
@@ -120,7 +164,7 @@ fn init_container(container: &Container, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn ports(ports: &[ContainerPort], host_network: bool, path: &Path<'_>, errors: &mut Errors) {
+fn ports(ports: &[ContainerPort], path: &Path<'_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
     for (index, port) in ports.iter().enumerate() {
         let at = path.index(index);
@@ -138,10 +182,6 @@ fn ports(ports: &[ContainerPort], host_network: bool, path: &Path<'_>, errors: &
         }
         if let Some(host_port) = port.host_port.filter(|port| *port != 0) {
             port_number(host_port, &at.child("hostPort"), errors);
-            if host_network && host_port != port.container_port {
-                let detail = "must match `hostPort` when `hostNetwork` is true";
-                errors.invalid(&at.child("containerPort"), port.container_port, detail);
-            }
         }
         if let Some(ip) = port.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
             errors.invalid_each(&at.child("hostIP"), ip, names::ip(ip));
@@ -158,10 +198,9 @@ pub(super) fn port_number(port: i32, path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// No two containers may ask for the same port of the node.
-fn host_ports(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+fn host_ports(containers: &[Container], list: &Path<'_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
-    let list = path.child("containers");
-    for (index, container) in spec.containers.iter().enumerate() {
+    for (index, container) in containers.iter().enumerate() {
         let ports = list.index(index);
         let ports = ports.child("ports");
         for (index, port) in container.ports.iter().flatten().enumerate() {
@@ -177,8 +216,8 @@ fn host_ports(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn env(variables: &[EnvVar], path: &Path<'_>, errors: &mut Errors) {
-    for (index, variable) in variables.iter().enumerate() {
+fn env(container: &Container, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut Errors) {
+    for (index, variable) in container.env.iter().flatten().enumerate() {
         let at = path.index(index);
         if variable.name.is_empty() {
             errors.required(&at.child("name"), "");
@@ -188,6 +227,10 @@ fn env(variables: &[EnvVar], path: &Path<'_>, errors: &mut Errors) {
         if let Some(source) = &variable.value_from {
             let has_value = variable.value.as_deref().is_some_and(|value| !value.is_empty());
             env_source(source, has_value, &at.child("valueFrom"), errors);
+            if let Some(reference) = &source.file_key_ref {
+                let at = at.child("valueFrom");
+                file_ref(reference, volumes, &at.child("fileKeyRef"), errors);
+            }
         }
     }
 }
@@ -233,12 +276,41 @@ fn env_source(source: &EnvVarSource, has_value: bool, path: &Path<'_>, errors: &
         key_ref(&reference.name, &reference.key, &path.child("secretKeyRef"), errors);
     }
     if sources == 0 {
-        let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
+        let detail =
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
         errors.invalid(path, "", detail);
     } else if has_value {
         errors.invalid(path, "", "may not be specified when `value` is not empty");
     } else if sources > 1 {
         errors.invalid(path, "", "may not have more than one field specified at a time");
+    }
+}
+
+/// A key of a file that another container wrote.
+fn file_ref(reference: &FileKeySelector, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut Errors) {
+    if reference.key.is_empty() {
+        errors.required(&path.child("key"), "");
+    } else {
+        errors.invalid_each(&path.child("key"), &reference.key, names::env_var_name(&reference.key));
+    }
+    let volume = reference.volume_name.as_str();
+    let at = path.child("volumeName");
+    if volume.is_empty() {
+        errors.required(&at, "");
+    } else {
+        errors.invalid_each(&at, volume, names::dns1123_label(volume));
+    }
+    if reference.path.is_empty() {
+        errors.required(&path.child("path"), "");
+    } else {
+        paths::no_parents(&reference.path, &path.child("path"), errors);
+    }
+    match volumes.get(volume) {
+        None => errors.not_found(&at, volume),
+        Some(source) if source.empty_dir.is_none() => {
+            errors.invalid(&at, volume, "referenced volume must be of type emptyDir");
+        }
+        Some(_) => {}
     }
 }
 
@@ -357,70 +429,6 @@ fn devices(container: &Container, volumes: &Volumes<'_>, path: &Path<'_>, errors
             .any(|other| other.device_path == device.device_path)
         {
             errors.invalid(&at.child("devicePath"), device.device_path.as_str(), "must be unique");
-        }
-    }
-}
-
-fn resources(resources: &ResourceRequirements, path: &Path<'_>, errors: &mut Errors) {
-    let none = BTreeMap::new();
-    let limits = resources.limits.as_ref().unwrap_or(&none);
-    let requests = resources.requests.as_ref().unwrap_or(&none);
-    amounts(limits, &path.child("limits"), errors);
-    amounts(requests, &path.child("requests"), errors);
-    let at = path.child("requests");
-    for (name, request) in requests {
-        let exact = !overcommits(name);
-        let request_amount = Quantity::try_from(request).unwrap_or_default();
-        match limits.get(name) {
-            Some(limit) => {
-                let limit_amount = Quantity::try_from(limit).unwrap_or_default();
-                if exact && request_amount != limit_amount {
-                    errors.invalid(
-                        &at,
-                        request.0.as_str(),
-                        format!("must be equal to {name} limit of {}", limit.0),
-                    );
-                } else if request_amount > limit_amount {
-                    let detail = format!("must be less than or equal to {name} limit of {}", limit.0);
-                    errors.invalid(&at, request.0.as_str(), detail);
-                }
-            }
-            None if exact => errors.required(
-                &path.child("limits"),
-                "Limit must be set for non overcommitable resources",
-            ),
-            None => {}
-        }
-    }
-}
-
-/// Can more of it be promised than there is? Devices and huge pages cannot.
-fn overcommits(name: &str) -> bool {
-    matches!(name, "cpu" | "memory" | "ephemeral-storage")
-}
-
-fn amounts(amounts: &BTreeMap<String, Amount>, path: &Path<'_>, errors: &mut Errors) {
-    for (name, amount) in amounts {
-        errors.invalid_each(path, name, names::qualified_name(name));
-        if !name.contains('/') && !overcommits(name) && !name.starts_with("hugepages-") {
-            let at = path.key(name);
-            errors.invalid(
-                &at,
-                name.as_str(),
-                "must be a standard resource type or fully qualified",
-            );
-            errors.invalid(&at, name.as_str(), "must be a standard resource for containers");
-        }
-        let at = path.key(name);
-        match Quantity::try_from(amount) {
-            Err(error) => errors.invalid(&at, amount.0.as_str(), error.to_string()),
-            Ok(quantity) if quantity.is_negative() => {
-                errors.invalid(&at, amount.0.as_str(), "must be greater than or equal to 0");
-            }
-            Ok(quantity) if !overcommits(name) && !quantity.is_integer() => {
-                errors.invalid(&at, amount.0.as_str(), "must be an integer");
-            }
-            Ok(_) => {}
         }
     }
 }

@@ -1,19 +1,22 @@
 //! Probes and lifecycle hooks.
 
-use super::containers::port_number;
+use super::containers::{Context, port_number};
 use crate::rules::one_of;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// Everything of a container that runs beside it.
-pub(super) fn of_container(container: &Container, path: &Path<'_>, errors: &mut Errors) {
+pub(super) fn of_container(container: &Container, context: &Context<'_>, path: &Path<'_>, errors: &mut Errors) {
     if let Some(lifecycle) = &container.lifecycle {
         let path = path.child("lifecycle");
         for (field, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
             if let Some(hook) = hook {
-                self::hook(hook, &path.child(field), errors);
+                self::hook(hook, context.grace_period, &path.child(field), errors);
             }
+        }
+        if let Some(signal) = &lifecycle.stop_signal {
+            stop_signal(signal, context.os, &path.child("stopSignal"), errors);
         }
     }
     if let Some(liveness) = &container.liveness_probe {
@@ -77,19 +80,94 @@ fn probe(probe: &Probe, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn hook(hook: &LifecycleHandler, path: &Path<'_>, errors: &mut Errors) {
+const SIGNALS: &[&str] = &[
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGRTMAX",
+    "SIGRTMAX-1",
+    "SIGRTMAX-10",
+    "SIGRTMAX-11",
+    "SIGRTMAX-12",
+    "SIGRTMAX-13",
+    "SIGRTMAX-14",
+    "SIGRTMAX-2",
+    "SIGRTMAX-3",
+    "SIGRTMAX-4",
+    "SIGRTMAX-5",
+    "SIGRTMAX-6",
+    "SIGRTMAX-7",
+    "SIGRTMAX-8",
+    "SIGRTMAX-9",
+    "SIGRTMIN",
+    "SIGRTMIN+1",
+    "SIGRTMIN+10",
+    "SIGRTMIN+11",
+    "SIGRTMIN+12",
+    "SIGRTMIN+13",
+    "SIGRTMIN+14",
+    "SIGRTMIN+15",
+    "SIGRTMIN+2",
+    "SIGRTMIN+3",
+    "SIGRTMIN+4",
+    "SIGRTMIN+5",
+    "SIGRTMIN+6",
+    "SIGRTMIN+7",
+    "SIGRTMIN+8",
+    "SIGRTMIN+9",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+];
+
+fn stop_signal(signal: &str, os: Option<&str>, path: &Path<'_>, errors: &mut Errors) {
+    match os {
+        None => errors.forbidden(path, "may not be set for containers with empty `spec.os.name`"),
+        Some("windows") => one_of(Some(signal), &["SIGKILL", "SIGTERM"], path, errors),
+        Some("linux") => one_of(Some(signal), SIGNALS, path, errors),
+        Some(_) => {}
+    }
+}
+
+fn hook(hook: &LifecycleHandler, grace_period: Option<i64>, path: &Path<'_>, errors: &mut Errors) {
     let mut handlers = Handlers { path, errors, count: 0 };
     handlers.exec(hook.exec.as_ref());
     handlers.http_get(hook.http_get.as_ref());
     handlers.tcp_socket(hook.tcp_socket.as_ref());
     if let Some(sleep) = &hook.sleep
         && handlers.is_first("sleep")
-        && sleep.seconds < 0
+        && let Some(grace) = grace_period.filter(|grace| !(0..=*grace).contains(&sleep.seconds))
     {
-        let detail = "must be greater than or equal to 0";
-        handlers
-            .errors
-            .invalid(&path.child("sleep").child("seconds"), sleep.seconds, detail);
+        let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        handlers.errors.invalid(&path.child("sleep"), sleep.seconds, detail);
     }
     handlers.finish();
 }

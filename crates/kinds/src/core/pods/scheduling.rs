@@ -1,7 +1,6 @@
 //! Where a pod may run: selectors, affinity, tolerations, spreading.
 
-use crate::rules::{one_of, one_of_required};
-use catamaran_api::selector::Selector;
+use crate::rules::{self, one_of, one_of_required};
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec,
@@ -30,20 +29,10 @@ pub(super) fn validate(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
     for (index, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
         let at = gates.index(index);
-        if gate.name.is_empty() {
-            errors.required(&at, "must not be empty");
-        } else {
-            errors.invalid_each(&at, &gate.name, names::qualified_name(&gate.name));
-        }
+        errors.invalid_each(&at, &gate.name, names::qualified_name(&gate.name));
         if !seen.insert(&gate.name) {
             errors.duplicate(&at, gate.name.as_str());
         }
-    }
-    if !seen.is_empty() && spec.node_name.as_deref().is_some_and(|name| !name.is_empty()) {
-        errors.forbidden(
-            &path.child("nodeName"),
-            "cannot be set until all schedulingGates have been cleared",
-        );
     }
 }
 
@@ -192,6 +181,17 @@ fn pod_term(term: &PodAffinityTerm, path: &Path<'_>, errors: &mut Errors) {
     for namespace in term.namespaces.iter().flatten() {
         errors.invalid_each(&path.child("namespace"), namespace, names::dns1123_label(namespace));
     }
+    let (is, not) = (term.match_label_keys.as_deref(), term.mismatch_label_keys.as_deref());
+    let at = path.child("matchLabelKeys");
+    label_keys(is, term.label_selector.as_ref(), &at, errors);
+    let mismatched = path.child("mismatchLabelKeys");
+    label_keys(not, term.label_selector.as_ref(), &mismatched, errors);
+    for (index, key) in is.unwrap_or_default().iter().enumerate() {
+        if not.unwrap_or_default().contains(key) {
+            let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
+            errors.invalid(&at.index(index), key.as_str(), detail);
+        }
+    }
     let at = path.child("topologyKey");
     if term.topology_key.is_empty() {
         errors.required(&at, "can not be empty");
@@ -200,12 +200,35 @@ fn pod_term(term: &PodAffinityTerm, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn label_selector(selector: Option<&LabelSelector>, path: &Path<'_>, errors: &mut Errors) {
-    if let Some(Err(found)) = selector.map(|selector| Selector::from_object(selector, path)) {
-        errors.extend(found);
+    if let Some(selector) = selector {
+        rules::label_selector(selector, path, errors);
     }
 }
 
-fn tolerations(tolerations: &[Toleration], path: &Path<'_>, errors: &mut Errors) {
+/// Labels of the new pod whose values join the selector; without one there is nothing to join.
+fn label_keys(keys: Option<&[String]>, selector: Option<&LabelSelector>, path: &Path<'_>, errors: &mut Errors) {
+    let keys = keys.unwrap_or_default();
+    if keys.is_empty() {
+        return;
+    }
+    if selector.is_none() {
+        errors.forbidden(path, "must not be specified when labelSelector is not set");
+        return;
+    }
+    for (index, key) in keys.iter().enumerate() {
+        errors.invalid_each(&path.index(index), key, names::qualified_name(key));
+    }
+}
+
+fn selects_by(selector: Option<&LabelSelector>, key: &str) -> bool {
+    selector.is_some_and(|selector| {
+        let mut expressions = selector.match_expressions.iter().flatten();
+        let labels = selector.match_labels.as_ref();
+        labels.is_some_and(|labels| labels.contains_key(key)) || expressions.any(|expression| expression.key == key)
+    })
+}
+
+pub(super) fn tolerations(tolerations: &[Toleration], path: &Path<'_>, errors: &mut Errors) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let at = path.index(index);
         let key = toleration.key.as_deref().unwrap_or_default();
@@ -223,14 +246,15 @@ fn tolerations(tolerations: &[Toleration], path: &Path<'_>, errors: &mut Errors)
             errors.invalid(&at.child("effect"), effect, detail);
         }
         match operator {
-            "" | "Equal" => errors.invalid_each(&at.child("operator"), value, names::label_value(value)),
+            "" | "Equal" => {
+                let messages = names::label_value(value);
+                if !messages.is_empty() {
+                    errors.invalid(&at.child("operator"), value, messages.join(";"));
+                }
+            }
             "Exists" if !value.is_empty() => {
-                let shown = serde_json::to_value(toleration).unwrap_or_default();
-                errors.invalid(
-                    &at.child("operator"),
-                    shown,
-                    "value must be empty when `operator` is 'Exists'",
-                );
+                let detail = "value must be empty when `operator` is 'Exists'";
+                errors.invalid(&at.child("operator"), value, detail);
             }
             "Exists" => {}
             other => errors.not_supported(&at.child("operator"), other, &["Equal", "Exists"]),
@@ -286,6 +310,15 @@ fn topology_spread(constraints: &[TopologySpreadConstraint], path: &Path<'_>, er
             let pair = format!("{{{}, {}}}", constraint.topology_key, constraint.when_unsatisfiable);
             errors.duplicate(&at.child("{topologyKey, whenUnsatisfiable}"), pair);
         }
-        label_selector(constraint.label_selector.as_ref(), &at.child("labelSelector"), errors);
+        let selector = constraint.label_selector.as_ref();
+        let keys = at.child("matchLabelKeys");
+        label_keys(constraint.match_label_keys.as_deref(), selector, &keys, errors);
+        for (index, key) in constraint.match_label_keys.iter().flatten().enumerate() {
+            if selects_by(selector, key) {
+                let detail = "exists in both matchLabelKeys and labelSelector";
+                errors.invalid(&keys.index(index), key.as_str(), detail);
+            }
+        }
+        label_selector(selector, &at.child("labelSelector"), errors);
     }
 }

@@ -1,17 +1,20 @@
 //! Security contexts of pods and containers.
 
-use super::paths;
+use super::{paths, windows};
 use crate::rules::{one_of, one_of_required};
 use catamaran_api::{Errors, Path, names};
-use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext, Sysctl};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, PodSpec, SeccompProfile, SecurityContext, Sysctl};
 use std::collections::HashSet;
 
 pub(super) fn pod(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.invalid(&path.child("shareProcessNamespace"), true, detail);
+        errors.invalid(
+            &path.child("securityContext").child("shareProcessNamespace"),
+            true,
+            detail,
+        );
     }
-    host_users(spec, path, errors);
     let Some(context) = &spec.security_context else { return };
     let path = path.child("securityContext");
     id(context.run_as_user, &path.child("runAsUser"), errors);
@@ -35,11 +38,21 @@ pub(super) fn pod(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
         &path.child("supplementalGroupsPolicy"),
         errors,
     );
+    one_of(
+        context.se_linux_change_policy.as_deref(),
+        &["MountOption", "Recursive"],
+        &path.child("seLinuxChangePolicy"),
+        errors,
+    );
     sysctls(
+        spec,
         context.sysctls.as_deref().unwrap_or_default(),
         &path.child("sysctls"),
         errors,
     );
+    if let Some(options) = &context.windows_options {
+        windows::options(options, &path.child("windowsOptions"), errors);
+    }
     if let Some(profile) = &context.seccomp_profile {
         seccomp(profile, &path.child("seccompProfile"), errors);
     }
@@ -49,17 +62,31 @@ pub(super) fn pod(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// A user namespace of its own excludes the namespaces of the host.
-fn host_users(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+pub(super) fn host_users(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
     if spec.host_users != Some(false) {
         return;
     }
     for (field, value) in [
         ("hostNetwork", spec.host_network),
-        ("hostPID", spec.host_pid),
-        ("hostIPC", spec.host_ipc),
+        ("HostPID", spec.host_pid),
+        ("HostIPC", spec.host_ipc),
     ] {
         if value == Some(true) {
             errors.forbidden(&path.child(field), "when `hostUsers` is false");
+        }
+    }
+    for (field, containers) in [
+        ("initContainers", spec.init_containers.as_deref().unwrap_or_default()),
+        ("containers", spec.containers.as_slice()),
+    ] {
+        let list = path.child(field);
+        let devices = |container: &Container| container.volume_devices.as_ref().is_some_and(|list| !list.is_empty());
+        for (index, _) in containers
+            .iter()
+            .enumerate()
+            .filter(|(_, container)| devices(container))
+        {
+            errors.forbidden(&list.index(index).child("volumeDevices"), "when `hostUsers` is false");
         }
     }
 }
@@ -72,18 +99,29 @@ fn id(id: Option<i64>, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn sysctls(sysctls: &[Sysctl], path: &Path<'_>, errors: &mut Errors) {
+fn sysctls(spec: &PodSpec, sysctls: &[Sysctl], path: &Path<'_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
     for (index, sysctl) in sysctls.iter().enumerate() {
         let at = path.index(index);
+        let at = at.child("name");
         let name = sysctl.name.as_str();
+        let messages = names::sysctl(name);
         if name.is_empty() {
-            errors.required(&at.child("name"), "");
-        } else {
-            errors.invalid_each(&at.child("name"), name, names::sysctl(name));
+            errors.required(&at, "");
+        } else if !messages.is_empty() {
+            errors.invalid_each(&at, name, messages);
+        } else if seen.contains(name) {
+            errors.duplicate(&at, name);
         }
-        if !seen.insert(name.replace('/', ".")) {
-            errors.duplicate(&at.child("name"), name);
+        seen.insert(name);
+        let dotted = name.replace('/', ".");
+        let of_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."]
+            .iter()
+            .any(|prefix| dotted.starts_with(prefix));
+        if spec.host_network == Some(true) && dotted.starts_with("net.") {
+            errors.invalid(&at, name, "may not be specified when 'hostNetwork' is true");
+        } else if spec.host_ipc == Some(true) && (of_ipc || dotted == "kernel.sem") {
+            errors.invalid(&at, name, "may not be specified when 'hostIPC' is true");
         }
     }
 }
@@ -121,7 +159,7 @@ fn app_armor(profile: &AppArmorProfile, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-pub(super) fn container(context: &SecurityContext, path: &Path<'_>, errors: &mut Errors) {
+pub(super) fn container(context: &SecurityContext, host_users: bool, path: &Path<'_>, errors: &mut Errors) {
     id(context.run_as_user, &path.child("runAsUser"), errors);
     id(context.run_as_group, &path.child("runAsGroup"), errors);
     one_of(
@@ -130,6 +168,13 @@ pub(super) fn container(context: &SecurityContext, path: &Path<'_>, errors: &mut
         &path.child("procMount"),
         errors,
     );
+    if host_users && context.proc_mount.as_deref() == Some("Unmasked") {
+        let detail = "`hostUsers` must be false to use `Unmasked`";
+        errors.invalid(&path.child("procMount"), "Unmasked", detail);
+    }
+    if let Some(options) = &context.windows_options {
+        windows::options(options, &path.child("windowsOptions"), errors);
+    }
     if let Some(profile) = &context.seccomp_profile {
         seccomp(profile, &path.child("seccompProfile"), errors);
     }

@@ -31,11 +31,15 @@ pub(crate) fn validate_with_volumes(
     let spec = template.spec.as_ref().unwrap_or(&no_spec);
     let at = path.child("spec");
     if additional.is_empty() {
-        validate::spec(spec, &at, errors);
+        validate::spec(spec, validate::Place::Template, &at, errors);
     } else {
         let mut spec = spec.clone();
         spec.volumes.get_or_insert_default().extend_from_slice(additional);
-        validate::spec(&spec, &at, errors);
+        validate::spec(&spec, validate::Place::Template, &at, errors);
+    }
+    if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
+        let detail = "ephemeral containers not allowed in pod template";
+        errors.forbidden(&at.child("ephemeralContainers"), detail);
     }
 }
 

@@ -164,23 +164,23 @@ fn pods() {
             "securityContext": {"runAsUser": -1, "sysctls": [{"name": "A B", "value": ""}], "seccompProfile": {"type": "Localhost"}}}),
         &expect![[r#"
             spec.containers[1].name: Duplicate value: "a"
-            spec.containers[1].image: Invalid value: " i": must not have leading or trailing whitespace
             spec.containers[2].name: Required value
             spec.containers[2].image: Required value
-            spec.initContainers[0].name: Duplicate value: "a"
             spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always
-            spec.ephemeralContainers: Forbidden: cannot be set on create
+            spec.initContainers[0].name: Duplicate value: "a"
             spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"
-            spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
-            spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled
+            spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled
             spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive
             spec.securityContext.sysctls[0].name: Invalid value: "A B": must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$
             spec.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost
+            spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
+            spec.hostname: Invalid value: "A.b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
             spec.hostAliases[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
             spec.hostAliases[0].hostnames[0]: Invalid value: "a_b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
-            spec.hostname: Invalid value: "A.b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
             spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive
-            spec.serviceAccountName: Invalid value: "_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"#]],
+            spec.serviceAccountName: Invalid value: "_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.containers[1].image: Invalid value: " i": must not have leading or trailing whitespace
+            spec.ephemeralContainers: Forbidden: cannot be set on create"#]],
     );
 }
 
@@ -214,7 +214,7 @@ fn variables() {
         &expect![[r#"
             spec.containers[0].env[0].name: Required value
             spec.containers[0].env[1].name: Invalid value: "a=b": a valid environment variable name must consist only of printable ASCII characters other than '='
-            spec.containers[0].env[2].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`
+            spec.containers[0].env[2].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`
             spec.containers[0].env[3].valueFrom.fieldRef.fieldPath: Unsupported value: "status.phase": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"
             spec.containers[0].env[3].valueFrom: Invalid value: "": may not be specified when `value` is not empty
             spec.containers[0].env[4].valueFrom.configMapKeyRef.key: Required value
@@ -268,13 +268,12 @@ fn resources() {
             "requests": {"cpu": "1", "example.com/gpu": "0.5", "disk": "1"}}}),
         &expect![[r#"
             spec.containers[0].resources.limits[memory]: Invalid value: "-1": must be greater than or equal to 0
+            spec.containers[0].resources.requests: Invalid value: "1": must be less than or equal to cpu limit of 500m
             spec.containers[0].resources.requests[disk]: Invalid value: "disk": must be a standard resource type or fully qualified
             spec.containers[0].resources.requests[disk]: Invalid value: "disk": must be a standard resource for containers
             spec.containers[0].resources.requests[example.com/gpu]: Invalid value: "0.5": must be an integer
-            spec.containers[0].resources.requests[memory]: Invalid value: "-1": must be greater than or equal to 0
-            spec.containers[0].resources.requests: Invalid value: "1": must be less than or equal to cpu limit of 500m
-            spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources
-            spec.containers[0].resources.requests: Invalid value: "0.5": must be equal to example.com/gpu limit of 1"#]],
+            spec.containers[0].resources.requests: Invalid value: "0.5": must be equal to example.com/gpu limit of 1
+            spec.containers[0].resources.requests[memory]: Invalid value: "-1": must be greater than or equal to 0"#]],
     );
 }
 
@@ -322,7 +321,7 @@ fn scheduling() {
             spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Invalid value: "": name part must be non-empty
             spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
             spec.tolerations[0].operator: Invalid value: "": operator must be Exists when `key` is empty, which means "match all values and all keys"
-            spec.tolerations[1].operator: Invalid value: {"key":"a","operator":"Exists","value":"x"}: value must be empty when `operator` is 'Exists'
+            spec.tolerations[1].operator: Invalid value: "x": value must be empty when `operator` is 'Exists'
             spec.tolerations[2].operator: Unsupported value: "Is": supported values: "Equal", "Exists"
             spec.tolerations[3].effect: Invalid value: "Later": effect must be 'NoExecute' when `tolerationSeconds` is set
             spec.tolerations[3].effect: Unsupported value: "Later": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"
@@ -389,7 +388,7 @@ fn updates() {
         &expect![[r#"
             spec.activeDeadlineSeconds: Invalid value: 50: must be less than or equal to previous value
             spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
-            spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gates 'g'
+            spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'g'
             spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
               spec.schedulingGates: null -> [{"name":"g"}]
         "#]],

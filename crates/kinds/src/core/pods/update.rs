@@ -2,10 +2,13 @@
 
 use crate::changes;
 use catamaran_api::{Errors, Path};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{
+    Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
+};
 use serde_json::Value;
 
 pub(super) fn pod(new: &Pod, old: &Pod, errors: &mut Errors) {
+    mirror(new, old, errors);
     let (Some(new), Some(old)) = (&new.spec, &old.spec) else {
         return;
     };
@@ -22,12 +25,31 @@ pub(super) fn pod(new: &Pod, old: &Pod, errors: &mut Errors) {
     deadline(new, old, &path, errors);
     tolerations(new, old, &path, errors);
     gates(new, old, &path, errors);
+    narrowed(new, old, &path, errors);
     let allowed = with_allowed_changes(new, old);
     if allowed != *old {
         let changed = changes::describe("spec", &allowed, old);
         errors.forbidden(&path, format!("{ALLOWED}\n{changed}\n"));
     }
 }
+
+/// Whether a pod stands for one of a node's own is decided by the node, once.
+fn mirror(new: &Pod, old: &Pod, errors: &mut Errors) {
+    let value = |pod: &Pod| {
+        let annotations = pod.metadata.annotations.as_ref();
+        annotations.and_then(|annotations| annotations.get(MIRROR)).cloned()
+    };
+    let what = match (value(new), value(old)) {
+        (new, old) if new == old => return,
+        (_, Some(_)) => "may not remove or update mirror pod annotation",
+        (_, None) => "may not add mirror pod annotation",
+    };
+    let path = Path::new("metadata");
+    errors.forbidden(&path.child("annotations").key(MIRROR), what);
+}
+
+/// Marks a pod that stands for one a node runs by itself.
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 const ALLOWED: &str = "pod updates may not change fields other than \
     `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -57,18 +79,76 @@ fn with_allowed_changes(new: &PodSpec, old: &PodSpec) -> PodSpec {
     // While gates keep the pod from being scheduled, where it may go can still be narrowed.
     if old.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
         spec.scheduling_gates.clone_from(&old.scheduling_gates);
-        let keeps = |new: &PodSpec, old: &PodSpec| {
-            let new = new.node_selector.clone().unwrap_or_default();
-            old.node_selector
-                .iter()
-                .flatten()
-                .all(|(key, value)| new.get(key) == Some(value))
-        };
-        if keeps(&spec, old) {
-            spec.node_selector.clone_from(&old.node_selector);
+        spec.node_selector.clone_from(&old.node_selector);
+        let node = old
+            .affinity
+            .as_ref()
+            .and_then(|affinity| affinity.node_affinity.clone());
+        let only_node = |affinity: &Affinity| affinity.pod_affinity.is_none() && affinity.pod_anti_affinity.is_none();
+        match &mut spec.affinity {
+            None => {
+                spec.affinity = node.map(|node| Affinity {
+                    node_affinity: Some(node),
+                    ..Default::default()
+                });
+            }
+            Some(affinity) if old.affinity.is_none() && only_node(affinity) => spec.affinity = None,
+            Some(affinity) => affinity.node_affinity = node,
         }
     }
     spec
+}
+
+/// Of a pod that waits behind gates, where it may go is only ever narrowed.
+fn narrowed(new: &PodSpec, old: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+    if old.scheduling_gates.as_ref().is_none_or(Vec::is_empty) {
+        return;
+    }
+    let selector = new.node_selector.clone().unwrap_or_default();
+    let kept = |(key, value): (&String, &String)| selector.get(key) == Some(value);
+    if !old.node_selector.iter().flatten().all(kept) {
+        let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        let shown = serde_json::to_value(&new.node_selector).unwrap_or_default();
+        errors.invalid(&path.child("nodeSelector"), shown, detail);
+    }
+    let (new, old) = (required_terms(new), required_terms(old));
+    let path = path.child("affinity");
+    let path = path.child("nodeAffinity");
+    let path = path.child(super::scheduling::REQUIRED);
+    let list = path.child("nodeSelectorTerms");
+    let shown = |terms: &[NodeSelectorTerm]| serde_json::to_value(terms).unwrap_or_default();
+    if !old.is_empty() && old.len() != new.len() {
+        let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        errors.invalid(&list, shown(new), detail);
+        return;
+    }
+    for (index, (new, old)) in new.iter().zip(old).enumerate() {
+        if !only_adds(new, old) {
+            let shown = serde_json::to_value(new).unwrap_or_default();
+            let detail = "only additions are allowed (no mutations or deletions)";
+            errors.invalid(&list.index(index), shown, detail);
+        }
+    }
+}
+
+fn required_terms(spec: &PodSpec) -> &[NodeSelectorTerm] {
+    let node = spec
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = node.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    required.map_or(&[], |required| &required.node_selector_terms)
+}
+
+/// A term without conditions matches nothing, so that nothing can be added to it.
+fn only_adds(new: &NodeSelectorTerm, old: &NodeSelectorTerm) -> bool {
+    let list = |list: &Option<Vec<NodeSelectorRequirement>>| list.clone().unwrap_or_default();
+    let (fields, expressions) = (list(&old.match_fields), list(&old.match_expressions));
+    let (new_fields, new_expressions) = (list(&new.match_fields), list(&new.match_expressions));
+    if fields.is_empty() && expressions.is_empty() {
+        return new_fields.is_empty() && new_expressions.is_empty();
+    }
+    new_fields.starts_with(&fields) && new_expressions.starts_with(&expressions)
 }
 
 fn deadline(new: &PodSpec, old: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
@@ -99,21 +179,16 @@ fn tolerations(new: &PodSpec, old: &PodSpec, path: &Path<'_>, errors: &mut Error
 }
 
 fn gates(new: &PodSpec, old: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
-    let names = |spec: &PodSpec| -> Vec<String> {
-        spec.scheduling_gates
-            .iter()
-            .flatten()
-            .map(|gate| gate.name.clone())
-            .collect()
-    };
-    let old = names(old);
-    let added: Vec<String> = names(new).into_iter().filter(|name| !old.contains(name)).collect();
-    if !added.is_empty() {
-        let detail = format!(
-            "only deletion is allowed, but found new scheduling gates '{}'",
-            added.join(", ")
-        );
-        errors.forbidden(&path.child("schedulingGates"), detail);
+    let old = old.scheduling_gates.as_deref().unwrap_or_default();
+    let list = path.child("schedulingGates");
+    for (index, gate) in new.scheduling_gates.iter().flatten().enumerate() {
+        if !old.iter().any(|other| other.name == gate.name) {
+            let detail = format!(
+                "only deletion is allowed, but found new scheduling gate '{}'",
+                gate.name
+            );
+            errors.forbidden(&list.index(index).child("name"), detail);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Is this a pod? Field paths and sentences are those of Kubernetes, which people search for.
 
-use super::{containers, scheduling, security, volumes};
+use super::{containers, ephemeral, resources, scheduling, security, volumes, windows};
+use crate::defaulting::given;
 use crate::rules::{one_of, one_of_required};
 use catamaran_api::quantity::Quantity;
 use catamaran_api::{Errors, Path, names};
@@ -10,18 +11,97 @@ use std::net::IpAddr;
 pub(super) fn pod(pod: &Pod, errors: &mut Errors) {
     let no_spec = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
-    self::spec(spec, &Path::new("spec"), errors);
+    let path = Path::new("spec");
+    self::spec(spec, Place::Pod, &path, errors);
+    if given(spec.service_account_name.as_ref()).is_none() {
+        tokens_without_account(spec, &path.child("volumes"), errors);
+    }
+    let lists = [
+        ("containers", spec.containers.as_slice()),
+        ("initContainers", spec.init_containers.as_deref().unwrap_or_default()),
+    ];
+    for (field, containers) in lists {
+        let list = path.child(field);
+        for (index, container) in containers.iter().enumerate() {
+            containers::image_without_space(container, &list.index(index), errors);
+        }
+    }
+    // A pod that was written before has a version.
+    if pod.metadata.resource_version.is_none() {
+        new(pod, spec, &path, errors);
+    }
 }
 
-pub(super) fn spec(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
-    let volumes = volumes::validate(spec, &path.child("volumes"), errors);
-    containers::validate(spec, &volumes, path, errors);
+/// What only a new pod must not have.
+fn new(pod: &Pod, spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+    if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
+        errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
+    }
+    let node = given(spec.node_name.as_ref());
+    if node.is_some() && spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        let detail = "cannot be set until all schedulingGates have been cleared";
+        errors.forbidden(&path.child("nodeName"), detail);
+    }
+    let annotations = pod.metadata.annotations.as_ref();
+    if let Some(mirror) = annotations.and_then(|annotations| annotations.get(super::update::MIRROR))
+        && node.is_none()
+    {
+        let path = Path::new("metadata");
+        let path = path.child("annotations");
+        let detail = "must set spec.nodeName if mirror pod annotation is set";
+        errors.invalid(&path.key(super::update::MIRROR), mirror.as_str(), detail);
+    }
+}
+
+fn tokens_without_account(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+    for (index, volume) in spec.volumes.iter().flatten().enumerate() {
+        let at = path.index(index);
+        let at = at.child("projected");
+        let list = at.child("sources");
+        let sources = volume
+            .projected
+            .iter()
+            .flat_map(|source| source.sources.iter().flatten());
+        for (index, _) in sources
+            .enumerate()
+            .filter(|(_, source)| source.service_account_token.is_some())
+        {
+            let detail = "must not be specified when serviceAccountName is not set";
+            errors.forbidden(&list.index(index).child("serviceAccountToken"), detail);
+        }
+    }
+}
+
+/// Where a spec stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Pod,
+    Template,
+}
+
+pub(super) fn spec(spec: &PodSpec, place: Place, path: &Path<'_>, errors: &mut Errors) {
+    let volumes = volumes::validate(spec, place, &path.child("volumes"), errors);
+    let claims = resources::claims(spec, &path.child("resourceClaims"), errors);
+    let context = containers::Context {
+        volumes: &volumes,
+        claims: &claims,
+        restart_policy: spec.restart_policy.as_deref().unwrap_or_default(),
+        grace_period: spec.termination_grace_period_seconds,
+        os: spec.os.as_ref().map(|os| os.name.as_str()),
+        host_users: spec.host_users != Some(false),
+    };
+    containers::validate(spec, &context, path, errors);
+    ephemeral::validate(spec, &context, &path.child("ephemeralContainers"), errors);
+    resources::of_pod(spec, path, errors);
+    host_network(spec, place, &path.child("containers"), errors);
     restart_policy(spec, path, errors);
-    dns(spec, path, errors);
-    scheduling::validate(spec, path, errors);
     security::pod(spec, path, errors);
-    host_aliases(spec, path, errors);
+    scheduling::validate(spec, path, errors);
+    dns(spec, path, errors);
+    windows::host_processes(spec, path, errors);
+    security::host_users(spec, path, errors);
     hostname(spec, path, errors);
+    host_aliases(spec, path, errors);
     if let Some(seconds) = spec
         .active_deadline_seconds
         .filter(|seconds| !(1..=i64::from(i32::MAX)).contains(seconds))
@@ -36,7 +116,7 @@ pub(super) fn spec(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
         ("runtimeClassName", &spec.runtime_class_name),
     ];
     for (field, value) in subdomain_names {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+        if let Some(value) = given(value.as_ref()) {
             errors.invalid_each(&path.child(field), value, names::dns1123_subdomain(value));
         }
     }
@@ -46,9 +126,22 @@ pub(super) fn spec(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
         &path.child("preemptionPolicy"),
         errors,
     );
-    if let Some(os) = &spec.os {
-        one_of_required(&os.name, &["linux", "windows"], &path.child("os").child("name"), errors);
+    if let Some(overhead) = &spec.overhead {
+        let overhead = ResourceRequirements {
+            limits: Some(overhead.clone()),
+            ..Default::default()
+        };
+        resources::of_container(&overhead, &Default::default(), &path.child("overhead"), errors);
     }
+    if let Some(os) = &spec.os {
+        let at = path.child("os");
+        if os.name.is_empty() {
+            errors.required(&at.child("name"), "");
+        } else {
+            one_of(Some(&os.name), &["linux", "windows"], &at, errors);
+        }
+    }
+    windows::by_system(spec, path, errors);
     let gates = path.child("readinessGates");
     for (index, gate) in spec.readiness_gates.iter().flatten().enumerate() {
         let kind = &gate.condition_type;
@@ -57,6 +150,24 @@ pub(super) fn spec(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
             kind,
             names::qualified_name(kind),
         );
+    }
+}
+
+/// On the network of the node a port is what it is. A template may leave it to the pod.
+fn host_network(spec: &PodSpec, place: Place, list: &Path<'_>, errors: &mut Errors) {
+    if spec.host_network != Some(true) {
+        return;
+    }
+    for (index, container) in spec.containers.iter().enumerate() {
+        let ports = list.index(index);
+        let ports = ports.child("ports");
+        for (index, port) in container.ports.iter().flatten().enumerate() {
+            let host = port.host_port.unwrap_or(0);
+            if (place == Place::Pod || host != 0) && host != port.container_port {
+                let detail = "must match `containerPort` when `hostNetwork` is true";
+                errors.invalid(&ports.index(index).child("hostPort"), host, detail);
+            }
+        }
     }
 }
 
@@ -147,36 +258,36 @@ fn hostname(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
             errors.invalid_each(&path.child(field), value, names::dns1123_label(value));
         }
     }
-    if let Some(value) = &spec.hostname_override {
-        let at = path.child("hostnameOverride");
-        errors.invalid_each(&at, value, names::dns1123_subdomain(value));
-        if value.len() > 64 {
-            errors.too_long(&at, 64);
-        }
-        if spec.host_network == Some(true) {
-            errors.forbidden(
-                &path.child("hostNetwork"),
-                "cannot be set to true when `hostnameOverride` is set",
-            );
-        }
-        if spec.set_hostname_as_fqdn == Some(true) {
-            errors.forbidden(
-                &path.child("setHostnameAsFQDN"),
-                "cannot be set to true when `hostnameOverride` is set",
-            );
-        }
+    let Some(value) = &spec.hostname_override else { return };
+    let at = path.child("hostnameOverride");
+    if spec.set_hostname_as_fqdn == Some(true) {
+        errors.forbidden(&at, "may not be specified when setHostnameAsFQDN is true");
     }
+    if spec.host_network == Some(true) {
+        errors.forbidden(&at, "may not be specified when hostNetwork is true");
+    }
+    if value.len() > 64 {
+        errors.too_long(&at, 64);
+    }
+    errors.invalid_each(&at, value, names::dns1123_subdomain(value));
 }
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, from the CPU and memory of all containers.
 /// <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>
 pub(super) fn qos_class(spec: &PodSpec) -> &'static str {
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
     let none = ResourceRequirements::default();
+    let mut all: Vec<&ResourceRequirements> = Vec::new();
+    // What the whole pod asks for says it all.
+    match &spec.resources {
+        Some(resources) if *resources != none => all.push(resources),
+        _ => {
+            let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+            all.extend(containers.map(|container| container.resources.as_ref().unwrap_or(&none)));
+        }
+    }
     let mut any = false;
     let mut guaranteed = true;
-    for container in containers {
-        let resources = container.resources.as_ref().unwrap_or(&none);
+    for resources in all {
         for name in ["cpu", "memory"] {
             let amount = |list: &Option<std::collections::BTreeMap<String, _>>| {
                 let amount = list.as_ref().and_then(|list| list.get(name))?;

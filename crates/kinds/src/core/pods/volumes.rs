@@ -1,12 +1,14 @@
 //! Volumes and what is projected into them.
 
 use super::paths;
+use super::validate::Place;
 use crate::core::{persistentvolumeclaims, volume_sources};
+use crate::rules;
 use catamaran_api::quantity::Quantity;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, PodSpec, ProjectedVolumeSource, ResourceFieldSelector,
-    Volume,
+    ClusterTrustBundleProjection, DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, PodCertificateProjection,
+    PodSpec, ProjectedVolumeSource, ResourceFieldSelector, Volume,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -14,11 +16,11 @@ use std::collections::HashMap;
 /// The pod's volumes by name.
 pub(super) type Volumes<'s> = HashMap<&'s str, &'s Volume>;
 
-pub(super) fn validate<'s>(spec: &'s PodSpec, path: &Path<'_>, errors: &mut Errors) -> Volumes<'s> {
+pub(super) fn validate<'s>(spec: &'s PodSpec, place: Place, path: &Path<'_>, errors: &mut Errors) -> Volumes<'s> {
     let mut seen = Volumes::new();
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         let at = path.index(index);
-        self::volume(volume, &at, errors);
+        self::volume(volume, place, &at, errors);
         if volume.name.is_empty() {
             errors.required(&at.child("name"), "");
             continue;
@@ -31,7 +33,7 @@ pub(super) fn validate<'s>(spec: &'s PodSpec, path: &Path<'_>, errors: &mut Erro
     seen
 }
 
-fn volume(volume: &Volume, path: &Path<'_>, errors: &mut Errors) {
+fn volume(volume: &Volume, place: Place, path: &Path<'_>, errors: &mut Errors) {
     let Ok(Value::Object(mut sources)) = serde_json::to_value(volume) else {
         return;
     };
@@ -72,6 +74,15 @@ fn volume(volume: &Volume, path: &Path<'_>, errors: &mut Errors) {
         && source.claim_name.is_empty()
     {
         errors.required(&path.child("persistentVolumeClaim").child("claimName"), "");
+    }
+    if let Some(source) = &volume.image {
+        let at = path.child("image");
+        if place == Place::Pod && source.reference.as_deref().unwrap_or_default().is_empty() {
+            errors.required(&at.child("reference"), "");
+        }
+        let policy = source.pull_policy.as_deref().unwrap_or_default();
+        let supported = ["Always", "IfNotPresent", "Never"];
+        rules::one_of_required(policy, &supported, &at.child("pullPolicy"), errors);
     }
     if let Some(source) = &volume.ephemeral {
         let at = path.child("ephemeral");
@@ -185,19 +196,122 @@ fn projected(source: &ProjectedVolumeSource, path: &Path<'_>, errors: &mut Error
         if let Some(token) = &source.service_account_token {
             count += 1;
             let at = at.child("serviceAccountToken");
-            file_path(&token.path, &at.child("path"), errors);
-            if let Some(seconds) = token.expiration_seconds.filter(|seconds| *seconds < 600) {
+            let seconds = token.expiration_seconds.unwrap_or(0);
+            let expiration = at.child("expirationSeconds");
+            if seconds < 600 {
+                errors.invalid(&expiration, seconds, "may not specify a duration less than 10 minutes");
+            }
+            if seconds > 1 << 32 {
                 errors.invalid(
-                    &at.child("expirationSeconds"),
+                    &expiration,
                     seconds,
-                    "may not specify a duration less than 10 minutes",
+                    "may not specify a duration larger than 2^32 seconds",
                 );
             }
+            file_path(&token.path, &path.child("path"), errors);
         }
-        count += usize::from(source.cluster_trust_bundle.is_some()) + usize::from(source.pod_certificate.is_some());
+        if let Some(bundle) = &source.cluster_trust_bundle {
+            count += 1;
+            trust_bundle(bundle, &at.child("clusterTrustBundle"), errors);
+        }
+        if let Some(certificate) = &source.pod_certificate {
+            count += 1;
+            pod_certificate(certificate, &at.child("podCertificate"), errors);
+        }
         if count > 1 {
             errors.forbidden(&at, "may not specify more than 1 volume type per source");
         }
+    }
+}
+
+fn trust_bundle(bundle: &ClusterTrustBundleProjection, path: &Path<'_>, errors: &mut Errors) {
+    match (&bundle.name, &bundle.signer_name) {
+        (Some(_), Some(_)) => {
+            let shown = serde_json::to_value(bundle).unwrap_or_default();
+            errors.invalid(path, shown, "only one of name and signerName may be used");
+        }
+        (Some(name), None) => {
+            let at = path.child("name");
+            if name.is_empty() {
+                errors.required(&at, "must be a valid object name");
+            }
+            // What stands before the last colon is the signer, with its slash written as a colon.
+            let last = name.rsplit(':').next().unwrap_or_default();
+            for message in names::dns1123_subdomain(last) {
+                errors.invalid(
+                    &at,
+                    name.as_str(),
+                    format!("not a valid clustertrustbundlename: {message}"),
+                );
+            }
+            if let Some(selector) = &bundle.label_selector {
+                let shown = serde_json::to_value(selector).unwrap_or_default();
+                let detail = "labelSelector must be unset if name is specified";
+                errors.invalid(&path.child("labelSelector"), shown, detail);
+            }
+        }
+        (None, Some(signer)) => {
+            if signer.is_empty() {
+                errors.required(&path.child("signerName"), "must be a valid signer name");
+            }
+            signer_name(signer, &path.child("signerName"), errors);
+            if let Some(selector) = &bundle.label_selector {
+                rules::label_selector(selector, &path.child("labelSelector"), errors);
+            }
+        }
+        (None, None) => errors.required(path, "either name or signerName must be specified"),
+    }
+    file_path(&bundle.path, &path.child("path"), errors);
+}
+
+fn signer_name(signer: &str, path: &Path<'_>, errors: &mut Errors) {
+    if signer.is_empty() {
+        errors.required(path, "");
+    } else if signer
+        .split_once('/')
+        .is_none_or(|(domain, rest)| domain.is_empty() || rest.is_empty())
+    {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        errors.invalid(path, signer, detail);
+    }
+}
+
+const KEY_TYPES: &[&str] = &["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
+
+fn pod_certificate(certificate: &PodCertificateProjection, path: &Path<'_>, errors: &mut Errors) {
+    signer_name(&certificate.signer_name, &path.child("signerName"), errors);
+    rules::one_of(Some(&certificate.key_type), KEY_TYPES, &path.child("keyType"), errors);
+    if let Some(seconds) = certificate.max_expiration_seconds {
+        let at = path.child("maxExpirationSeconds");
+        // A day for signers of Kubernetes' own, 91 days for others.
+        let own = certificate.signer_name.starts_with("kubernetes.io/");
+        let most = if own { 24 * 60 * 60 } else { 91 * 24 * 60 * 60 };
+        if seconds < 3600 {
+            errors.invalid(&at, seconds, "if provided, maxExpirationSeconds must be >= 3600");
+        }
+        if seconds > most {
+            errors.invalid(
+                &at,
+                seconds,
+                format!("if provided, maxExpirationSeconds must be <= {most}"),
+            );
+        }
+    }
+    let files = [
+        ("credentialBundlePath", &certificate.credential_bundle_path),
+        ("keyPath", &certificate.key_path),
+        ("certificateChainPath", &certificate.certificate_chain_path),
+    ];
+    let mut given = 0;
+    for (field, file) in files {
+        if let Some(file) = crate::defaulting::given(file.as_ref()) {
+            given += 1;
+            file_path(file, &path.child(field), errors);
+        }
+    }
+    if given == 0 {
+        let detail = "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
+        errors.required(path, detail);
     }
 }
 
