@@ -2,7 +2,7 @@
 
 use crate::data_dir::DataDir;
 use anyhow::{Context, Result, bail};
-use catamaran_control::ControlPlane;
+use catamaran_control::{ControlPlane, audit};
 use catamaran_net::{Ipv4Net, PodNetwork};
 use catamaran_node::{Agent, ServerTls, Stop};
 use catamaran_shim::client::Launcher;
@@ -49,12 +49,48 @@ pub(crate) struct ApiArgs {
     /// EncryptionConfiguration with keys of one's own [default: Secrets are encrypted with DATA_DIR/encryption-keys]
     #[arg(long, value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,
+    /// Audit policy (audit.k8s.io/v1); without one, nothing is logged
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    pub(crate) audit_policy_file: Option<PathBuf>,
+    /// File for audit events, one JSON line each; - is standard output
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    pub(crate) audit_log_path: Option<PathBuf>,
+    /// Days to keep old audit logs; 0 is for ever
+    #[arg(long, default_value_t = 0, value_name = "DAYS")]
+    pub(crate) audit_log_maxage: u32,
+    /// Old audit logs to keep; 0 is all
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub(crate) audit_log_maxbackup: usize,
+    /// Megabytes after which a new audit log is begun; 0 is 100
+    #[arg(long, default_value_t = 0, value_name = "MB")]
+    pub(crate) audit_log_maxsize: u64,
+    /// While the audit log is slower than the requests: blocking lets them wait, batch loses events
+    #[arg(long, default_value = "blocking", value_name = "MODE", value_parser = ["batch", "blocking"])]
+    pub(crate) audit_log_mode: String,
     /// Further names and addresses for the API server's certificate
     #[arg(long = "tls-san", value_name = "NAME")]
     pub(crate) tls_sans: Vec<String>,
     /// Static bearer tokens: token,user,uid,"group1,group2" on each line
     #[arg(long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
+}
+
+impl ApiArgs {
+    fn audit(&self) -> Option<audit::Config> {
+        Some(audit::Config {
+            policy_file: self.audit_policy_file.clone()?,
+            log: audit::LogConfig {
+                path: self.audit_log_path.clone()?,
+                mode: match self.audit_log_mode.as_str() {
+                    "batch" => audit::Mode::Batch,
+                    _ => audit::Mode::Blocking,
+                },
+                max_megabytes: self.audit_log_maxsize,
+                max_backups: self.audit_log_maxbackup,
+                max_days: self.audit_log_maxage,
+            },
+        })
+    }
 }
 
 /// Options of whatever runs a node agent.
@@ -93,6 +129,7 @@ impl Server {
         config.listen = listen;
         config.store_url.clone_from(&args.store);
         config.encryption_config.clone_from(&args.encryption_provider_config);
+        config.audit = args.audit();
         config.advertise.clone_from(&args.tls_sans);
         config.token_auth_file.clone_from(&args.token_auth_file);
         let control = ControlPlane::start(config, shutdown.clone())

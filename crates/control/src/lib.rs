@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod backup;
@@ -56,6 +57,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// An `EncryptionConfiguration`. If `None`, Secrets are encrypted with keys of our own in the data directory.
     pub encryption_config: Option<PathBuf>,
+    /// What is to be told about requests, and where; nothing if `None`.
+    pub audit: Option<audit::Config>,
     /// Further names and addresses by which clients reach the server, for its certificate.
     pub advertise: Vec<String>,
     /// Tokens that hold without any object: `token,user,uid,"groups"` on each line.
@@ -71,6 +74,7 @@ impl Config {
             store_url: None,
             listen,
             encryption_config: None,
+            audit: None,
             advertise: Vec::new(),
             token_auth_file: None,
         }
@@ -88,6 +92,8 @@ pub enum Error {
     },
     #[error("cannot open the store")]
     Store(#[from] catamaran_store::Error),
+    #[error("cannot set up the audit log")]
+    Audit(#[from] audit::Error),
     #[error("cannot set up encryption at rest")]
     Encryption(#[from] encryption::Error),
     #[error("cannot set up the cluster's certificates")]
@@ -167,6 +173,10 @@ impl ControlPlane {
                 None => authn::TokenFile::default(),
             },
             external_url: kubeconfig::url(addr),
+            audit: match &config.audit {
+                Some(audit) => Some(Arc::new(audit::Audit::open(audit, &metrics)?)),
+                None => None,
+            },
             metrics,
         };
         let assembled = Assembled::new(&vault, parts, &stop.token).await?;
@@ -300,6 +310,7 @@ struct Parts {
     token_file: authn::TokenFile,
     external_url: String,
     metrics: Arc<metrics::Metrics>,
+    audit: Option<Arc<audit::Audit>>,
 }
 
 /// The server without its socket.
@@ -331,6 +342,7 @@ impl Assembled {
             Arc::clone(vault),
             parts.external_url,
             parts.metrics,
+            parts.audit,
         ));
         if let Some(following) = flow::Following::new(&app.registry, &app.flow) {
             tasks.spawn(following.run(shutdown.clone()));

@@ -161,7 +161,9 @@ impl<'a> Attributes<'a> {
 
     /// Tells the audit log.
     pub(crate) fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
-        self.annotations.lock().push((key.into(), value.into()));
+        let (key, value) = (key.into(), value.into());
+        crate::audit::annotate(key.clone(), value.clone());
+        self.annotations.lock().push((key, value));
     }
 
     pub(crate) fn take_warnings(&self) -> Vec<String> {

@@ -104,8 +104,10 @@ fn internal_error(uri: &http::Uri, why: &str) -> Response {
 /// Asks the authoriser.
 pub(super) async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if let Err(status) = may(&app, &request) {
+        crate::audit::annotate("authorization.k8s.io/decision", "forbid");
         return response(&status);
     }
+    crate::audit::annotate("authorization.k8s.io/decision", "allow");
     let changes_policy = !matches!(*request.method(), Method::GET | Method::HEAD)
         && request
             .extensions()

@@ -8,6 +8,7 @@
 //!   health, version, discovery, OpenAPI : /api/** and /apis/** → resource → registry
 //! ```
 
+mod audit;
 mod classify;
 mod compress;
 mod deadline;
@@ -33,11 +34,13 @@ pub(crate) mod serve;
 mod subresources;
 mod watch_stream;
 
+pub(crate) use audit::Peer;
 pub(crate) use classify::Class;
 pub(crate) use health::GIT_VERSION;
 pub(crate) use layers::{with_identities, with_identity};
 pub(crate) use node_proxy::NodeDialer;
 
+use crate::audit::Audit;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::encryption::Vault;
@@ -64,6 +67,8 @@ pub(crate) struct App {
     /// Where clients on this machine reach the server.
     pub(crate) external_url: String,
     pub(crate) vault: Arc<Vault>,
+    /// `None` if nobody wants to know.
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) flow: Arc<Flow>,
     pub(crate) metrics: Arc<Metrics>,
     /// Room for watches.
@@ -80,6 +85,7 @@ impl App {
         vault: Arc<Vault>,
         external_url: String,
         metrics: Arc<Metrics>,
+        audit: Option<Arc<Audit>>,
     ) -> Self {
         let authorizer: Arc<dyn Authorizer> = Arc::clone(&registry.authorizer) as _;
         let discovery = discovery::Documents::new(registry.table().resources());
@@ -93,6 +99,7 @@ impl App {
             openapi,
             nodes,
             vault,
+            audit,
             flow: Flow::new(),
             metrics,
             watches: Arc::new(Semaphore::new(MOST_WATCHES)),
@@ -137,13 +144,14 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/apis/{*path}", any(resource::handle))
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(axum::middleware::from_fn(compress::compress))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), layers::authorize))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(app),
             fairness::take_turns,
         ))
-        .layer(axum::middleware::from_fn(compress::compress))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), layers::authorize))
         .layer(axum::middleware::from_fn(deadline::deadline))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), audit::audit))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(app),
             layers::authenticate,

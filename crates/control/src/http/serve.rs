@@ -119,7 +119,7 @@ pub(crate) async fn serve(
                 let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
                 tasks.spawn(async move {
                     let _permit = permit;
-                    connection(stream, tls, router, shutdown)
+                    connection(stream, peer, tls, router, shutdown)
                         .await
                         .unwrap_or_else(|error| tracing::debug!(%peer, error = &*error, "a connection ended badly"));
                 });
@@ -134,6 +134,7 @@ pub(crate) async fn serve(
 
 async fn connection(
     stream: TcpStream,
+    address: SocketAddr,
     tls: Tls,
     router: Router,
     shutdown: CancellationToken,
@@ -147,6 +148,7 @@ async fn connection(
         .peer_certificates()
         .and_then(|chain| Peer::of_certificate(chain.first()?, &tls.front_proxy_ca));
     let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(super::Peer(address));
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
