@@ -557,7 +557,10 @@ async fn tokens_may_come_from_a_file() {
     assert_eq!(over_tls(&cluster, Some("s3cret"), "/api/v1/pods").await.code, 200);
     assert_eq!(over_tls(&cluster, Some("secret"), "/api/v1/pods").await.code, 401);
     let review = json!({ "spec": { "token": "s3cret" } });
-    let review = cluster.post("/apis/authentication.k8s.io/v1/tokenreviews", &review).await.ok();
+    let review = cluster
+        .post("/apis/authentication.k8s.io/v1/tokenreviews", &review)
+        .await
+        .ok();
     let user = json!({ "username": "jane", "uid": "42", "groups": ["devs", "system:masters", "system:authenticated"] });
     assert_eq!(review["status"]["user"], user);
 }
@@ -585,13 +588,19 @@ async fn front_proxies_speak_for_others_and_nobody_else_does() {
             .body(kube::client::Body::from(b"{}".to_vec()))
             .unwrap();
         let response = client.send(request).await.unwrap();
-        let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        let bytes = http_body_util::BodyExt::collect(response.into_body())
+            .await
+            .unwrap()
+            .to_bytes();
         serde_json::from_slice::<Value>(&bytes).unwrap()["status"]["userInfo"].clone()
     };
-    let jane = json!({ "username": "jane", "groups": ["devs", "system:authenticated"], "extra": { "scopes": ["view"] } });
+    let jane =
+        json!({ "username": "jane", "groups": ["devs", "system:authenticated"], "extra": { "scopes": ["view"] } });
     assert_eq!(whoami("front-proxy-client").await, jane);
     let admin = whoami("admin").await;
     assert_eq!(admin["username"], "system:admin");
-    let id = admin["extra"]["authentication.kubernetes.io/credential-id"][0].as_str().unwrap();
+    let id = admin["extra"]["authentication.kubernetes.io/credential-id"][0]
+        .as_str()
+        .unwrap();
     assert!(id.starts_with("X509SHA256=") && id.len() == 75, "{id}");
 }

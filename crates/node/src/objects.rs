@@ -11,7 +11,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 use tokio::sync::{broadcast, mpsc};
@@ -43,9 +43,15 @@ pub(crate) struct Subscription {
     _forwards: JoinSet<()>,
 }
 
+/// Watches that outlive the last pod that needed them: what one pod refers to, the next one of its kind most likely does too
+/// (the certificate of the API server, above all), and a watch begun anew costs two requests.
+const LINGERING: usize = 16;
+
 pub(crate) struct ObjectSource {
     client: Client,
     watched: Mutex<HashMap<Key, Weak<Watched>>>,
+    /// The latest ones, the oldest first.
+    lingering: Mutex<VecDeque<Arc<Watched>>>,
 }
 
 impl ObjectSource {
@@ -53,6 +59,7 @@ impl ObjectSource {
         Self {
             client,
             watched: Mutex::default(),
+            lingering: Mutex::default(),
         }
     }
 
@@ -136,6 +143,12 @@ impl ObjectSource {
         });
         let entry = Arc::new(Watched { changes, task });
         watched.insert(key, Arc::downgrade(&entry));
+        let mut lingering = self.lingering.lock();
+        lingering.push_back(Arc::clone(&entry));
+        let forgotten = (lingering.len() > LINGERING).then(|| lingering.pop_front());
+        drop(lingering);
+        drop(watched);
+        drop(forgotten);
         entry
     }
 }
