@@ -138,6 +138,21 @@ impl Decl {
         }
     }
 
+    /// The declaration of a list's items.
+    pub fn items_decl(&self) -> Option<&Decl> {
+        self.items()
+    }
+
+    /// The declaration of a map's values.
+    pub fn values_decl(&self) -> Option<&Decl> {
+        self.values()
+    }
+
+    /// The declaration of a field, by its escaped name.
+    pub fn field_decl(&self, name: &str) -> Option<&Decl> {
+        self.field(name)
+    }
+
     pub(crate) fn items(&self) -> Option<&Decl> {
         match &self.shape {
             Shape::List(items, _) => Some(items),

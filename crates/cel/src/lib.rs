@@ -28,6 +28,7 @@ mod lower;
 mod node;
 mod overloads;
 mod program;
+pub mod rules;
 mod types;
 mod value;
 

@@ -17,6 +17,7 @@ pub mod authn;
 pub mod authz;
 pub mod backup;
 mod bootstrap;
+mod crd;
 pub mod encryption;
 mod files;
 mod flow;
@@ -328,6 +329,9 @@ impl Assembled {
         let follow = Arc::clone(&registry.caches).follow(shutdown.clone());
         tasks.spawn(vital("the watch cache", follow, shutdown.clone()));
         tasks.spawn(admission::keep_policy_status(Arc::clone(&registry), shutdown.clone()));
+        let mut definitions = crd::Definitions::new(Arc::clone(&registry), shutdown.clone());
+        definitions.settle().await;
+        tasks.spawn(vital("the custom kinds", definitions.follow(), shutdown.clone()));
         tasks.spawn(Arc::clone(&registry).sweep_events(shutdown.clone()));
         tasks.spawn(settle(Arc::clone(vault), shutdown.clone()));
         let authenticator = Authenticator::new(

@@ -162,6 +162,8 @@ pub trait ErasedKind: Send + Sync {
     fn prepare_status(&self, new: &mut dyn Object, old: &dyn Object);
     fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> Option<bool>;
     fn validate(&self, object: &dyn Object, errors: &mut Errors);
+    /// Errors of a new object only: kinds defined at run time judge a change by what it changes.
+    fn validate_create(&self, _object: &dyn Object, _errors: &mut Errors) {}
     fn validate_update(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors);
     fn validate_status(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors);
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;

@@ -11,6 +11,7 @@
 
 mod addresses;
 mod admissionregistration;
+mod apiextensions;
 mod apiregistration;
 mod apps;
 mod autoscaling;
@@ -84,6 +85,8 @@ pub static ALL: &[&dyn ErasedKind] = &[
     &admissionregistration::validatingadmissionpolicies::ValidatingAdmissionPolicies,
     &admissionregistration::validatingadmissionpolicybindings::ValidatingAdmissionPolicyBindings,
     &admissionregistration::validatingwebhookconfigurations::ValidatingWebhookConfigurations,
+    // apiextensions.k8s.io/v1
+    &apiextensions::customresourcedefinitions::CustomResourceDefinitions,
     // apiregistration.k8s.io/v1
     &apiregistration::apiservices::ApiServices,
     // apps/v1

@@ -34,6 +34,7 @@ impl Call<'_> {
                 render::respond(style.form, StatusCode::OK, Bytes::from(success.to_vec()))?
             }
         };
+        self.settle().await;
         render::warn(&mut response, &registry::delete_warnings(resource, &options));
         Ok(response)
     }

@@ -218,6 +218,7 @@ impl Call<'_> {
         }
         let object = self.object(body).await?;
         let written = self.app.registry.create(&self.target, object, &options).await?;
+        self.settle().await;
         render::written(&self.target.resource, style, written)
     }
 
@@ -226,6 +227,7 @@ impl Call<'_> {
         let options = self.write_options("UpdateOptions")?;
         let object = self.object(body).await?;
         let written = self.app.registry.update(&self.target, part, object, &options).await?;
+        self.settle().await;
         render::written(&self.target.resource, style, written)
     }
 
@@ -240,7 +242,15 @@ impl Call<'_> {
             PatchType::Apply => registry.apply(&self.target, part, &bytes, &options).await?,
             other => registry.patch(&self.target, part, other, &bytes, &options).await?,
         };
+        self.settle().await;
         render::written(&self.target.resource, style, written)
+    }
+
+    /// What a definition defines is served before its write is answered.
+    pub(super) async fn settle(&self) {
+        if crate::crd::defines(&self.target.resource) {
+            self.app.registry.definitions.wait(&self.app.registry).await;
+        }
     }
 
     /// In which language the body is a patch. Kinds defined at run time have no strategic merge patch.

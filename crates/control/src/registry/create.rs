@@ -106,6 +106,7 @@ impl Registry {
         self.allocate(target, None, object.as_mut())?;
         let mut errors = metadata::validate(resource, object.as_ref());
         resource.kind.validate(object.as_ref(), &mut errors);
+        resource.kind.validate_create(object.as_ref(), &mut errors);
         if !errors.is_empty() {
             let name = object.meta().name.as_deref().unwrap_or_default();
             return Err(Status::invalid(&resource.group_kind, name, &errors));

@@ -30,6 +30,7 @@ mod reserve;
 pub(crate) mod resource;
 mod services;
 mod subresources;
+mod system;
 mod table;
 mod update;
 mod watch;
@@ -72,6 +73,8 @@ pub(crate) struct Registry {
     services: Arc<RegistryServices>,
     /// Who may do what, from what the caches hold.
     pub(crate) authorizer: Arc<authz::Standard>,
+    /// How far what is served follows the definitions of custom kinds.
+    pub(crate) definitions: crate::crd::Settled,
     /// Ends watches when the server stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -152,6 +155,7 @@ impl Registry {
             caches,
             table: RwLock::new(Arc::new(table)),
             table_changed: tokio::sync::watch::Sender::new(1),
+            definitions: crate::crd::Settled::default(),
             admission: admission::Chain::standard(),
             addresses: services::Addresses::default(),
             authorizer,

@@ -69,7 +69,7 @@ pub(super) fn plan(resource: &Resource, old: &dyn Object, options: &DeleteOption
     if matches!(grace, Grace::Pending) {
         return Plan::Nothing;
     }
-    let finalizers = finalizers(meta, options, Default::of(resource));
+    let mut finalizers = finalizers(meta, options, Default::of(resource));
     let outside_metadata = kind.holds_deletion(old);
     let held = !finalizers.is_empty() || outside_metadata;
     let seconds = match grace {
@@ -101,6 +101,10 @@ pub(super) fn plan(resource: &Resource, old: &dyn Object, options: &DeleteOption
     if first && let Some(generation) = meta.generation.as_mut().filter(|generation| **generation > 0) {
         *generation += 1;
     }
+    // What the kind itself waits for, beside what the request asks for.
+    let known = old.meta().finalizers.as_deref().unwrap_or_default();
+    let own = meta.finalizers.take().unwrap_or_default();
+    finalizers.extend(own.into_iter().filter(|finalizer| !known.contains(finalizer)));
     meta.finalizers = (!finalizers.is_empty()).then_some(finalizers);
     Plan::Mark(marked)
 }

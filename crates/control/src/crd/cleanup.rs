@@ -1,0 +1,90 @@
+//! The end of a definition: its instances go first, however long their finalizers take.
+
+use super::status;
+use crate::registry::resource::Resource;
+use crate::registry::{DeleteOptions, Registry, Target};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+use std::sync::Arc;
+
+const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// Deletes all instances, waits until they are gone, and lets the definition go.
+pub(super) async fn run(registry: &Registry, definition: &Target, storage: Option<Arc<Resource>>) {
+    let outcome = match storage {
+        None => ("NeverEstablished", "resource was never established"),
+        Some(storage) => {
+            let message = "CustomResource deletion is in progress";
+            report(
+                registry,
+                definition,
+                "True",
+                "InstanceDeletionInProgress",
+                message,
+                false,
+            )
+            .await;
+            empty(registry, &storage).await;
+            ("InstanceDeletionCompleted", "removed all instances")
+        }
+    };
+    report(registry, definition, "False", outcome.0, outcome.1, true).await;
+}
+
+async fn empty(registry: &Registry, storage: &Arc<Resource>) {
+    let Some(cache) = registry.caches.of(storage) else {
+        return;
+    };
+    let mut changes = cache.subscribe();
+    loop {
+        if registry.caches.fresh().await.is_err() {
+            return;
+        }
+        let left = cache.select(&storage.prefix(None), None, 0, |_| true).records;
+        if left.is_empty() {
+            return;
+        }
+        for record in left {
+            let target = Target {
+                resource: Arc::clone(storage),
+                namespace: record.namespace().map(ToOwned::to_owned),
+                name: record.name().to_owned(),
+            };
+            // What is gone already is fine, and what cannot be deleted now is tried again when something changes.
+            if let Err(status) = registry.delete(&target, &DeleteOptions::default()).await
+                && status.code() != 404
+            {
+                tracing::warn!(name = target.name, reason = %status, "an instance of a deleted kind cannot be deleted");
+            }
+        }
+        if registry.caches.fresh().await.is_err() || cache.len() == 0 {
+            continue;
+        }
+        tokio::select! {
+            () = cache.closed().cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn report(registry: &Registry, definition: &Target, value: &str, reason: &str, message: &str, done: bool) {
+    let now = Time(k8s_openapi::jiff::Timestamp::now());
+    let written = registry
+        .rewrite(definition, &mut |object| {
+            let status: Option<CustomResourceDefinitionStatus> = serde_json::from_value(object["status"].clone()).ok();
+            let mut status = status.unwrap_or_default();
+            status::set(&mut status, "Terminating", value, reason, message.to_owned(), &now);
+            object["status"] = serde_json::to_value(status).unwrap_or_default();
+            if done && let Some(finalizers) = object.pointer_mut("/metadata/finalizers").and_then(Value::as_array_mut) {
+                finalizers.retain(|finalizer| finalizer != FINALIZER);
+            }
+            true
+        })
+        .await;
+    if let Err(status) = written
+        && status.code() != 404
+    {
+        tracing::error!(definition = definition.name, reason = %status, "the end of a definition cannot be written");
+    }
+}

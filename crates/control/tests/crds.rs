@@ -1,0 +1,241 @@
+//! Kinds that users define, through the API: served at once, validated, versioned, and gone with their definition.
+
+mod common;
+
+use common::Cluster;
+use expect_test::expect;
+use serde_json::{Value, json};
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+
+fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget", "shortNames": ["wi"], "categories": ["all"]},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": [
+                    {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                ],
+                "selectableFields": [{"jsonPath": ".spec.color"}],
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "required": ["size"],
+                        "x-kubernetes-validations": [{"rule": "self.size % 2 == 0", "message": "sizes are even"}],
+                        "properties": {
+                            "size": {"type": "integer", "minimum": 0},
+                            "color": {"type": "string", "default": "red", "enum": ["red", "blue"]},
+                        }},
+                    "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                }}},
+            }],
+        },
+    })
+}
+
+fn widget(name: &str, size: i64) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": size}})
+}
+
+async fn defined() -> Cluster {
+    let cluster = Cluster::start().await;
+    let answer = cluster.post(DEFINITIONS, &definition()).await;
+    assert_eq!(answer.code, 201, "{}", answer.text);
+    cluster
+}
+
+#[tokio::test]
+async fn a_kind_is_served_as_soon_as_it_is_defined() {
+    let cluster = defined().await;
+    let created = cluster.post(WIDGETS, &widget("a", 2)).await;
+    assert_eq!(created.code, 201, "{}", created.text);
+    let object = created.json();
+    assert_eq!(object["spec"], json!({"size": 2, "color": "red"}));
+    assert_eq!(object["metadata"]["generation"], 1);
+    let status = cluster.get(&format!("{DEFINITIONS}/widgets.example.com")).await.json()["status"].clone();
+    let conditions: Vec<String> = status["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| format!("{}={} {}", c["type"], c["status"], c["reason"]))
+        .collect();
+    assert_eq!(
+        conditions,
+        [
+            r#""NamesAccepted"="True" "NoConflicts""#,
+            r#""Established"="True" "InitialNamesAccepted""#
+        ]
+    );
+    assert_eq!(status["acceptedNames"]["listKind"], "WidgetList");
+    assert_eq!(status["storedVersions"], json!(["v1"]));
+    let listed = cluster
+        .get(&format!("{WIDGETS}?fieldSelector=spec.color%3Dblue"))
+        .await
+        .json();
+    assert_eq!(
+        (listed["kind"].as_str(), listed["items"].as_array().map(Vec::len)),
+        (Some("WidgetList"), Some(0))
+    );
+    let accept = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
+    let table = cluster.send("GET", WIDGETS, &accept, "").await.json();
+    assert_eq!(table["columnDefinitions"][1]["name"], "Size");
+    assert_eq!(table["rows"][0]["cells"][0], "a");
+    assert_eq!(table["rows"][0]["cells"][1], 2);
+}
+
+#[tokio::test]
+async fn objects_are_held_against_their_schema() {
+    let cluster = defined().await;
+    let mut odd = widget("a", 3);
+    odd["spec"]["extra"] = json!(1);
+    let strict = cluster.post(&format!("{WIDGETS}?fieldValidation=Strict"), &odd).await;
+    let warned = cluster.post(&format!("{WIDGETS}?fieldValidation=Warn"), &odd).await;
+    let missing = cluster
+        .post(WIDGETS, &json!({"metadata": {"name": "a"}, "spec": {"color": "green"}}))
+        .await;
+    let texts = [
+        strict.failure(),
+        format!("{:?} {}", warned.warnings, warned.failure()),
+        missing.failure(),
+    ];
+    expect![[r#"
+        400 BadRequest: Widget in version "v1" cannot be handled as a Widget: strict decoding error: unknown field "spec.extra"
+        [] 422 Invalid: Widget.example.com "a" is invalid: spec: Invalid value: sizes are even
+        422 Invalid: Widget.example.com "a" is invalid: [spec.color: Unsupported value: "green": supported values: "red", "blue", spec.size: Required value, <nil>: Invalid value: "null": some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]"#]].assert_eq(&texts.join("\n"));
+}
+
+#[tokio::test]
+async fn status_is_written_by_itself_and_counts_no_generation() {
+    let cluster = defined().await;
+    let mut object = widget("a", 2);
+    object["status"] = json!({"ignored": true});
+    let created = cluster.post(WIDGETS, &object).await.json();
+    assert_eq!(created.get("status"), None);
+    let path = format!("{WIDGETS}/a");
+    let patched = cluster
+        .patch(
+            &format!("{path}/status"),
+            "merge",
+            &json!({"status": {"ready": true}, "spec": {"size": 8}}),
+        )
+        .await;
+    let patched = patched.json();
+    assert_eq!(
+        (&patched["status"], &patched["spec"]["size"]),
+        (&json!({"ready": true}), &json!(2))
+    );
+    assert_eq!(patched["metadata"]["generation"], 1);
+    let grown = cluster
+        .patch(&path, "merge", &json!({"spec": {"size": 4}, "status": null}))
+        .await
+        .json();
+    assert_eq!(
+        (&grown["metadata"]["generation"], &grown["status"]),
+        (&json!(2), &json!({"ready": true}))
+    );
+    let odd = cluster.patch(&path, "merge", &json!({"spec": {"size": 5}})).await;
+    assert_eq!(odd.code, 422, "{}", odd.text);
+    let strategic = cluster
+        .patch(&path, "strategic-merge", &json!({"spec": {"size": 6}}))
+        .await;
+    assert_eq!(strategic.code, 415, "{}", strategic.text);
+}
+
+#[tokio::test]
+async fn versions_come_and_go() {
+    let cluster = defined().await;
+    cluster.post(WIDGETS, &widget("a", 2)).await;
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let mut present = cluster.get(&path).await.json();
+    let mut second = present["spec"]["versions"][0].clone();
+    second["name"] = json!("v2");
+    second["storage"] = json!(false);
+    second["deprecated"] = json!(true);
+    present["spec"]["versions"].as_array_mut().unwrap().push(second);
+    let updated = cluster.put(&path, &present).await;
+    assert_eq!(updated.code, 200, "{}", updated.text);
+    let other = cluster.get(&WIDGETS.replace("/v1/", "/v2/").to_owned()).await;
+    assert_eq!(
+        other.json()["items"][0]["apiVersion"],
+        "example.com/v2",
+        "{}",
+        other.text
+    );
+    let mut present = cluster.get(&path).await.json();
+    present["spec"]["versions"][0]["served"] = json!(false);
+    present["spec"]["versions"][0]["storage"] = json!(false);
+    present["spec"]["versions"][1]["storage"] = json!(true);
+    assert_eq!(cluster.put(&path, &present).await.code, 200);
+    assert_eq!(cluster.get(WIDGETS).await.code, 404);
+    let status = cluster.get(&path).await.json()["status"]["storedVersions"].clone();
+    assert_eq!(status, json!(["v1", "v2"]));
+    let mut present = cluster.get(&path).await.json();
+    present["spec"]["versions"].as_array_mut().unwrap().remove(0);
+    let refused = cluster.put(&path, &present).await;
+    assert!(
+        refused
+            .failure()
+            .contains("missing from spec.versions; v1 was previously a storage version")
+    );
+}
+
+#[tokio::test]
+async fn instances_go_before_their_definition() {
+    let cluster = defined().await;
+    let mut held = widget("held", 2);
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    cluster.post(WIDGETS, &held).await;
+    cluster.post(WIDGETS, &widget("free", 2)).await;
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    assert_eq!(cluster.delete(&path, &Value::Null).await.code, 200);
+    cluster.until_gone(&format!("{WIDGETS}/free")).await;
+    let going = cluster.get(&path).await.json();
+    assert_eq!(
+        going["metadata"]["finalizers"],
+        json!(["customresourcecleanup.apiextensions.k8s.io"])
+    );
+    let mut watch = cluster.watch(&format!("{WIDGETS}?watch=1")).await;
+    cluster
+        .patch(
+            &format!("{WIDGETS}/held"),
+            "merge",
+            &json!({"metadata": {"finalizers": null}}),
+        )
+        .await;
+    cluster.until_gone(&path).await;
+    while watch.next().await.is_some() {}
+    assert_eq!(cluster.get(WIDGETS).await.code, 404);
+}
+
+#[tokio::test]
+async fn kinds_are_there_after_a_restart() {
+    let cluster = Cluster::start_in(tempfile::tempdir().unwrap(), None).await;
+    cluster.post(DEFINITIONS, &definition()).await;
+    cluster.post(WIDGETS, &widget("a", 2)).await;
+    let dir = cluster.stop().await;
+    let cluster = Cluster::start_in(dir, None).await;
+    let answer = cluster.get(&format!("{WIDGETS}/a")).await;
+    assert_eq!(answer.code, 200, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn two_definitions_cannot_have_one_name() {
+    let cluster = defined().await;
+    let mut other = definition();
+    other["metadata"]["name"] = json!("gadgets.example.com");
+    other["spec"]["names"] = json!({"plural": "gadgets", "kind": "Gadget", "shortNames": ["wi"]});
+    assert_eq!(cluster.post(DEFINITIONS, &other).await.code, 201);
+    let status = cluster.get(&format!("{DEFINITIONS}/gadgets.example.com")).await.json()["status"].clone();
+    assert_eq!(status["conditions"][0]["reason"], "ShortNamesConflict");
+    assert_eq!(status["conditions"][1]["status"], "False");
+    assert_eq!(cluster.get("/apis/example.com/v1/gadgets").await.code, 404);
+    cluster
+        .delete(&format!("{DEFINITIONS}/widgets.example.com"), &Value::Null)
+        .await;
+    cluster.until_gone(&format!("{DEFINITIONS}/widgets.example.com")).await;
+}
