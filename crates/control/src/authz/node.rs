@@ -390,7 +390,7 @@ impl Graph {
         let namespace = record.namespace().unwrap_or_default();
         let mut objects = vec![vertex(Kind::Pod, namespace, record.name())];
         references(&pod, record.name(), |kind, name| {
-            objects.push(vertex(kind, namespace, name))
+            objects.push(vertex(kind, namespace, name));
         });
         objects.sort();
         objects.dedup();
