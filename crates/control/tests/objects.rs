@@ -243,8 +243,10 @@ async fn pods_are_bound_once_and_their_status_is_their_own() {
     let bound = cluster.get(&path).await.ok();
     assert_eq!(bound["spec"]["nodeName"], "n1");
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
-    expect![[r#"409 Conflict: Operation cannot be fulfilled on pods "p": pod p is already assigned to node "n1""#]]
-        .assert_eq(&cluster.post(&format!("{path}/binding"), &binding).await.failure());
+    expect![[
+        r#"409 Conflict: Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n1""#
+    ]]
+    .assert_eq(&cluster.post(&format!("{path}/binding"), &binding).await.failure());
 
     // The status endpoint changes the status and what is the user's in the metadata; the others do not change it.
     let mut reported = bound.clone();

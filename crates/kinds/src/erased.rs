@@ -1,6 +1,6 @@
 //! The form of a kind that the registry works with: no type parameter, objects behind [`Object`].
 
-use super::{FieldLabel, Hub, Kind, NameRule, Subresource, Typed};
+use super::{FieldLabel, Hub, Kind, NameRule, SCALE, Subresource, Typed};
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, GroupKind, GroupResource, GroupVersionKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -94,6 +94,25 @@ impl Info {
     }
 }
 
+/// Where in an object the numbers of its scale are, as dotted paths without a leading dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub spec_replicas: Cow<'static, str>,
+    pub status_replicas: Cow<'static, str>,
+    pub selector: Option<SelectorPath>,
+}
+
+/// Where the selector of the scaled pods is, and in which form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SelectorPath {
+    /// A label selector.
+    Selector(Cow<'static, str>),
+    /// Labels that have to be as they are there.
+    Labels(Cow<'static, str>),
+    /// A query string.
+    Text(Cow<'static, str>),
+}
+
 /// An object of a kind that is not known here.
 pub trait Object: Any + Send + Sync {
     fn meta(&self) -> &ObjectMeta;
@@ -166,7 +185,14 @@ pub trait ErasedKind: Send + Sync {
     fn validate_create(&self, _object: &dyn Object, _errors: &mut Errors) {}
     fn validate_update(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors);
     fn validate_status(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors);
+    fn validate_create(&self, _object: &dyn Object, _errors: &mut Errors) {}
+    fn prepare_part(&self, _part: &str, _new: &mut dyn Object, _old: &dyn Object) {}
+    fn validate_part(&self, _part: &str, _new: &dyn Object, _old: &dyn Object, _errors: &mut Errors) {}
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    /// Where the replicas are; `None` for a kind without a scale.
+    fn scale_paths(&self) -> Option<ScalePaths> {
+        None
+    }
     fn deletion_grace(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64>;
     fn holds_deletion(&self, object: &dyn Object) -> bool;
     fn mark_deleted(&self, object: &mut dyn Object);
@@ -241,8 +267,37 @@ impl<K: Kind> ErasedKind for K {
         Kind::validate_status(self, typed::<K>(new), typed::<K>(old), errors);
     }
 
+    fn validate_create(&self, object: &dyn Object, errors: &mut Errors) {
+        Kind::validate_create(self, typed::<K>(object), errors);
+    }
+
+    fn prepare_part(&self, part: &str, new: &mut dyn Object, old: &dyn Object) {
+        Kind::prepare_part(self, part, typed_mut::<K>(new), typed::<K>(old));
+    }
+
+    fn validate_part(&self, part: &str, new: &dyn Object, old: &dyn Object, errors: &mut Errors) {
+        Kind::validate_part(self, part, typed::<K>(new), typed::<K>(old), errors);
+    }
+
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
         Kind::warnings(self, typed::<K>(new), old.map(typed::<K>))
+    }
+
+    fn scale_paths(&self) -> Option<ScalePaths> {
+        K::SUBRESOURCES.contains(&SCALE).then(|| {
+            // The one kind older than label selectors.
+            let plain = <K::Object as k8s_openapi::Resource>::KIND == "ReplicationController";
+            let path = Cow::Borrowed("spec.selector");
+            ScalePaths {
+                spec_replicas: Cow::Borrowed("spec.replicas"),
+                status_replicas: Cow::Borrowed("status.replicas"),
+                selector: Some(if plain {
+                    SelectorPath::Labels(path)
+                } else {
+                    SelectorPath::Selector(path)
+                }),
+            }
+        })
     }
 
     fn deletion_grace(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {

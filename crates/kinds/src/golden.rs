@@ -31,6 +31,7 @@ pub(crate) fn create(resource: &str, object: Value, expected: &Expect) {
     kind.prepare_create(&mut *object);
     let mut errors = Errors::new();
     kind.validate(&*object, &mut errors);
+    kind.validate_create(&*object, &mut errors);
     expected.assert_eq(&lines(&errors));
 }
 

@@ -38,7 +38,7 @@ mod rules;
 mod scheduling;
 mod storage;
 
-pub use erased::{ErasedKind, FieldSelector, Info, KindRef, Object};
+pub use erased::{ErasedKind, FieldSelector, Info, KindRef, Object, ScalePaths, SelectorPath};
 
 /// Changes of pods by subresources of their own.
 pub mod pods {
@@ -296,6 +296,18 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Errors of an object on its own, beyond its metadata.
     fn validate(&self, _object: &Self::Object, _errors: &mut Errors) {}
+
+    /// Errors that only a new object can have, beyond those of any object ([`validate`](Kind::validate) is called as well).
+    fn validate_create(&self, _object: &Self::Object, _errors: &mut Errors) {}
+
+    /// Makes a write to a path below the object ready that is not `status`: keeps of the new object what that path may change,
+    /// and takes the rest from the old one. Only called for paths in [`SUBRESOURCES`](Kind::SUBRESOURCES).
+    fn prepare_part(&self, _part: &str, new: &mut Self::Object, old: &Self::Object) {
+        new.clone_from(old);
+    }
+
+    /// Errors of a write to such a path.
+    fn validate_part(&self, _part: &str, _new: &Self::Object, _old: &Self::Object, _errors: &mut Errors) {}
 
     /// Errors of a change, beyond those of the new object on its own ([`validate`](Kind::validate) is called as well).
     fn validate_update(&self, _new: &Self::Object, _old: &Self::Object, _errors: &mut Errors) {}

@@ -40,11 +40,11 @@ pub(super) struct Running<'a> {
     pub(super) verb: &'static str,
 }
 
-/// Where a pod is.
-struct Place {
+/// Where a node is.
+pub(super) struct Place {
     node: String,
-    address: String,
-    port: u16,
+    pub(super) address: String,
+    pub(super) port: u16,
 }
 
 impl NodeDialer {
@@ -140,27 +140,41 @@ impl NodeDialer {
         let path = format!("/{}/{}/{container}{}", running.verb, below(target), stream_query(query));
         let mut request = request(&place, head.method.clone(), &path, body)?;
         copy_upgrade_headers(&head.headers, request.headers_mut());
-        let mut response = self.send(&place, request).await?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(node_refused(response).await);
+        let response = self.send(&place, request).await?;
+        pass_through(registry, upgrade, response).await
+    }
+
+    /// GET or POST `pods/portforward`. Whatever the client wants to upgrade to is between it and the node.
+    pub(super) async fn forward(
+        &self,
+        registry: &Registry,
+        target: &Target,
+        query: &Query,
+        head: &request::Parts,
+        body: Body,
+    ) -> Result<Response, Status> {
+        let pod = pod(registry, target).await?;
+        let place = place(registry, &pod, &target.name)?;
+        let upgrade = head
+            .extensions
+            .get::<OnUpgrade>()
+            .cloned()
+            .filter(|_| head.headers.contains_key(header::UPGRADE))
+            .ok_or_else(|| Status::bad_request("Upgrade request required"))?;
+        let mut path = format!("/portForward/{}", below(target));
+        for (index, port) in query.all("ports").enumerate() {
+            let _ = write!(path, "{}port={}", if index == 0 { '?' } else { '&' }, encode(port));
         }
-        let mut answer = Response::new(Body::empty());
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        copy_upgrade_headers(response.headers(), answer.headers_mut());
-        let node_side = hyper::upgrade::on(&mut response);
-        // Ends when either side does; the server's end drops both.
-        let shutdown = registry.shutdown.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                result = tunnel(upgrade, node_side) => {
-                    if let Err(error) = result {
-                        tracing::debug!(error = &*error, "a stream to a node ended badly");
-                    }
-                }
-            }
-        });
-        Ok(answer)
+        let mut request = request(&place, head.method.clone(), &path, body)?;
+        copy_upgrade_headers(&head.headers, request.headers_mut());
+        let response = self.send(&place, request).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Err(Status::service_unavailable(format!(
+                "the agent of node {} does not forward ports",
+                place.node
+            )));
+        }
+        pass_through(registry, upgrade, response).await
     }
 
     async fn send(&self, place: &Place, request: Request<Body>) -> Result<Response<hyper::body::Incoming>, Status> {
@@ -182,7 +196,7 @@ impl NodeDialer {
             .map_err(|error| unreachable(&error.to_string()))
     }
 
-    async fn connect(
+    pub(super) async fn connect(
         &self,
         place: &Place,
     ) -> Result<http1::SendRequest<Body>, Box<dyn std::error::Error + Send + Sync>> {
@@ -202,6 +216,34 @@ impl NodeDialer {
         });
         Ok(sender)
     }
+}
+
+/// Connects both ends, once the node has agreed to the upgrade.
+async fn pass_through(
+    registry: &Registry,
+    upgrade: OnUpgrade,
+    mut response: Response<hyper::body::Incoming>,
+) -> Result<Response, Status> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(node_refused(response).await);
+    }
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    copy_upgrade_headers(response.headers(), answer.headers_mut());
+    let node_side = hyper::upgrade::on(&mut response);
+    // Ends when either side does; the server's end drops both.
+    let shutdown = registry.shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            result = tunnel(upgrade, node_side) => {
+                if let Err(error) = result {
+                    tracing::debug!(error = &*error, "a stream to a node ended badly");
+                }
+            }
+        }
+    });
+    Ok(answer)
 }
 
 fn is_websocket(upgrade: &HeaderValue) -> bool {
@@ -226,7 +268,7 @@ fn refuse_spdy(pod: &Pod, container: &str) -> Status {
     }
 }
 
-async fn tunnel(client: OnUpgrade, node: OnUpgrade) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub(super) async fn tunnel(client: OnUpgrade, node: OnUpgrade) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (client, node) = tokio::try_join!(client, node)?;
     let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
     tokio::io::copy_bidirectional(&mut client, &mut node).await?;
@@ -306,7 +348,12 @@ fn place(registry: &Registry, pod: &Pod, pod_name: &str) -> Result<Place, Status
         .peek("v1", "nodes", None, node)
         .ok_or_else(|| Status::internal(format!("the pod's node {node:?} is not known")))?;
     let object: Node = serde_json::from_slice(&record.json()).map_err(Status::internal)?;
-    let status = object.status.unwrap_or_default();
+    place_of(node, &object)
+}
+
+/// The address and port of a node's agent.
+pub(super) fn place_of(node: &str, object: &Node) -> Result<Place, Status> {
+    let status = object.status.clone().unwrap_or_default();
     let addresses = status.addresses.unwrap_or_default();
     let address = ["InternalIP", "Hostname", "ExternalIP"]
         .iter()

@@ -58,6 +58,9 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         };
     }
     let Some(resource) = app.registry.resource(&info.api_version, &info.plural) else {
+        if subresources::binding::is_collection(&info) {
+            return subresources::binding::answer_collection(app, &info, head, body).await;
+        }
         let review = Review::find(&info).ok_or_else(Status::unknown_path)?;
         return review.answer(app, &info, &head, body).await;
     };

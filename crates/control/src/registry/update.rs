@@ -19,6 +19,10 @@ pub(crate) enum Part {
     Status,
     /// Only `spec.finalizers` of a namespace.
     Finalize,
+    /// Only what this path below the object may change; the kind knows.
+    Named(&'static str),
+    /// The replicas. Admission has seen them as a scale.
+    Scale,
     /// What the registry itself changes (bindings): already decided, not prepared again.
     System,
 }
@@ -142,42 +146,58 @@ impl Registry {
         let attributes = Attributes::new(target, Operation::Update, Some(old), options);
         kind.default(new.as_mut());
         metadata::inherit(new.meta_mut(), old.meta());
+        if let Part::Named(name) = part {
+            kind.prepare_part(name, new.as_mut(), old);
+            super::subresources::stamp_conditions(new.as_mut());
+            metadata::inherit(new.meta_mut(), old.meta());
+        }
         if tracking == Tracking::Due {
             self.own_changed(target, new.as_mut(), old, options)?;
         }
-        if part != Part::Finalize {
+        if !matches!(part, Part::Finalize | Part::Scale) {
             self.admission.mutate(&world, &attributes, new).await?;
         }
         let owners = new.meta_mut().managed_fields.take();
         match part {
-            Part::Whole => {
+            Part::Whole | Part::Scale => {
                 kind.prepare_update(new.as_mut(), old);
                 self.allocate(target, Some(old), new.as_mut())?;
             }
-            Part::Status => kind.prepare_status(new.as_mut(), old),
+            Part::Status => {
+                kind.prepare_status(new.as_mut(), old);
+                super::subresources::stamp_conditions(new.as_mut());
+            }
+            // Again, since admission may have changed more than it may.
+            Part::Named(name) => kind.prepare_part(name, new.as_mut(), old),
             Part::Finalize => *new.meta_mut() = old.meta().clone(),
             Part::System => {}
         }
         metadata::inherit(new.meta_mut(), old.meta());
         // Counted is what users want; the scheduler's choice of a node and the system's marks are not.
-        if part == Part::Whole && kind.spec_changed(new.as_ref(), old) == Some(true) {
+        let counts = matches!(part, Part::Whole | Part::Scale | Part::Named(_));
+        if counts && kind.spec_changed(new.as_ref(), old) == Some(true) {
             new.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
         }
         new.meta_mut().managed_fields = owners;
         let new = new.as_ref();
         let mut errors = metadata::validate_update(new, old);
-        if part == Part::Whole {
-            errors.extend(metadata::validate(resource, new));
-            kind.validate(new, &mut errors);
-            kind.validate_update(new, old, &mut errors);
-        } else if part == Part::Status {
-            errors.extend(metadata::validate(resource, new));
-            kind.validate_status(new, old, &mut errors);
+        match part {
+            Part::Whole | Part::Scale => {
+                errors.extend(metadata::validate(resource, new));
+                kind.validate(new, &mut errors);
+                kind.validate_update(new, old, &mut errors);
+            }
+            Part::Status => {
+                errors.extend(metadata::validate(resource, new));
+                kind.validate_status(new, old, &mut errors);
+            }
+            Part::Named(name) => kind.validate_part(name, new, old, &mut errors),
+            Part::Finalize | Part::System => {}
         }
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.group_kind, &target.name, &errors));
         }
-        if part == Part::Finalize {
+        if matches!(part, Part::Finalize | Part::Scale) {
             return Ok(Vec::new());
         }
         self.admission.validate(&world, &attributes, Some(new)).await?;

@@ -79,6 +79,33 @@ impl Kind for CertificateSigningRequests {
         keep_transition_times(new, old);
     }
 
+    /// An approval is a condition, and nothing else.
+    fn prepare_part(&self, _part: &str, new: &mut CertificateSigningRequest, old: &CertificateSigningRequest) {
+        new.spec.clone_from(&old.spec);
+        let conditions = new.status.as_mut().and_then(|status| status.conditions.take());
+        new.status.clone_from(&old.status);
+        new.status.get_or_insert_default().conditions = conditions;
+        keep_transition_times(new, old);
+    }
+
+    fn validate_part(
+        &self,
+        _part: &str,
+        new: &CertificateSigningRequest,
+        old: &CertificateSigningRequest,
+        errors: &mut Errors,
+    ) {
+        validate_conditions(new, errors);
+        let path = Path::new("status");
+        let path = path.child("conditions");
+        for kind in TRUE_ONLY {
+            if of_type(new, kind).len() < of_type(old, kind).len() {
+                let quoted = quote(kind);
+                errors.forbidden(&path, format!("updates may not remove a condition of type {quoted}"));
+            }
+        }
+    }
+
     fn validate(&self, object: &CertificateSigningRequest, errors: &mut Errors) {
         let path = Path::new("spec");
         let spec = &object.spec;

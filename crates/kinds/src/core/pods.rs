@@ -161,6 +161,27 @@ impl Kind for Pods {
         update::pod(new, old, errors);
     }
 
+    fn validate_create(&self, object: &Pod, errors: &mut Errors) {
+        validate::new(object, errors);
+    }
+
+    fn prepare_part(&self, part: &str, new: &mut Pod, old: &Pod) {
+        match part {
+            "ephemeralcontainers" => *new = prepare_ephemeral_containers(new, old),
+            "resize" => *new = prepare_resize(new, old),
+            _ => new.clone_from(old),
+        }
+    }
+
+    fn validate_part(&self, part: &str, new: &Pod, old: &Pod, errors: &mut Errors) {
+        validate::pod(new, errors);
+        match part {
+            "ephemeralcontainers" => validate_ephemeral_containers(new, old, errors),
+            "resize" => validate_resize(new, old, errors),
+            _ => {}
+        }
+    }
+
     fn validate_status(&self, new: &Pod, old: &Pod, errors: &mut Errors) {
         update::status(new, old, errors);
     }

@@ -2,10 +2,15 @@
 //! a kind says in [`Info::subresources`](crate::kinds::Info) which of them its objects have.
 
 mod attach;
-mod binding;
+pub(super) mod binding;
+mod eviction;
 mod exec;
 mod finalize;
 mod log;
+mod part;
+mod portforward;
+mod proxy;
+mod scale;
 mod status;
 mod token;
 
@@ -24,11 +29,16 @@ pub(super) async fn answer(call: &Call<'_>, info: &RequestInfo, body: Body) -> R
         return Err(Status::unknown_path());
     }
     match known.name {
+        name @ ("approval" | "ephemeralcontainers" | "resize") => part::answer(call, name, body).await,
         "attach" => attach::answer(call, body).await,
         "binding" => binding::answer(call, body).await,
+        "eviction" => eviction::answer(call, body).await,
         "exec" => exec::answer(call, body).await,
         "finalize" => finalize::answer(call, body).await,
         "log" => log::answer(call).await,
+        "portforward" => portforward::answer(call, body).await,
+        "proxy" => proxy::answer(call, body).await,
+        "scale" => scale::answer(call, body).await,
         "status" => status::answer(call, body).await,
         "token" => token::answer(call, body).await,
         _ => Err(Status::unknown_path()),

@@ -20,7 +20,9 @@ fn lines(errors: &Errors) -> String {
 /// Errors of a spec after defaulting.
 fn check(spec: Value, expected: &Expect) {
     let mut errors = Errors::new();
-    Pods.validate(&defaulted(spec), &mut errors);
+    let pod = defaulted(spec);
+    Pods.validate(&pod, &mut errors);
+    Pods.validate_create(&pod, &mut errors);
     expected.assert_eq(&lines(&errors));
 }
 

@@ -26,14 +26,13 @@ pub(super) fn pod(pod: &Pod, errors: &mut Errors) {
             containers::image_without_space(container, &list.index(index), errors);
         }
     }
-    // A pod that was written before has a version.
-    if pod.metadata.resource_version.is_none() {
-        new(pod, spec, &path, errors);
-    }
 }
 
 /// What only a new pod must not have.
-fn new(pod: &Pod, spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
+pub(super) fn new(pod: &Pod, errors: &mut Errors) {
+    let no_spec = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&no_spec);
+    let path = Path::new("spec");
     if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
         errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
     }

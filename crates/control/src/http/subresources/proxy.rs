@@ -1,0 +1,246 @@
+//! `proxy`: any HTTP request, passed on to a pod, to a pod behind a service, or to a node.
+//!
+//! Names may say more than who: `name`, `name:port`, `scheme:name:port`. Where a service leads is looked up in its endpoint
+//! slices, so that this server needs no cluster network of its own to be told about services.
+
+mod exchange;
+mod rewrite;
+
+use super::super::resource::Call;
+use crate::registry::{Registry, Target};
+use axum::body::Body;
+use axum::response::Response;
+use catamaran_api::Status;
+use exchange::Destination;
+use http::Method;
+use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Status> {
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    if !known.contains(&call.head.method) {
+        return Err(Status::method_not_allowed());
+    }
+    let options = call.write_options("CreateOptions").unwrap_or_default();
+    let id = Id::parse(&call.target.name).ok_or_else(|| {
+        let kind = call.target.resource.info.singular.as_str();
+        Status::bad_request(format!("invalid {kind} request {:?}", call.target.name))
+    })?;
+    let target = Target {
+        name: id.name.to_owned(),
+        ..call.target.clone()
+    };
+    call.app.registry.admit_connection(&target, &options).await?;
+    let registry = &call.app.registry;
+    let destination = match target.resource.info.plural.as_ref() {
+        "nodes" => node(registry, &target, &id).await?,
+        "pods" => pod(registry, &target, &id).await?,
+        "services" => service(registry, &target, &id).await?,
+        _ => return Err(Status::unknown_path()),
+    };
+    exchange::pass_on(call, &destination, body).await
+}
+
+/// What the name in the path says.
+#[derive(Debug, PartialEq, Eq)]
+struct Id<'a> {
+    https: bool,
+    name: &'a str,
+    /// A number or a name; empty if it is not said.
+    port: &'a str,
+}
+
+impl<'a> Id<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (scheme, name, port) = match parts.as_slice() {
+            [name] => ("", *name, ""),
+            [name, port] => ("", *name, *port),
+            [scheme, name, port] => (*scheme, *name, *port),
+            _ => return None,
+        };
+        (matches!(scheme, "" | "http" | "https") && !name.is_empty()).then_some(Id {
+            https: scheme == "https",
+            name,
+            port,
+        })
+    }
+}
+
+async fn pod(registry: &Registry, target: &Target, id: &Id<'_>) -> Result<Destination, Status> {
+    let pod: Pod = read(registry, target).await?;
+    let spec = pod.spec.unwrap_or_default();
+    let first = spec
+        .containers
+        .iter()
+        .find_map(|container| container.ports.as_ref()?.first());
+    let port = match id.port {
+        "" => first.map_or(if id.https { 443 } else { 80 }, |port| port.container_port),
+        port => number(port)?,
+    };
+    let address = pod.status.and_then(|status| status.pod_ip).unwrap_or_default();
+    let allowed = address
+        .parse::<IpAddr>()
+        .is_ok_and(|address| is_global_unicast(&address));
+    if !allowed {
+        return Err(Status::bad_request("address not allowed"));
+    }
+    Destination::new(id.https, address, port)
+}
+
+async fn service(registry: &Registry, target: &Target, id: &Id<'_>) -> Result<Destination, Status> {
+    let service: Service = read(registry, target).await?;
+    let none = || Status::service_unavailable(format!("no endpoints available for service {:?}", target.name));
+    let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    let port_name = match id.port.parse::<i32>() {
+        Ok(port) => match ports.iter().find(|own| own.port == port) {
+            Some(own) => own.name.clone().unwrap_or_default(),
+            None => {
+                let name = &target.name;
+                return Err(Status::service_unavailable(format!(
+                    "no service port {port} found for service {name:?}"
+                )));
+            }
+        },
+        Err(_) => id.port.to_owned(),
+    };
+    let mut places = slices(registry, target, &port_name);
+    if places.is_empty() {
+        places = endpoints(registry, target, &port_name);
+    }
+    // Each in its turn.
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+    let (address, port) = places.get(turn % places.len().max(1)).cloned().ok_or_else(none)?;
+    Destination::new(id.https, address, port)
+}
+
+/// Addresses and ports of ready pods, from endpoint slices.
+fn slices(registry: &Registry, target: &Target, port_name: &str) -> Vec<(String, i32)> {
+    let namespace = target.namespace.as_deref().unwrap_or_default();
+    let label = ("kubernetes.io/service-name", target.name.as_str());
+    let records = registry.peek_labelled("discovery.k8s.io/v1", "endpointslices", namespace, label);
+    let slices = records
+        .iter()
+        .filter_map(|record| serde_json::from_slice::<EndpointSlice>(&record.json()).ok());
+    let mut places = Vec::new();
+    for slice in slices {
+        let ports = slice.ports.unwrap_or_default();
+        let port = ports
+            .iter()
+            .find(|port| port.name.as_deref().unwrap_or_default() == port_name);
+        let Some(port) = port.and_then(|port| port.port) else {
+            continue;
+        };
+        let ready = slice.endpoints.into_iter().filter(|endpoint| {
+            let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
+            is_ready != Some(false) && is_pod(registry, namespace, endpoint.target_ref.as_ref())
+        });
+        places.extend(ready.filter_map(|endpoint| Some((endpoint.addresses.first()?.clone(), port))));
+    }
+    places
+}
+
+/// The same from the older form.
+fn endpoints(registry: &Registry, target: &Target, port_name: &str) -> Vec<(String, i32)> {
+    let namespace = target.namespace.as_deref();
+    let record = registry.peek("v1", "endpoints", namespace, &target.name);
+    let endpoints = record.and_then(|record| serde_json::from_slice::<Endpoints>(&record.json()).ok());
+    let mut places = Vec::new();
+    for subset in endpoints.and_then(|endpoints| endpoints.subsets).unwrap_or_default() {
+        let ports = subset.ports.unwrap_or_default();
+        let port = ports
+            .iter()
+            .find(|port| port.name.as_deref().unwrap_or_default() == port_name);
+        let Some(port) = port.map(|port| port.port) else {
+            continue;
+        };
+        let addresses = subset.addresses.unwrap_or_default().into_iter();
+        let pods =
+            addresses.filter(|address| is_pod(registry, namespace.unwrap_or_default(), address.target_ref.as_ref()));
+        places.extend(pods.map(|address| (address.ip, port)));
+    }
+    places
+}
+
+/// Endpoints can be written by anybody who may write endpoints; only what is a pod is dialled from here.
+fn is_pod(
+    registry: &Registry,
+    namespace: &str,
+    reference: Option<&k8s_openapi::api::core::v1::ObjectReference>,
+) -> bool {
+    let Some(reference) = reference else { return false };
+    let name = reference.name.as_deref().unwrap_or_default();
+    reference.kind.as_deref() == Some("Pod") && registry.peek("v1", "pods", Some(namespace), name).is_some()
+}
+
+async fn node(registry: &Registry, target: &Target, id: &Id<'_>) -> Result<Destination, Status> {
+    let node: Node = read(registry, target).await?;
+    let own = super::super::node_proxy::place_of(&target.name, &node)?;
+    if id.port.is_empty() || id.port == own.port.to_string() {
+        return Ok(Destination::Node(own));
+    }
+    Destination::new(id.https, own.address, number(id.port)?)
+}
+
+async fn read<T: serde::de::DeserializeOwned>(registry: &Registry, target: &Target) -> Result<T, Status> {
+    let record = registry.get(target).await?;
+    serde_json::from_slice(&record.json()).map_err(Status::internal)
+}
+
+fn number(port: &str) -> Result<i32, Status> {
+    port.parse().map_err(|_| {
+        Status::service_unavailable(format!(
+            "error trying to reach service: dial tcp: lookup tcp/{port}: unknown port"
+        ))
+    })
+}
+
+/// May it be the address of a pod? Loopback, link-local, multicast and the like are not dialled for anybody.
+fn is_global_unicast(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_link_local() || v4.is_broadcast())
+        }
+        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local()),
+    }
+}
+
+/// Connections that pass through, ended with the server.
+fn keep(task: impl Future<Output = ()> + Send + 'static, registry: &Arc<Registry>) {
+    let shutdown = registry.shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = task => {}
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_how() {
+        let id = |https, name, port| Some(Id { https, name, port });
+        assert_eq!(Id::parse("a"), id(false, "a", ""));
+        assert_eq!(Id::parse("a:80"), id(false, "a", "80"));
+        assert_eq!(Id::parse("https:a:web"), id(true, "a", "web"));
+        assert_eq!(Id::parse("https:a:"), id(true, "a", ""));
+        assert_eq!(Id::parse("ftp:a:1"), None);
+        assert_eq!(Id::parse(":1"), None);
+        assert_eq!(Id::parse("a:b:c:d"), None);
+    }
+}
