@@ -185,7 +185,6 @@ pub trait ErasedKind: Send + Sync {
     fn validate_create(&self, _object: &dyn Object, _errors: &mut Errors) {}
     fn validate_update(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors);
     fn validate_status(&self, new: &dyn Object, old: &dyn Object, errors: &mut Errors);
-    fn validate_create(&self, _object: &dyn Object, _errors: &mut Errors) {}
     fn prepare_part(&self, _part: &str, _new: &mut dyn Object, _old: &dyn Object) {}
     fn validate_part(&self, _part: &str, _new: &dyn Object, _old: &dyn Object, _errors: &mut Errors) {}
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
