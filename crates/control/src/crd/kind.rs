@@ -2,7 +2,7 @@
 
 use super::columns::Columns;
 use super::object::Custom;
-use crate::kinds::{ErasedKind, FieldSelector, Hub, Info, Object, SCALE, STATUS};
+use crate::kinds::{ErasedKind, FieldSelector, Hub, Info, Object, SCALE, STATUS, ScalePaths, SelectorPath};
 use catamaran_api::field::{Errors, FieldError, Path, Reason};
 use catamaran_api::schema::Schemas;
 use catamaran_api::structural::{self, Schema};
@@ -268,6 +268,19 @@ impl ErasedKind for DefinedKind {
             .chain(old.keys().filter(rest))
             .all(|name| new.get(name) == old.get(name));
         Some(!same)
+    }
+
+    fn scale_paths(&self) -> Option<ScalePaths> {
+        let scale = self.scale.as_ref()?;
+        let path = |path: &str| Cow::Owned(path.trim_start_matches('.').to_owned());
+        Some(ScalePaths {
+            spec_replicas: path(&scale.spec_replicas_path),
+            status_replicas: path(&scale.status_replicas_path),
+            selector: scale
+                .label_selector_path
+                .as_deref()
+                .map(|text| SelectorPath::Text(path(text))),
+        })
     }
 
     /// What holds of new and changed objects alike depends on what a change left alone: see below.
