@@ -106,7 +106,8 @@ impl Policy {
             return Err("loaded illegal policy with 0 rules".to_owned());
         }
         for (index, rule) in policy.rules.iter_mut().enumerate() {
-            if !rule.paths.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
+            let about_resources = !rule.resources.is_empty() || !rule.namespaces.is_empty();
+            if about_resources && !rule.paths.is_empty() {
                 return Err(format!(
                     "rules[{index}].nonResourceURLs: rules cannot apply to both regular resources and non-resource URLs"
                 ));
@@ -132,10 +133,10 @@ impl Rule {
     fn fits(&self, subject: &Subject<'_>) -> bool {
         let has = |wanted: &[String], value: &str| wanted.iter().any(|own| own == value);
         let groups = &subject.identity.groups;
-        if !(self.users.is_empty() || has(&self.users, &subject.identity.user))
-            || !(self.user_groups.is_empty() || groups.iter().any(|group| has(&self.user_groups, group)))
-            || !(self.verbs.is_empty() || has(&self.verbs, subject.verb))
-        {
+        let by_user = self.users.is_empty() || has(&self.users, &subject.identity.user);
+        let by_group = self.user_groups.is_empty() || groups.iter().any(|group| has(&self.user_groups, group));
+        let by_verb = self.verbs.is_empty() || has(&self.verbs, subject.verb);
+        if !(by_user && by_group && by_verb) {
             return false;
         }
         if !self.namespaces.is_empty() || !self.resources.is_empty() {

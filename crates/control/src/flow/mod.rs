@@ -171,7 +171,7 @@ impl Line {
 /// Outside of the lock. One whose future is gone gives its seats back by itself: see [`Waiter`].
 fn call(called: Vec<oneshot::Sender<()>>) {
     for sender in called {
-        drop(sender.send(()));
+        let _ = sender.send(());
     }
 }
 

@@ -215,7 +215,8 @@ async fn with_answer(draft: &mut Draft, response: Response, code: u16) -> Respon
         .upper()
         .is_some_and(|length| length <= LONGEST_FAILURE);
     let whole = draft.plan.level == Level::RequestResponse;
-    if !whole && !(code >= 400 && short) {
+    let tells_why = code >= 400 && short;
+    if !whole && !tells_why {
         draft.set_status(code, None);
         return response;
     }

@@ -35,7 +35,9 @@ const STORE_SECONDS: &[f64] = &[
 const RESPONSE_BYTES: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 const EVENT_BYTES: &[f64] = &[1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131_072.0];
 const WAIT_SECONDS: &[f64] = &[0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];
-const ADMISSION_SECONDS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+
+/// A number a level has.
+type OfLevel = fn(&LevelStats) -> f64;
 
 /// Everything that is counted.
 pub(crate) struct Metrics {
@@ -52,7 +54,6 @@ pub(crate) struct Metrics {
     dispatched: Counters,
     rejected: Counters,
     waits: Histograms,
-    admission: Histograms,
     store_seconds: Histograms,
     store_requests: Counters,
     store_errors: Counters,
@@ -76,7 +77,6 @@ impl Metrics {
             dispatched: Counters::default(),
             rejected: Counters::default(),
             waits: Histograms::new(WAIT_SECONDS),
-            admission: Histograms::new(ADMISSION_SECONDS),
             store_seconds: Histograms::new(STORE_SECONDS),
             store_requests: Counters::default(),
             store_errors: Counters::default(),
@@ -128,12 +128,6 @@ impl Metrics {
         }
     }
 
-    /// One plugin's say in one request. `kind` is `admit` or `validate`.
-    pub(crate) fn admitted(&self, plugin: &str, operation: &str, kind: &str, rejected: bool, took: Duration) {
-        let labels = format!("name=\"{plugin}\",operation=\"{operation}\",rejected=\"{rejected}\",type=\"{kind}\"");
-        self.admission.observe(&labels, took.as_secs_f64());
-    }
-
     pub(crate) fn store(&self, operation: &str, key: &str, failed: bool, took: Duration) {
         let (group, resource) = store::resource_of(key);
         let labels = format!("group=\"{group}\",operation=\"{operation}\",resource=\"{resource}\"");
@@ -167,11 +161,6 @@ impl Metrics {
             "apiserver_audit_requests_rejected_total",
             "Audit events that could not be handed to the log.",
             &self.audit_rejected,
-        );
-        text.histograms(
-            "apiserver_admission_controller_admission_duration_seconds",
-            "Time admission plugins took, by plugin, operation and phase.",
-            &self.admission,
         );
         text.gauge(
             "kubernetes_build_info",
@@ -254,12 +243,12 @@ impl Metrics {
             "How long requests waited for their turn.",
             &self.waits,
         );
-        let by_level = |value: fn(&LevelStats) -> f64| -> Vec<(String, f64)> {
+        let by_level = |value: OfLevel| -> Vec<(String, f64)> {
             let labels = |level: &LevelStats| format!("priority_level=\"{}\"", level.name);
             levels.iter().map(|level| (labels(level), value(level))).collect()
         };
         #[expect(clippy::cast_precision_loss, reason = "nobody has so many requests")]
-        let gauges: [(&str, &str, fn(&LevelStats) -> f64); 4] = [
+        let gauges: [(&str, &str, OfLevel); 4] = [
             (
                 "apiserver_flowcontrol_nominal_limit_seats",
                 "Seats a level has.",
