@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod aggregator;
 pub mod audit;
 pub mod authn;
 pub mod authz;
@@ -33,6 +34,7 @@ mod webhook_client;
 pub use catamaran_kinds as kinds;
 pub use pki::NodeCredentials;
 
+use aggregator::Aggregator;
 use authn::{Authenticator, Identity};
 use axum::Router;
 use encryption::Vault;
@@ -178,12 +180,11 @@ impl ControlPlane {
                 Some(audit) => Some(Arc::new(audit::Audit::open(audit, &metrics)?)),
                 None => None,
             },
+            front_proxy: aggregator::FrontProxy::new(&pki.front_proxy_client()?)?,
             metrics,
         };
         let assembled = Assembled::new(&vault, parts, &stop.token).await?;
         let client = assembled.client(&Identity::system());
-        // What it passes requests on with, and others in front of it may copy.
-        pki.front_proxy_client()?;
         let authorities = bootstrap::Authorities {
             clients: pki.ca_pem(),
             front_proxies: pki.front_proxy_ca_pem(),
@@ -191,6 +192,11 @@ impl ControlPlane {
         bootstrap::ensure(&client, addr, authorities)
             .await
             .map_err(|error| Error::Bootstrap(Box::new(error)))?;
+        let aggregator = &assembled.app.aggregator;
+        let prepared = aggregator.prepare(&client).await;
+        prepared.map_err(|error| Error::Bootstrap(Box::new(error)))?;
+        let keep = Arc::clone(aggregator).run(client.clone(), stop.token.clone());
+        assembled.tasks.spawn(keep);
         let informer = Identity::authenticated("system:kube-controller-manager", &[]);
         assembled.tasks.spawn(bootstrap::token_secrets(
             assembled.client(&informer),
@@ -310,6 +316,7 @@ struct Parts {
     token_key: authn::jwt::Key,
     token_file: authn::TokenFile,
     external_url: String,
+    front_proxy: aggregator::FrontProxy,
     metrics: Arc<metrics::Metrics>,
     audit: Option<Arc<audit::Audit>>,
 }
@@ -334,6 +341,7 @@ impl Assembled {
         tasks.spawn(vital("the custom kinds", definitions.follow(), shutdown.clone()));
         tasks.spawn(Arc::clone(&registry).sweep_events(shutdown.clone()));
         tasks.spawn(settle(Arc::clone(vault), shutdown.clone()));
+        let aggregator = Arc::new(Aggregator::new(Arc::clone(&registry), parts.front_proxy));
         let authenticator = Authenticator::new(
             Arc::clone(&registry),
             authn::service_account::Tokens::new(parts.token_key),
@@ -347,6 +355,7 @@ impl Assembled {
             parts.external_url,
             parts.metrics,
             parts.audit,
+            aggregator,
         ));
         if let Some(following) = flow::Following::new(&app.registry, &app.flow) {
             tasks.spawn(following.run(shutdown.clone()));

@@ -4,27 +4,46 @@
 //! and every write looks whether the operation has a `fieldValidation` parameter before it dares to ask for strict validation.
 //! <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3>
 //!
-//! One document for each group and version, and an index that names them with a hash of their content, so that clients may keep
-//! them for ever. They are made when the first client asks: most clusters are never asked.
+//! One document for each group and version, and an index that names them with a hash, so that clients may keep them for ever.
+//! The hash is that of what a document is made of, so that the index costs next to nothing; a document is made when the first
+//! client asks for it, and again when a definition changed.
 
 mod components;
 mod paths;
+mod reviews;
 mod v2;
 
-use crate::kinds::{ErasedKind, Info};
+use crate::kinds::{ErasedKind, Info, KindRef};
+use crate::registry::Table;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-/// The documents of a set of kinds.
-pub(crate) struct Documents {
-    kinds: Vec<&'static dyn ErasedKind>,
+/// The documents of what is served at the moment.
+pub(crate) struct Cache {
+    /// What the documents say of the server.
     version: &'static str,
-    made: OnceLock<Made>,
+    current: Mutex<Option<Arc<Documents>>>,
+}
+
+/// The documents of one set of kinds.
+pub(crate) struct Documents {
+    generation: u64,
+    version: &'static str,
+    /// By the path below `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
+    parts: BTreeMap<String, Part>,
     v2: OnceLock<V2>,
+}
+
+/// One group and version.
+struct Part {
+    hash: String,
+    kinds: Vec<KindRef>,
+    document: Arc<OnceLock<Bytes>>,
 }
 
 /// The one document of v2, in both languages.
@@ -33,43 +52,99 @@ struct V2 {
     protobuf: Bytes,
 }
 
-struct Made {
-    index: Bytes,
-    /// By the path below `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
-    documents: BTreeMap<String, Bytes>,
+impl Cache {
+    pub(crate) fn new(version: &'static str) -> Self {
+        Cache {
+            version,
+            current: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn documents(&self, table: &Table) -> Arc<Documents> {
+        let mut current = self.current.lock();
+        if let Some(documents) = current
+            .as_ref()
+            .filter(|documents| documents.generation == table.generation)
+        {
+            return Arc::clone(documents);
+        }
+        let kinds = table.resources().iter().map(|resource| resource.kind.clone());
+        let mut documents = Documents::new(kinds, self.version);
+        documents.generation = table.generation;
+        if let Some(before) = current.as_ref() {
+            documents.keep(before);
+        }
+        let documents = Arc::new(documents);
+        *current = Some(Arc::clone(&documents));
+        documents
+    }
 }
 
 impl Documents {
-    /// `version` is what the documents say of the server.
-    pub(crate) fn new(kinds: &[&'static dyn ErasedKind], version: &'static str) -> Self {
+    fn new(kinds: impl Iterator<Item = KindRef>, version: &'static str) -> Self {
+        let mut parts: BTreeMap<String, Vec<KindRef>> = BTreeMap::new();
+        for path in reviews::PATHS {
+            parts.insert((*path).to_owned(), Vec::new());
+        }
+        for kind in kinds {
+            parts.entry(root(&kind.info())).or_default().push(kind);
+        }
+        let part = |(path, kinds): (String, Vec<KindRef>)| {
+            let part = Part {
+                hash: hash(&path, &kinds, version),
+                kinds,
+                document: Arc::default(),
+            };
+            (path, part)
+        };
         Documents {
-            kinds: kinds.to_vec(),
+            generation: 0,
             version,
-            made: OnceLock::new(),
+            parts: parts.into_iter().map(part).collect(),
             v2: OnceLock::new(),
         }
     }
 
-    /// Answers `GET /openapi/v3`.
-    pub(crate) fn index(&self) -> Bytes {
-        self.made().index.clone()
+    /// Takes over what was made before and is still right.
+    fn keep(&mut self, before: &Documents) {
+        for (path, part) in &mut self.parts {
+            if let Some(old) = before.parts.get(path).filter(|old| old.hash == part.hash) {
+                part.document = Arc::clone(&old.document);
+            }
+        }
+    }
+
+    /// Answers `GET /openapi/v3`. `others` are the documents of other servers: path and hash.
+    pub(crate) fn index(&self, others: impl Iterator<Item = (String, String)>) -> Bytes {
+        let own = self.parts.iter().map(|(path, part)| (path.clone(), part.hash.clone()));
+        let entry = |(path, hash): (String, String)| {
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            (path, json!({ "serverRelativeURL": url }))
+        };
+        let paths: Map<String, Value> = others.chain(own).map(entry).collect();
+        Bytes::from(json!({ "paths": paths }).to_string())
     }
 
     /// Answers `GET /openapi/v3/{path}`.
     pub(crate) fn document(&self, path: &str) -> Option<Bytes> {
-        self.made().documents.get(path).cloned()
+        let part = self.parts.get(path)?;
+        let make = || Bytes::from(document(path, &part.kinds, self.version).to_string());
+        Some(part.document.get_or_init(make).clone())
     }
 
     /// Answers `GET /openapi/v2`.
     pub(crate) fn v2(&self, protobuf: bool) -> Bytes {
         let made = self.v2.get_or_init(|| {
-            let kinds: Vec<&dyn ErasedKind> = self.kinds.iter().map(|kind| *kind as &dyn ErasedKind).collect();
+            let kinds: Vec<KindRef> = self.parts.values().flat_map(|part| part.kinds.clone()).collect();
             let mut paths = Map::new();
             for kind in &kinds {
-                let info = kind.info();
-                paths::add(&info, &format!("/{}", root(&info)), &mut paths);
+                paths::add(&**kind, &format!("/{}", root(&kind.info())), &mut paths);
             }
-            let document = v2::document(paths, components::schemas(&kinds), self.version);
+            let mut schemas = components::schemas(&kinds);
+            for path in reviews::PATHS {
+                reviews::add(path, &mut paths, &mut schemas);
+            }
+            let document = v2::document(paths, schemas, self.version);
             V2 {
                 json: Bytes::from(document.to_string()),
                 protobuf: Bytes::from(v2::protobuf(&document)),
@@ -80,29 +155,6 @@ impl Documents {
         } else {
             made.json.clone()
         }
-    }
-
-    fn made(&self) -> &Made {
-        self.made.get_or_init(|| make(&self.kinds, self.version))
-    }
-}
-
-fn make(kinds: &[&'static dyn ErasedKind], version: &str) -> Made {
-    let mut groups: BTreeMap<String, Vec<&dyn ErasedKind>> = BTreeMap::new();
-    for kind in kinds {
-        groups.entry(root(&kind.info())).or_default().push(*kind);
-    }
-    let mut index = Map::new();
-    let mut documents = BTreeMap::new();
-    for (path, kinds) in groups {
-        let document = Bytes::from(document(&path, &kinds, version).to_string());
-        let url = format!("/openapi/v3/{path}?hash={}", hash(&document));
-        index.insert(path.clone(), json!({ "serverRelativeURL": url }));
-        documents.insert(path, document);
-    }
-    Made {
-        index: Bytes::from(json!({ "paths": index }).to_string()),
-        documents,
     }
 }
 
@@ -115,25 +167,48 @@ fn root(info: &Info) -> String {
     }
 }
 
-fn document(path: &str, kinds: &[&dyn ErasedKind], version: &str) -> Value {
+fn document(path: &str, kinds: &[KindRef], version: &str) -> Value {
     let mut paths = Map::new();
     for kind in kinds {
-        paths::add(&kind.info(), &format!("/{path}"), &mut paths);
+        paths::add(&**kind, &format!("/{path}"), &mut paths);
     }
+    let mut schemas = components::schemas(kinds);
+    reviews::add(path, &mut paths, &mut schemas);
     json!({
         "openapi": "3.0.0",
         "info": { "title": "Catamaran", "version": version },
         "paths": paths,
-        "components": { "schemas": components::schemas(kinds) },
+        "components": { "schemas": schemas },
     })
 }
 
-fn hash(document: &[u8]) -> String {
+/// Of everything a document is made of.
+fn hash(path: &str, kinds: &[KindRef], version: &str) -> String {
+    let mut digest = Sha256::new();
+    digest.update(format!("{version} {} {path}", env!("CARGO_PKG_VERSION")));
+    for kind in kinds {
+        let info = kind.info();
+        let below: Vec<&str> = info.subresources.iter().map(|subresource| subresource.name).collect();
+        digest.update(format!("\0{} {} {} {below:?}", info.plural, info.kind, info.namespaced));
+        if let Some(schema) = kind.openapi() {
+            digest.update(schema.to_string());
+        }
+    }
     let mut hash = String::new();
-    for byte in Sha256::digest(document) {
+    for byte in digest.finalize() {
         let _ = write!(hash, "{byte:02X}");
     }
     hash
+}
+
+/// The name of a kind's schema: for defined kinds, the group from back to front (`com.example.v1.Thing`).
+fn schema_name(kind: &dyn ErasedKind) -> String {
+    let info = kind.info();
+    if kind.openapi().is_none() {
+        return info.schema.into_owned();
+    }
+    let group: Vec<&str> = info.group.rsplit('.').collect();
+    format!("{}.{}.{}", group.join("."), info.version, info.kind)
 }
 
 /// The type of an operation or a schema.

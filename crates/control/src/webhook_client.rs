@@ -13,6 +13,7 @@ mod trust;
 #[cfg(test)]
 use services::place_of;
 pub(crate) use services::{Place, RegistryServices, ServiceResolver};
+pub(crate) use trust::{client_config, detail, dial_failed};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, StatusCode, Uri, header};

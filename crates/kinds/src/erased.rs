@@ -173,6 +173,11 @@ pub trait ErasedKind: Send + Sync {
     fn info(&self) -> Info;
     /// Has the generator describe the kind and all types it uses.
     fn add_schema(&self, generator: &mut schemars::SchemaGenerator);
+    /// The schema of a kind that is defined at run time: an OpenAPI v3 schema of one version, as it is to be published. `None`: the
+    /// kind is compiled in, and [`add_schema`](Self::add_schema) knows.
+    fn openapi(&self) -> Option<Value> {
+        None
+    }
     fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error>;
     fn decode_slice(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error>;
     fn default(&self, object: &mut dyn Object);

@@ -13,7 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, CustomResourceSubresourceScale,
 };
 use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::any::Any;
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -23,6 +23,8 @@ pub(super) struct DefinedKind {
     info: Info,
     api_version: String,
     schema: Option<Schema>,
+    /// The schema as it is published.
+    openapi: Value,
     schemas: Option<Arc<Schemas>>,
     /// Compiled with the first object.
     rules: OnceLock<Option<RuleSet>>,
@@ -52,10 +54,12 @@ impl DefinedKind {
             None => None,
             Some(props) => Some(Schema::new(props).ok()?),
         };
-        let schemas = props.map(|props| {
-            let openapi = serde_json::to_value(props).unwrap_or_default();
-            Arc::new(Schemas::from_openapi(&openapi))
-        });
+        let published = props.and_then(|props| serde_json::to_value(props).ok());
+        let schemas = published
+            .as_ref()
+            .map(|openapi| Arc::new(Schemas::from_openapi(openapi)));
+        let openapi =
+            published.unwrap_or_else(|| json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true }));
         let subresources = version.subresources.as_ref();
         let has_status = subresources.is_some_and(|subresources| subresources.status.is_some());
         let scale = subresources.and_then(|subresources| subresources.scale.clone());
@@ -97,6 +101,7 @@ impl DefinedKind {
             api_version: info.api_version(),
             info,
             schema,
+            openapi,
             schemas,
             rules: OnceLock::new(),
             columns: Columns::of(version),
@@ -210,6 +215,10 @@ impl ErasedKind for DefinedKind {
     }
 
     fn add_schema(&self, _generator: &mut schemars::SchemaGenerator) {}
+
+    fn openapi(&self) -> Option<Value> {
+        Some(self.openapi.clone())
+    }
 
     fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error> {
         Ok(Box::new(Custom::new(value, &self.api_version, &self.info.kind)?))

@@ -1,34 +1,33 @@
 //! What this server serves, in the two forms clients ask for: one document for everything (aggregated), or a tree of
-//! small ones (legacy). Made once; kinds that appear at run time will make it anew.
+//! small ones (legacy).
+//!
+//! The documents are made when somebody asks, and made anew when kinds were defined or taken away, or when a server behind an
+//! APIService came or went; until then they are bytes that are copied.
+//! <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api>
+
+mod aggregated;
+mod groups;
+mod legacy;
 
 use super::App;
 use super::error::Failure;
 use super::negotiate::{self, Form, Shape};
-use super::reviews;
-use crate::kinds::{Info, Subresource};
-use crate::registry::resource::Resource;
+use crate::aggregator::Remotes;
+use crate::registry::Table;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use catamaran_api::Status;
+use groups::{Content, Groups};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Verbs of every collection, sorted.
-const VERBS: &[&str] = &[
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+pub(crate) use groups::priorities;
 
 /// A document and the tag by which a client may ask whether it changed.
 struct Document {
@@ -36,8 +35,10 @@ struct Document {
     etag: HeaderValue,
 }
 
-/// All discovery documents.
+/// All discovery documents of one moment.
 pub(crate) struct Documents {
+    /// Generations of what they were made of: the table, and other servers.
+    made_of: (u64, u64),
     /// `/api`.
     core: Document,
     core_aggregated: Document,
@@ -50,78 +51,54 @@ pub(crate) struct Documents {
     version: HashMap<String, Document>,
 }
 
-/// What one resource has to say.
-struct Listed<'a> {
-    name: &'a str,
-    kind: &'a str,
-    singular: &'a str,
-    namespaced: bool,
-    verbs: Vec<&'static str>,
-    /// Names for short, categories, paths below: what only stored kinds have.
-    info: Option<&'a Info>,
-}
+/// The documents of the moment, if somebody asked for them.
+#[derive(Default)]
+pub(crate) struct Cache(Mutex<Option<Arc<Documents>>>);
 
-/// Resources by version by group.
-type Groups<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<Listed<'a>>>>;
-
-fn groups_of(resources: &[Arc<Resource>]) -> Groups<'_> {
-    let mut groups = Groups::new();
-    for resource in resources {
-        let info = &resource.info;
-        let versions = groups.entry(&info.group).or_default();
-        versions.entry(&info.version).or_default().push(Listed {
-            name: &info.plural,
-            kind: &info.kind,
-            singular: &info.singular,
-            namespaced: info.namespaced,
-            verbs: verbs(resource),
-            info: Some(info),
-        });
+impl Cache {
+    pub(crate) fn documents(&self, table: &Table, remotes: &Remotes) -> Arc<Documents> {
+        let wanted = (table.generation, remotes.generation);
+        let mut cached = self.0.lock();
+        if let Some(documents) = cached.as_ref().filter(|documents| documents.made_of == wanted) {
+            return Arc::clone(documents);
+        }
+        let documents = Arc::new(Documents::new(table, remotes));
+        *cached = Some(Arc::clone(&documents));
+        documents
     }
-    for review in reviews::ALL {
-        let versions = groups.entry(review.group).or_default();
-        versions.entry(reviews::VERSION).or_default().push(Listed {
-            name: review.plural,
-            kind: review.kind,
-            singular: review.plural.trim_end_matches('s'),
-            namespaced: review.namespaced,
-            verbs: vec!["create"],
-            info: None,
-        });
-    }
-    groups
 }
 
 impl Documents {
-    pub(crate) fn new(resources: &[Arc<Resource>]) -> Self {
-        let groups = groups_of(resources);
+    fn new(table: &Table, remotes: &Remotes) -> Self {
+        let groups = Groups::of(table.resources(), remotes);
         let mut version = HashMap::new();
-        for (group, versions) in &groups {
-            for (name, resources) in versions {
-                let api_version = group_version(group, name);
-                version.insert(api_version.clone(), document(&resource_list(&api_version, resources)));
+        let mut group = HashMap::new();
+        for one in groups.all() {
+            for own in &one.versions {
+                if let Content::Local(resources) = &own.content {
+                    let api_version = groups::api_version(&one.name, &own.name);
+                    let list = legacy::resource_list(&api_version, resources);
+                    version.insert(api_version, document(&list));
+                }
             }
-        }
-        let named = || groups.iter().filter(|(group, _)| !group.is_empty());
-        let group_values: Vec<Value> = named().map(|(group, versions)| api_group(group, versions)).collect();
-        let group = named()
-            .zip(&group_values)
-            .map(|((group, _), value)| {
-                let mut value = value.clone();
+            if !one.name.is_empty() {
+                let mut value = legacy::group(one);
                 value["kind"] = json!("APIGroup");
                 value["apiVersion"] = json!("v1");
-                ((*group).to_owned(), document(&value))
-            })
-            .collect();
+                group.insert(one.name.clone(), document(&value));
+            }
+        }
+        let list: Vec<Value> = groups.named().map(legacy::group).collect();
         Documents {
+            made_of: (table.generation, remotes.generation),
             core: document(&json!({
                 "kind": "APIVersions",
                 "versions": ["v1"],
                 "serverAddressByClientCIDRs": [],
             })),
-            core_aggregated: document(&aggregated(groups.iter().filter(|(group, _)| group.is_empty()))),
-            groups: document(&json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": group_values })),
-            groups_aggregated: document(&aggregated(named())),
+            core_aggregated: document(&aggregated::list(groups.core())),
+            groups: document(&json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list })),
+            groups_aggregated: document(&aggregated::list(groups.named())),
             group,
             version,
         }
@@ -137,16 +114,13 @@ impl Documents {
 }
 
 pub(super) async fn core(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    std::future::ready(either(&app.discovery.core, &app.discovery.core_aggregated, &headers)).await
+    let documents = app.discovery();
+    std::future::ready(either(&documents.core, &documents.core_aggregated, &headers)).await
 }
 
 pub(super) async fn groups(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    std::future::ready(either(
-        &app.discovery.groups,
-        &app.discovery.groups_aggregated,
-        &headers,
-    ))
-    .await
+    let documents = app.discovery();
+    std::future::ready(either(&documents.groups, &documents.groups_aggregated, &headers)).await
 }
 
 fn either(plain: &Document, aggregated: &Document, headers: &HeaderMap) -> Response {
@@ -199,132 +173,5 @@ fn document(value: &Value) -> Document {
     }
 }
 
-fn group_version(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    }
-}
-
-fn api_group(group: &str, versions: &BTreeMap<&str, Vec<Listed<'_>>>) -> Value {
-    let versions: Vec<Value> = versions
-        .keys()
-        .map(|version| json!({ "groupVersion": group_version(group, version), "version": version }))
-        .collect();
-    json!({ "name": group, "versions": versions, "preferredVersion": versions[0] })
-}
-
-fn resource_list(api_version: &str, resources: &[Listed<'_>]) -> Value {
-    let mut list = Vec::new();
-    for listed in resources {
-        let mut entry = json!({
-            "name": listed.name,
-            "singularName": listed.singular,
-            "namespaced": listed.namespaced,
-            "kind": listed.kind,
-            "verbs": listed.verbs,
-        });
-        let Some(info) = listed.info else {
-            list.push(entry);
-            continue;
-        };
-        entry["storageVersionHash"] = json!(hash(info));
-        add_names(&mut entry, info);
-        list.push(entry);
-        for subresource in &info.subresources {
-            list.push(json!({
-                "name": format!("{}/{}", info.plural, subresource.name),
-                "singularName": "",
-                "namespaced": info.namespaced,
-                "kind": kind_of(info, subresource),
-                "verbs": subresource.verbs,
-            }));
-        }
-    }
-    json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": list })
-}
-
-fn add_names(entry: &mut Value, info: &Info) {
-    if !info.short_names.is_empty() {
-        entry["shortNames"] = json!(info.short_names);
-    }
-    if !info.categories.is_empty() {
-        entry["categories"] = json!(info.categories);
-    }
-}
-
-fn aggregated<'a>(groups: impl Iterator<Item = (&'a &'a str, &'a BTreeMap<&'a str, Vec<Listed<'a>>>)>) -> Value {
-    let items: Vec<Value> = groups
-        .map(|(group, versions)| {
-            let versions: Vec<Value> = versions
-                .iter()
-                .map(|(version, resources)| {
-                    let resources: Vec<Value> = resources
-                        .iter()
-                        .map(|listed| aggregated_resource(group, version, listed))
-                        .collect();
-                    json!({ "version": version, "resources": resources, "freshness": "Current" })
-                })
-                .collect();
-            json!({ "metadata": { "name": group, "creationTimestamp": null }, "versions": versions })
-        })
-        .collect();
-    json!({
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": "apidiscovery.k8s.io/v2",
-        "metadata": {},
-        "items": items,
-    })
-}
-
-fn aggregated_resource(group: &str, version: &str, listed: &Listed<'_>) -> Value {
-    let response_kind = |kind: &str| json!({ "group": group, "version": version, "kind": kind });
-    let mut entry = json!({
-        "resource": listed.name,
-        "responseKind": response_kind(listed.kind),
-        "scope": if listed.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": listed.singular,
-        "verbs": listed.verbs,
-    });
-    let Some(info) = listed.info else { return entry };
-    add_names(&mut entry, info);
-    if !info.subresources.is_empty() {
-        entry["subresources"] = info
-            .subresources
-            .iter()
-            .map(|subresource| {
-                json!({
-                    "subresource": subresource.name,
-                    "responseKind": response_kind(kind_of(info, subresource)),
-                    "verbs": subresource.verbs,
-                })
-            })
-            .collect();
-    }
-    entry
-}
-
-/// A namespace is emptied before it goes, one by one: there is no deleting them all.
-fn verbs(resource: &Resource) -> Vec<&'static str> {
-    let is_namespace = resource.info.group.is_empty() && resource.info.kind == "Namespace";
-    VERBS
-        .iter()
-        .copied()
-        .filter(|verb| !(is_namespace && *verb == "deletecollection"))
-        .collect()
-}
-
-fn kind_of<'a>(info: &'a Info, subresource: &'a Subresource) -> &'a str {
-    if subresource.kind.is_empty() {
-        &info.kind
-    } else {
-        subresource.kind
-    }
-}
-
-fn hash(info: &Info) -> String {
-    use base64::Engine as _;
-    let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
-    base64::engine::general_purpose::STANDARD.encode(&digest[..8])
-}
+#[cfg(test)]
+mod tests;

@@ -36,10 +36,12 @@ mod watch_stream;
 
 pub(crate) use audit::Peer;
 pub(crate) use classify::Class;
+pub(crate) use discovery::priorities;
 pub(crate) use health::GIT_VERSION;
 pub(crate) use layers::{with_identities, with_identity};
 pub(crate) use node_proxy::NodeDialer;
 
+use crate::aggregator::Aggregator;
 use crate::audit::Audit;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
@@ -61,8 +63,9 @@ pub(crate) struct App {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Arc<dyn Authorizer>,
-    pub(crate) discovery: discovery::Documents,
-    pub(crate) openapi: crate::openapi::Documents,
+    pub(crate) aggregator: Arc<Aggregator>,
+    discovery: discovery::Cache,
+    openapi: crate::openapi::Cache,
     pub(crate) nodes: NodeDialer,
     /// Where clients on this machine reach the server.
     pub(crate) external_url: String,
@@ -78,6 +81,10 @@ pub(crate) struct App {
 }
 
 impl App {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of the server are assembled here, once"
+    )]
     pub(crate) fn new(
         registry: Arc<Registry>,
         authenticator: Authenticator,
@@ -86,17 +93,17 @@ impl App {
         external_url: String,
         metrics: Arc<Metrics>,
         audit: Option<Arc<Audit>>,
+        aggregator: Arc<Aggregator>,
     ) -> Self {
         let authorizer: Arc<dyn Authorizer> = Arc::clone(&registry.authorizer) as _;
-        let discovery = discovery::Documents::new(registry.table().resources());
-        let openapi = crate::openapi::Documents::new(crate::kinds::ALL, health::GIT_VERSION);
         App {
             registry,
             authenticator,
             authorizer,
             external_url,
-            discovery,
-            openapi,
+            aggregator,
+            discovery: discovery::Cache::default(),
+            openapi: crate::openapi::Cache::new(health::GIT_VERSION),
             nodes,
             vault,
             audit,
@@ -105,6 +112,17 @@ impl App {
             watches: Arc::new(Semaphore::new(MOST_WATCHES)),
             bootstrapped: AtomicBool::new(false),
         }
+    }
+
+    /// What is served at this moment, as clients ask for it.
+    pub(crate) fn discovery(&self) -> Arc<discovery::Documents> {
+        self.discovery
+            .documents(&self.registry.table(), &self.aggregator.remotes())
+    }
+
+    /// What it looks like.
+    pub(crate) fn openapi(&self) -> Arc<crate::openapi::Documents> {
+        self.openapi.documents(&self.registry.table())
     }
 
     pub(crate) fn set_bootstrapped(&self) {

@@ -2,7 +2,8 @@
 
 use super::App;
 use super::error::Failure;
-use axum::extract::{Path, State};
+use crate::authn::Identity;
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use catamaran_api::Status;
@@ -20,7 +21,7 @@ pub(super) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Respo
         .filter_map(|accept| accept.to_str().ok())
         .any(|accept| accept.contains("proto-openapi.spec.v2"));
     let content_type = if protobuf { V2_PROTOBUF } else { JSON };
-    let make = move |app: &App| Some(app.openapi.v2(protobuf));
+    let make = move |app: &App| Some(app.openapi().v2(protobuf));
     let mut response = made(app, content_type, "no-cache", make).await;
     response
         .headers_mut()
@@ -30,13 +31,31 @@ pub(super) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Respo
 
 pub(super) async fn index(State(app): State<Arc<App>>) -> Response {
     // What it names changes with the server's version.
-    made(app, JSON, "no-cache", |app| Some(app.openapi.index())).await
+    made(app, JSON, "no-cache", |app| {
+        let remotes = app.aggregator.remotes();
+        let others = remotes.versions.iter().filter_map(|remote| {
+            let path = format!("apis/{}/{}", remote.group, remote.version);
+            Some((path, remote.openapi.clone()?))
+        });
+        Some(app.openapi().index(others))
+    })
+    .await
 }
 
-pub(super) async fn document(State(app): State<Arc<App>>, Path(path): Path<String>) -> Response {
+pub(super) async fn document(State(app): State<Arc<App>>, Path(path): Path<String>, request: Request) -> Response {
+    // That of another server is its own to write.
+    let backend = path
+        .strip_prefix("apis/")
+        .and_then(|api_version| app.aggregator.backend(api_version));
+    if let Some(backend) = backend {
+        let (head, body) = request.into_parts();
+        return backend
+            .answer(head, body, &Identity::authenticated("system:aggregator", &[]))
+            .await;
+    }
     // The hash in the URL stands for the content.
     made(app, JSON, "public, max-age=86400", move |app| {
-        app.openapi.document(&path)
+        app.openapi().document(&path)
     })
     .await
 }

@@ -51,9 +51,14 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         .get::<Arc<RequestInfo>>()
         .cloned()
         .ok_or_else(Status::unknown_path)?;
+    if let Some(backend) = app.aggregator.backend(&info.api_version) {
+        let identity = head.extensions.get::<Identity>().cloned();
+        let identity = identity.unwrap_or_else(Identity::anonymous);
+        return Ok(backend.answer(head, body, &identity).await);
+    }
     if info.plural.is_empty() {
         return match head.method {
-            Method::GET | Method::HEAD => Ok(app.discovery.below(&info.api_version, &head.headers)),
+            Method::GET | Method::HEAD => Ok(app.discovery().below(&info.api_version, &head.headers)),
             _ => Err(Status::method_not_allowed()),
         };
     }

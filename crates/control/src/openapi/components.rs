@@ -1,23 +1,46 @@
 //! The schemas of a document: those of `k8s-openapi`, in the dialect of Kubernetes' documents, with the merge keys they lack.
 
-use super::group_version_kind;
-use crate::kinds::{ErasedKind, Info};
+use super::{group_version_kind, schema_name};
+use crate::kinds::{Info, KindRef};
 use catamaran_api::schema::{self, DEFINITIONS};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Patch, Status};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::core::v1::Binding;
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, ObjectMeta, Patch, Status};
 use serde_json::{Map, Value, json};
 
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Every type the kinds use, by name.
-pub(super) fn schemas(kinds: &[&dyn ErasedKind]) -> Map<String, Value> {
+pub(super) fn schemas(kinds: &[KindRef]) -> Map<String, Value> {
     let mut generator = schema::generator();
+    let mut below: Vec<(&str, &str)> = Vec::new();
     for kind in kinds {
-        kind.add_schema(&mut generator);
+        if kind.openapi().is_none() {
+            kind.add_schema(&mut generator);
+        }
+        for subresource in kind.info().subresources {
+            below.push((subresource.api_version, subresource.kind));
+        }
     }
     generator.subschema_for::<DeleteOptions>();
     generator.subschema_for::<ListMeta>();
+    generator.subschema_for::<ObjectMeta>();
     generator.subschema_for::<Patch>();
     generator.subschema_for::<Status>();
+    below.sort_unstable();
+    below.dedup();
+    for (_, kind) in below {
+        match kind {
+            "Binding" => drop(generator.subschema_for::<Binding>()),
+            "Eviction" => drop(generator.subschema_for::<Eviction>()),
+            "Scale" => drop(generator.subschema_for::<Scale>()),
+            "TokenRequest" => drop(generator.subschema_for::<TokenRequest>()),
+            _ => {}
+        }
+    }
     let mut schemas = generator.take_definitions(false);
     for (name, schema) in &mut schemas {
         if let Some(schema) = schema.as_object_mut() {
@@ -27,24 +50,67 @@ pub(super) fn schemas(kinds: &[&dyn ErasedKind]) -> Map<String, Value> {
     }
     for kind in kinds {
         let info = kind.info();
-        if let Some(schema) = schemas.get_mut(info.schema.as_ref()) {
+        let name = schema_name(&**kind);
+        if let Some(schema) = kind.openapi() {
+            schemas.insert(name.clone(), defined(schema));
+        }
+        if let Some(schema) = schemas.get_mut(&name) {
             schema["x-kubernetes-group-version-kind"] = json!([group_version_kind(&info)]);
         }
-        schemas.insert(list_name(&info), list(&info));
+        schemas.insert(format!("{name}List"), list(&info, &name));
+    }
+    for (group, version, kind) in [
+        ("", "v1", "Binding"),
+        ("authentication.k8s.io", "v1", "TokenRequest"),
+        ("autoscaling", "v1", "Scale"),
+        ("policy", "v1", "Eviction"),
+    ] {
+        if let Some(name) = type_name(group, version, kind) {
+            add_type(&mut schemas, &name, (group, version, kind));
+        }
     }
     schemas
 }
 
-/// The name of the schema of a kind's list.
-pub(super) fn list_name(info: &Info) -> String {
-    format!("{}List", info.schema)
+/// The name of the schema of a built-in type that is no kind of its own.
+pub(super) fn type_name(group: &str, version: &str, kind: &str) -> Option<String> {
+    let package = match group.split('.').next()? {
+        "" => "core",
+        package => package,
+    };
+    matches!(kind, "Binding" | "Eviction" | "Scale" | "TokenRequest")
+        .then(|| format!("io.k8s.api.{package}.{version}.{kind}"))
+}
+
+/// Says of a schema which type it is.
+pub(super) fn add_type(schemas: &mut Map<String, Value>, name: &str, (group, version, kind): (&str, &str, &str)) {
+    if let Some(schema) = schemas.get_mut(name) {
+        schema["x-kubernetes-group-version-kind"] = json!([{ "group": group, "version": version, "kind": kind }]);
+    }
+}
+
+/// The schema of a defined kind with what all objects have.
+fn defined(mut schema: Value) -> Value {
+    if !schema.is_object() {
+        schema = json!({});
+    }
+    schema["type"] = json!("object");
+    if !schema["properties"].is_object() {
+        schema["properties"] = json!({});
+    }
+    let properties = &mut schema["properties"];
+    properties["apiVersion"] = json!({ "description": "The version of the schema of this object.", "type": "string" });
+    properties["kind"] = json!({ "description": "The kind of this object.", "type": "string" });
+    properties["metadata"] =
+        json!({ "description": "Name, labels and what else all objects have.", "allOf": [reference(OBJECT_META)] });
+    schema
 }
 
 pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#{DEFINITIONS}/{name}") })
 }
 
-fn list(info: &Info) -> Value {
+fn list(info: &Info, name: &str) -> Value {
     let kind = format!("{}List", info.kind);
     json!({
         "description": format!("A list of objects of kind {}.", info.kind),
@@ -57,7 +123,7 @@ fn list(info: &Info) -> Value {
             "items": {
                 "description": "The objects.",
                 "type": "array",
-                "items": { "allOf": [reference(&info.schema)], "default": {} },
+                "items": { "allOf": [reference(name)], "default": {} },
             },
         },
         "x-kubernetes-group-version-kind": [{ "group": info.group, "version": info.version, "kind": kind }],
@@ -65,7 +131,7 @@ fn list(info: &Info) -> Value {
 }
 
 /// A reference may have no neighbours in OpenAPI 3.0, so it moves into `allOf`; a port or percentage is a number or a text.
-fn to_dialect(schema: &mut Value) {
+pub(super) fn to_dialect(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(to_dialect),
         Value::Object(fields) => {

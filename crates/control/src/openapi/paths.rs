@@ -1,8 +1,8 @@
 //! The paths of a kind and the operations on them.
 
-use super::components::{list_name, reference};
-use super::group_version_kind;
-use crate::kinds::{Info, Subresource};
+use super::components::{reference, type_name};
+use super::{group_version_kind, schema_name};
+use crate::kinds::{ErasedKind, Info, Subresource};
 use serde_json::{Map, Value, json};
 
 const JSON: &str = "application/json";
@@ -12,8 +12,9 @@ const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
 /// Adds all paths of a kind; `root` is `/api/v1`.
-pub(super) fn add(info: &Info, root: &str, paths: &mut Map<String, Value>) {
-    let names = Names::of(info);
+pub(super) fn add(kind: &dyn ErasedKind, root: &str, paths: &mut Map<String, Value>) {
+    let info = &kind.info();
+    let names = Names::of(info, schema_name(kind));
     let base = if info.namespaced {
         format!("{root}/namespaces/{{namespace}}")
     } else {
@@ -41,10 +42,12 @@ struct Names {
     scope: &'static str,
     kind: String,
     tag: String,
+    /// Of the type of the objects.
+    schema: String,
 }
 
 impl Names {
-    fn of(info: &Info) -> Self {
+    fn of(info: &Info, schema: String) -> Self {
         let group = info
             .group
             .split('.')
@@ -57,6 +60,7 @@ impl Names {
             scope,
             kind: info.kind.to_string(),
             tag: format!("{group}_{}", info.version),
+            schema,
         }
     }
 
@@ -93,7 +97,7 @@ fn collection_path(info: &Info, names: &Names, shared: &[Value]) -> Value {
     delete["requestBody"] = body(DELETE_OPTIONS, false);
     let mut path = json!({
         "get": list(info, names, &names.id("list", "")),
-        "post": write(info, names, "create", "post", &info.schema),
+        "post": write(info, names, "create", "post", &names.schema),
         "delete": delete,
     });
     with_parameters(&mut path, shared);
@@ -105,8 +109,8 @@ fn item_path(info: &Info, names: &Names, shared: &[Value]) -> Value {
     delete["parameters"] = delete_parameters().into();
     delete["requestBody"] = body(DELETE_OPTIONS, false);
     let mut path = json!({
-        "get": operation(info, names, &names.id("read", ""), "get", "read", &info.schema),
-        "put": write(info, names, "replace", "put", &info.schema),
+        "get": operation(info, names, &names.id("read", ""), "get", "read", &names.schema),
+        "put": write(info, names, "replace", "put", &names.schema),
         "patch": patch(info, names, ""),
         "delete": delete,
     });
@@ -116,36 +120,93 @@ fn item_path(info: &Info, names: &Names, shared: &[Value]) -> Value {
 
 fn subresource_path(info: &Info, subresource: &Subresource, names: &Names, shared: &[Value]) -> Value {
     let suffix = capitalized(subresource.name);
+    let (group, version) = subresource
+        .api_version
+        .split_once('/')
+        .unwrap_or(("", subresource.api_version));
+    let own = type_name(group, if version.is_empty() { "v1" } else { version }, subresource.kind);
     // What is no object is a stream of bytes.
-    let schema = if subresource.kind.is_empty() && subresource.name != "log" {
-        info.schema.as_ref()
-    } else {
-        ""
+    let stream = own.is_none() && (!subresource.kind.is_empty() || subresource.name == "log");
+    let connects = subresource.kind.ends_with("Options");
+    let schema = match &own {
+        _ if stream => "",
+        Some(own) => own.as_str(),
+        None => names.schema.as_str(),
     };
     let mut path = json!({});
     for verb in subresource.verbs {
-        let (method, value) = match *verb {
-            "get" => (
-                "get",
-                operation(info, names, &names.id("read", &suffix), "get", "read", schema),
-            ),
-            "create" => {
-                let mut value = operation(info, names, &names.id("create", &suffix), "post", "create", schema);
-                value["parameters"] = write_parameters().into();
-                ("post", value)
-            }
-            "update" => {
-                let mut value = write(info, names, "replace", "put", &info.schema);
-                value["operationId"] = names.id("replace", &suffix).into();
-                ("put", value)
-            }
-            "patch" => ("patch", patch(info, names, &suffix)),
+        let method = match *verb {
+            "create" => "post",
+            "update" => "put",
+            other => other,
+        };
+        let (word, action) = match method {
+            _ if connects => ("connect", "connect"),
+            "get" => ("read", "get"),
+            "post" => ("create", "post"),
+            "put" => ("replace", "put"),
+            "patch" => ("patch", "patch"),
             _ => continue,
         };
+        let id = if connects {
+            let verb = capitalized(method);
+            format!(
+                "connect{}{verb}{}{}{suffix}",
+                names.group_version, names.scope, names.kind
+            )
+        } else {
+            names.id(word, &suffix)
+        };
+        let mut value = match method {
+            "patch" if !connects => patch(info, names, &suffix),
+            "post" | "put" if !stream => write(info, names, word, action, schema),
+            _ => operation(info, names, &id, action, word, schema),
+        };
+        value["operationId"] = id.into();
+        if own.is_some() {
+            value["x-kubernetes-group-version-kind"] = json!({ "group": group, "version": if version.is_empty() { "v1" } else { version }, "kind": subresource.kind });
+        }
         path[method] = value;
     }
     with_parameters(&mut path, shared);
     path
+}
+
+/// A question: objects that can only be posted.
+pub(super) fn add_question(
+    root: &str,
+    (group, plural, kind, namespaced): (&str, &str, &str, bool),
+    schema: &str,
+    paths: &mut Map<String, Value>,
+) {
+    let package = group.split('.').next().unwrap_or_default();
+    let scope = if namespaced { "Namespaced" } else { "" };
+    let mut shared = vec![query("pretty", "string", "If 'true', the answer is indented.")];
+    let base = if namespaced {
+        shared.push(segment("namespace", "The namespace of the objects."));
+        format!("/{root}/namespaces/{{namespace}}")
+    } else {
+        format!("/{root}")
+    };
+    let content = json!({ JSON: { "schema": reference(schema) }, YAML: { "schema": reference(schema) } });
+    let mut parameters = write_parameters();
+    parameters.truncate(3);
+    let mut path = json!({ "post": {
+        "tags": [format!("{package}_v1")],
+        "description": format!("create a {kind}"),
+        "operationId": format!("create{}V1{scope}{kind}", capitalized(package)),
+        "parameters": parameters,
+        "requestBody": body(schema, true),
+        "responses": {
+            "200": { "description": "OK", "content": content },
+            "201": { "description": "Created", "content": content },
+            "401": { "description": "Unauthorized" },
+        },
+        "x-kubernetes-action": "post",
+        "x-kubernetes-group-version-kind": { "group": group, "version": "v1", "kind": kind },
+    } });
+    with_parameters(&mut path, &shared);
+    paths.insert(format!("{base}/{plural}"), path);
 }
 
 fn with_parameters(path: &mut Value, shared: &[Value]) {
@@ -176,7 +237,7 @@ fn list(info: &Info, names: &Names, id: &str) -> Value {
         id,
         "list",
         "list or watch objects of kind",
-        &list_name(info),
+        &format!("{}List", names.schema),
     );
     list["description"] = format!("list or watch objects of kind {}", info.kind).into();
     list["parameters"] = list_parameters().into();
@@ -199,7 +260,7 @@ fn patch(info: &Info, names: &Names, suffix: &str) -> Value {
         &names.id("patch", suffix),
         "patch",
         "partially update",
-        &info.schema,
+        &names.schema,
     );
     patch["parameters"] = write_parameters().into();
     let content: Map<String, Value> = catamaran_api::patch::PatchType::media_types(true)

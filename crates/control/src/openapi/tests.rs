@@ -3,21 +3,32 @@ use crate::kinds::ALL;
 use expect_test::expect;
 use std::collections::BTreeSet;
 
+fn documents() -> Documents {
+    Documents::new(ALL.iter().map(|kind| KindRef::Builtin(*kind)), "v0")
+}
+
 fn read(path: &str) -> Value {
-    let documents = Documents::new(ALL, "v0");
-    serde_json::from_slice(&documents.document(path).unwrap()).unwrap()
+    serde_json::from_slice(&documents().document(path).unwrap()).unwrap()
+}
+
+fn all_paths() -> Vec<String> {
+    documents().parts.keys().cloned().collect()
 }
 
 #[test]
 fn the_index_names_every_group() {
-    let index: Value = serde_json::from_slice(&Documents::new(ALL, "v0").index()).unwrap();
-    let paths: Vec<&String> = index["paths"].as_object().unwrap().keys().collect();
-    for path in ["api/v1", "apis/apps/v1", "apis/coordination.k8s.io/v1"] {
-        assert!(paths.iter().any(|other| *other == path), "{paths:?}");
+    let other = ("apis/metrics.k8s.io/v1".to_owned(), "AB".to_owned());
+    let index: Value = serde_json::from_slice(&documents().index(std::iter::once(other))).unwrap();
+    let paths = index["paths"].as_object().unwrap();
+    for kind in ALL {
+        assert!(paths.contains_key(&root(&kind.info())), "{}", kind.info().kind);
     }
+    assert!(paths.contains_key("apis/authorization.k8s.io/v1"));
     let url = index["paths"]["api/v1"]["serverRelativeURL"].as_str().unwrap();
     assert!(url.starts_with("/openapi/v3/api/v1?hash="));
-    assert!(Documents::new(ALL, "v0").document("apis/nope/v1").is_none());
+    let url = &index["paths"]["apis/metrics.k8s.io/v1"]["serverRelativeURL"];
+    assert_eq!(url, "/openapi/v3/apis/metrics.k8s.io/v1?hash=AB");
+    assert!(documents().document("apis/nope/v1").is_none());
 }
 
 #[test]
@@ -43,11 +54,11 @@ fn paths_and_their_operations() {
         get /api/v1/namespaces/{namespace}/pods/{name} readCoreV1NamespacedPod
         patch /api/v1/namespaces/{namespace}/pods/{name} patchCoreV1NamespacedPod
         put /api/v1/namespaces/{namespace}/pods/{name} replaceCoreV1NamespacedPod
-        get /api/v1/namespaces/{namespace}/pods/{name}/attach readCoreV1NamespacedPodAttach
-        post /api/v1/namespaces/{namespace}/pods/{name}/attach createCoreV1NamespacedPodAttach
+        get /api/v1/namespaces/{namespace}/pods/{name}/attach connectCoreV1GetNamespacedPodAttach
+        post /api/v1/namespaces/{namespace}/pods/{name}/attach connectCoreV1PostNamespacedPodAttach
         post /api/v1/namespaces/{namespace}/pods/{name}/binding createCoreV1NamespacedPodBinding
-        get /api/v1/namespaces/{namespace}/pods/{name}/exec readCoreV1NamespacedPodExec
-        post /api/v1/namespaces/{namespace}/pods/{name}/exec createCoreV1NamespacedPodExec
+        get /api/v1/namespaces/{namespace}/pods/{name}/exec connectCoreV1GetNamespacedPodExec
+        post /api/v1/namespaces/{namespace}/pods/{name}/exec connectCoreV1PostNamespacedPodExec
         get /api/v1/namespaces/{namespace}/pods/{name}/log readCoreV1NamespacedPodLog
         get /api/v1/namespaces/{namespace}/pods/{name}/status readCoreV1NamespacedPodStatus
         patch /api/v1/namespaces/{namespace}/pods/{name}/status patchCoreV1NamespacedPodStatus
@@ -66,10 +77,13 @@ fn paths_and_their_operations() {
 /// What `kubectl` looks for before it asks for strict validation or a dry run.
 #[test]
 fn every_patch_has_the_parameters_kubectl_looks_for() {
-    for path in ["api/v1", "apis/coordination.k8s.io/v1", "apis/node.k8s.io/v1"] {
-        for (path, operations) in read(path)["paths"].as_object().unwrap() {
+    for path in all_paths() {
+        for (path, operations) in read(&path)["paths"].as_object().unwrap() {
             let Some(patch) = operations.get("patch") else { continue };
             assert!(patch["x-kubernetes-group-version-kind"]["kind"].is_string(), "{path}");
+            if patch["x-kubernetes-action"] == "connect" {
+                continue;
+            }
             let names: BTreeSet<&str> = patch["parameters"]
                 .as_array()
                 .unwrap()
@@ -95,8 +109,8 @@ fn references_lead_somewhere() {
             _ => {}
         }
     }
-    for path in ["api/v1", "apis/coordination.k8s.io/v1", "apis/node.k8s.io/v1"] {
-        let document = read(path);
+    for path in all_paths() {
+        let document = read(&path);
         let mut references = BTreeSet::new();
         collect(&document, &mut references);
         for reference in references {
@@ -134,4 +148,123 @@ fn every_kind_has_a_schema() {
             info.kind
         );
     }
+}
+
+/// `kubectl explain` looks for a schema of the kind in the document of its version.
+#[test]
+fn every_kind_can_be_explained() {
+    let documents: std::collections::BTreeMap<String, Value> = all_paths()
+        .into_iter()
+        .map(|path| (path.clone(), read(&path)))
+        .collect();
+    for kind in ALL {
+        let info = kind.info();
+        let document = &documents[&root(&info)];
+        let wanted = group_version_kind(&info);
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let found = schemas.values().any(|schema| {
+            let kinds = schema["x-kubernetes-group-version-kind"].as_array();
+            kinds.is_some_and(|kinds| kinds.contains(&wanted)) && schema["description"].is_string()
+        });
+        assert!(found, "{wanted}");
+    }
+}
+
+/// A kind that is defined while the server runs, as far as documents go.
+struct Defined(Value);
+
+impl ErasedKind for Defined {
+    fn info(&self) -> Info {
+        Info {
+            group: "example.com".into(),
+            version: "v1".into(),
+            kind: "Thing".into(),
+            plural: "things".into(),
+            singular: "thing".to_owned(),
+            list_kind: "ThingList".into(),
+            schema: "".into(),
+            subresources: vec![crate::kinds::SCALE],
+            ..ALL[0].info()
+        }
+    }
+    fn openapi(&self) -> Option<Value> {
+        Some(self.0.clone())
+    }
+    fn add_schema(&self, _: &mut schemars::SchemaGenerator) {}
+    fn decode(&self, value: Value) -> Result<Box<dyn crate::kinds::Object>, serde_json::Error> {
+        ALL[0].decode(value)
+    }
+    fn decode_slice(&self, json: &[u8]) -> Result<Box<dyn crate::kinds::Object>, serde_json::Error> {
+        ALL[0].decode_slice(json)
+    }
+    fn default(&self, _: &mut dyn crate::kinds::Object) {}
+    fn prepare_create(&self, _: &mut dyn crate::kinds::Object) {}
+    fn prepare_update(&self, _: &mut dyn crate::kinds::Object, _: &dyn crate::kinds::Object) {}
+    fn prepare_status(&self, _: &mut dyn crate::kinds::Object, _: &dyn crate::kinds::Object) {}
+    fn spec_changed(&self, _: &dyn crate::kinds::Object, _: &dyn crate::kinds::Object) -> Option<bool> {
+        None
+    }
+    fn validate(&self, _: &dyn crate::kinds::Object, _: &mut catamaran_api::Errors) {}
+    fn validate_update(
+        &self,
+        _: &dyn crate::kinds::Object,
+        _: &dyn crate::kinds::Object,
+        _: &mut catamaran_api::Errors,
+    ) {
+    }
+    fn validate_status(
+        &self,
+        _: &dyn crate::kinds::Object,
+        _: &dyn crate::kinds::Object,
+        _: &mut catamaran_api::Errors,
+    ) {
+    }
+    fn warnings(&self, _: &dyn crate::kinds::Object, _: Option<&dyn crate::kinds::Object>) -> Vec<String> {
+        Vec::new()
+    }
+    fn deletion_grace(&self, _: &dyn crate::kinds::Object, _: Option<i64>) -> Option<i64> {
+        None
+    }
+    fn holds_deletion(&self, _: &dyn crate::kinds::Object) -> bool {
+        false
+    }
+    fn mark_deleted(&self, _: &mut dyn crate::kinds::Object) {}
+    fn columns(&self) -> &[catamaran_api::table::Column] {
+        &[]
+    }
+    fn hub(&self) -> Option<crate::kinds::Hub> {
+        None
+    }
+    fn row(&self, _: &dyn crate::kinds::Object, _: k8s_openapi::jiff::Timestamp) -> Vec<Value> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn defined_kinds_are_described_like_others() {
+    let with = |description: &str| {
+        let schema = json!({ "description": description, "properties": { "spec": { "type": "object" } } });
+        Documents::new(std::iter::once(KindRef::Defined(Arc::new(Defined(schema)))), "v0")
+    };
+    let documents = with("first");
+    let document: Value = serde_json::from_slice(&documents.document("apis/example.com/v1").unwrap()).unwrap();
+    let schema = &document["components"]["schemas"]["com.example.v1.Thing"];
+    assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "Thing");
+    assert!(schema["properties"]["metadata"]["allOf"][0]["$ref"].is_string());
+    let scale = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .find(|(path, _)| path.ends_with("/scale"));
+    assert_eq!(
+        scale.unwrap().1["get"]["x-kubernetes-group-version-kind"]["kind"],
+        "Scale"
+    );
+    // A client that keeps a document sees that there is another one.
+    let mut same = with("first");
+    same.keep(&documents);
+    assert!(same.parts["apis/example.com/v1"].document.get().is_some());
+    let mut other = with("second");
+    other.keep(&documents);
+    assert!(other.parts["apis/example.com/v1"].document.get().is_none());
 }

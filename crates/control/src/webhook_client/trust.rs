@@ -14,7 +14,7 @@ use std::sync::Arc;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// TLS as a client that trusts a bundle of PEM certificates, or this machine's roots if there is none.
-pub(super) fn client_config(bundle: &[u8], http2: bool) -> Result<ClientConfig, String> {
+pub(crate) fn client_config(bundle: &[u8], http2: bool) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     let mut pinned = Vec::new();
     if bundle.iter().all(u8::is_ascii_whitespace) {
@@ -120,7 +120,7 @@ impl ServerCertVerifier for BundleVerifier {
 }
 
 /// The innermost cause of a failed exchange, in the words users know.
-pub(super) fn detail(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn detail(error: &(dyn StdError + 'static)) -> String {
     let mut innermost = error;
     loop {
         if let Some(tls) = tls_error(innermost) {
@@ -199,7 +199,7 @@ fn tls_detail(error: &TlsError) -> String {
 }
 
 /// Why no connection was had.
-pub(super) fn dial_failed(place: &Place, error: &std::io::Error) -> String {
+pub(crate) fn dial_failed(place: &Place, error: &std::io::Error) -> String {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::ConnectionRefused => format!("dial tcp {place}: connect: connection refused"),

@@ -1,0 +1,267 @@
+//! Keeps looking: at APIServices and their services when they change, and at other servers now and then.
+
+use super::availability::{self, Known, Unavailable};
+use super::{API_VERSION, Aggregator, Backend, Remote, Target, discovery, local};
+use futures::future::join_all;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceCondition};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How often servers that answer are asked again …
+const RECHECK: Duration = Duration::from_secs(30);
+/// … and those that do not.
+const RECHECK_FAILED: Duration = Duration::from_secs(5);
+
+/// Kinds whose changes matter.
+const WATCHED: [(&str, &str); 4] = [
+    (API_VERSION, super::PLURAL),
+    ("v1", "services"),
+    ("v1", "endpoints"),
+    ("discovery.k8s.io/v1", "endpointslices"),
+];
+
+/// What came of asking a server.
+struct Asked {
+    backend: Arc<Backend>,
+    outcome: Result<(), Unavailable>,
+    resources: Option<Arc<Value>>,
+    openapi: Option<String>,
+}
+
+impl Aggregator {
+    /// Makes what every cluster has: the APIServices of what is built in.
+    pub(crate) async fn prepare(&self, client: &Client) -> kube::Result<()> {
+        self.sync_local(client, true).await
+    }
+
+    /// Runs until `shutdown`. Requests that fail are tried again at the next change or look.
+    pub(crate) async fn run(self: Arc<Self>, client: Client, shutdown: CancellationToken) {
+        let mut changes = self.changes();
+        loop {
+            for change in &mut changes {
+                change.mark_seen();
+            }
+            if let Err(error) = self.sync_local(&client, false).await {
+                tracing::warn!(%error, "the APIServices of what is served here could not be brought up to date");
+            }
+            let pause = self.look(&client).await;
+            let seen = changes.iter_mut().map(Change::wait);
+            let changed = futures::future::select_all(seen.map(Box::pin).collect::<Vec<_>>());
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = changed => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// What wakes the task up.
+    fn changes(&self) -> Vec<Change> {
+        let mut changes = vec![Change::Table(self.registry.subscribe_table())];
+        for (api_version, plural) in WATCHED {
+            let resource = self.registry.resource(api_version, plural);
+            if let Some(cache) = resource.and_then(|resource| self.registry.caches.of(&resource)) {
+                changes.push(Change::Cache(cache.subscribe()));
+            }
+        }
+        changes
+    }
+
+    async fn sync_local(&self, client: &Client, starting: bool) -> kube::Result<()> {
+        let plan = local::plan(&local::served(&self.registry.table()), &self.api_services(), starting);
+        let services: Api<APIService> = Api::all(client.clone());
+        for object in &plan.create {
+            match services.create(&PostParams::default(), object).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                other => drop(other?),
+            }
+        }
+        for object in &plan.replace {
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            services.replace(name, &PostParams::default(), object).await?;
+        }
+        for name in &plan.delete {
+            match services.delete(name, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks all other servers, and publishes what came of it. Returns when to look again; `None`: there are none.
+    async fn look(&self, client: &Client) -> Option<Duration> {
+        let objects = self.api_services();
+        self.set_targets(objects.iter().filter_map(Target::of).collect());
+        let backends: Vec<Arc<Backend>> = self.backends.read().values().cloned().collect();
+        if backends.is_empty() {
+            self.set_remotes(Vec::new());
+            return None;
+        }
+        let asked = join_all(backends.into_iter().map(|backend| self.ask(backend))).await;
+        let mut remotes = Vec::new();
+        let mut pause = RECHECK;
+        for one in asked {
+            one.backend.available.store(one.outcome.is_ok(), Ordering::Release);
+            if one.outcome.is_err() {
+                pause = RECHECK_FAILED;
+            }
+            let target = &one.backend.target;
+            let Some(object) = objects
+                .iter()
+                .find(|object| object.metadata.name.as_deref() == Some(&target.name))
+            else {
+                continue;
+            };
+            remotes.push(self.remote(object, &one));
+            if let Err(error) = publish(client, object, &one.outcome).await {
+                tracing::warn!(%error, name = target.name, "the availability of an API could not be written");
+            }
+        }
+        self.set_remotes(remotes);
+        Some(pause)
+    }
+
+    async fn ask(&self, backend: Arc<Backend>) -> Asked {
+        let known = Known::of(&self.registry, &backend.target);
+        let mut asked = Asked {
+            outcome: availability::check(&backend.target, &known),
+            backend,
+            resources: None,
+            openapi: None,
+        };
+        if asked.outcome.is_err() {
+            return asked;
+        }
+        match asked.backend.probe().await {
+            Err(why) => asked.outcome = Err(why),
+            Ok(list) => {
+                asked.resources = discovery::resources(&list).map(Arc::new);
+                let path = format!("apis/{}", asked.backend.target.api_version());
+                let index = asked.backend.document("/openapi/v3").await.ok();
+                asked.openapi = index.and_then(|index| discovery::openapi_hash(&index, &path));
+            }
+        }
+        asked
+    }
+
+    /// While a server does not answer, what it said last is what is known.
+    fn remote(&self, object: &APIService, asked: &Asked) -> Remote {
+        let target = &asked.backend.target;
+        let spec = object.spec.clone().unwrap_or_default();
+        let remotes = self.remotes();
+        let before = remotes
+            .versions
+            .iter()
+            .find(|remote| remote.group == target.group && remote.version == target.version);
+        let same = |new: &Option<Arc<Value>>| {
+            let old = before.and_then(|before| before.resources.clone());
+            new.clone().or(old)
+        };
+        Remote {
+            group: target.group.clone(),
+            version: target.version.clone(),
+            group_priority: spec.group_priority_minimum,
+            version_priority: spec.version_priority,
+            current: asked.outcome.is_ok(),
+            resources: same(&asked.resources),
+            openapi: asked
+                .openapi
+                .clone()
+                .or_else(|| before.and_then(|before| before.openapi.clone())),
+        }
+    }
+}
+
+/// A change that wakes the task up.
+enum Change {
+    Table(watch::Receiver<u64>),
+    Cache(watch::Receiver<catamaran_store::Revision>),
+}
+
+impl Change {
+    fn mark_seen(&mut self) {
+        match self {
+            Change::Table(receiver) => receiver.mark_unchanged(),
+            Change::Cache(receiver) => receiver.mark_unchanged(),
+        }
+    }
+
+    async fn wait(&mut self) {
+        let changed = match self {
+            Change::Table(receiver) => receiver.changed().await,
+            Change::Cache(receiver) => receiver.changed().await,
+        };
+        if changed.is_err() {
+            // Whoever changed it is gone, which happens when the server stops.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn sleep(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes the condition, if it is not what is there.
+async fn publish(client: &Client, object: &APIService, outcome: &Result<(), Unavailable>) -> kube::Result<()> {
+    let Some(condition) = condition(object, outcome, Timestamp::now()) else {
+        return Ok(());
+    };
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let services: Api<APIService> = Api::all(client.clone());
+    let others = object
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    let mut conditions: Vec<APIServiceCondition> =
+        others.filter(|other| other.type_ != condition.type_).cloned().collect();
+    conditions.push(condition);
+    let patch = Patch::Merge(json!({ "status": { "conditions": conditions } }));
+    match services.patch_status(name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// The condition to write; `None` if it says so already.
+fn condition(object: &APIService, outcome: &Result<(), Unavailable>, now: Timestamp) -> Option<APIServiceCondition> {
+    let (status, reason, message) = match outcome {
+        Ok(()) => ("True", "Passed", "all checks passed"),
+        Err(why) => ("False", why.reason, why.message.as_str()),
+    };
+    let conditions = object.status.as_ref().and_then(|status| status.conditions.as_deref());
+    let before = conditions
+        .unwrap_or_default()
+        .iter()
+        .find(|condition| condition.type_ == "Available");
+    let says = |condition: &&APIServiceCondition| {
+        condition.status == status
+            && condition.reason.as_deref() == Some(reason)
+            && condition.message.as_deref() == Some(message)
+    };
+    if before.as_ref().is_some_and(says) {
+        return None;
+    }
+    let since = before
+        .filter(|before| before.status == status)
+        .and_then(|before| before.last_transition_time.clone());
+    Some(APIServiceCondition {
+        type_: "Available".to_owned(),
+        status: status.to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(since.unwrap_or(Time(now))),
+    })
+}
