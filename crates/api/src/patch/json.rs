@@ -55,6 +55,9 @@ pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
                 "operation {index} nests the object more than {MAX_DEPTH} levels deep"
             )));
         }
+        if tests_absence(&result, operation) {
+            continue;
+        }
         json_patch::patch(&mut result, std::slice::from_ref(operation)).map_err(|error| {
             let path = operation.path();
             Status::unprocessable(format!(
@@ -65,6 +68,19 @@ pub fn apply(object: &Value, patch: &[u8]) -> Result<Value, Status> {
         })?;
     }
     Ok(result)
+}
+
+/// Does this operation test that a field is null which is not there? To Kubernetes' implementation that is the same, and clients
+/// rely on it to add what must not be there yet (a first finalizer).
+fn tests_absence(object: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else {
+        return false;
+    };
+    let Some((parent, field)) = test.path.split_back() else {
+        return false;
+    };
+    let parent = object.pointer(parent.as_str()).and_then(Value::as_object);
+    test.value.is_null() && parent.is_some_and(|fields| !fields.contains_key(field.decoded().as_ref()))
 }
 
 /// What a JSON value is, as Go's decoder names it.
@@ -145,6 +161,19 @@ mod tests {
             result,
             json!({"metadata": {"labels": {}}, "moved": [0, 2, 3], "copy": [0, 2, 3]})
         );
+    }
+
+    #[test]
+    fn what_is_not_there_passes_for_null() {
+        let add = json!([
+            {"op": "test", "path": "/metadata/finalizers", "value": null},
+            {"op": "add", "path": "/metadata/finalizers", "value": ["x"]}]);
+        let add = add.to_string();
+        let result = apply(&json!({"metadata": {}}), add.as_bytes()).unwrap();
+        assert_eq!(result, json!({"metadata": {"finalizers": ["x"]}}));
+        assert_eq!(apply(&result, add.as_bytes()).unwrap_err().code(), 422);
+        let elsewhere = json!([{"op": "test", "path": "/none/finalizers", "value": null}]).to_string();
+        assert_eq!(apply(&result, elsewhere.as_bytes()).unwrap_err().code(), 422);
     }
 
     #[test]

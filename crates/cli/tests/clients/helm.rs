@@ -1,4 +1,5 @@
-//! Helm: a release lives through install, upgrade, rollback and uninstall, with hooks that run pods and a kind of its own.
+//! Helm: a release lives through install, upgrade, rollback and uninstall, with hooks that run pods and a kind of its own. It is not
+//! asked to wait for the Deployment: nothing makes its pods yet.
 
 use super::{Tier, here};
 use crate::common::{refusal, stdout};
@@ -23,7 +24,6 @@ fn a_release_lives() {
         "one",
         chart,
         "--create-namespace",
-        "--wait",
         "--timeout",
         "60s",
     ]));
@@ -50,7 +50,6 @@ fn a_release_lives() {
         chart,
         "--set",
         "motto=rough sea,replicas=0",
-        "--wait",
         "--timeout",
         "60s",
     ]));
@@ -65,12 +64,12 @@ fn a_release_lives() {
         .collect();
     assert_eq!(statuses, ["superseded", "deployed"]);
 
-    stdout(&mut helm(&["rollback", "one", "1", "--wait", "--timeout", "60s"]));
+    stdout(&mut helm(&["rollback", "one", "1", "--timeout", "60s"]));
     assert_eq!(motto(), "calm sea");
     assert!(stdout(&mut helm(&["list"])).contains("one"));
     assert!(stdout(&mut helm(&["get", "manifest", "one"])).contains("kind: Boat"));
 
-    stdout(&mut helm(&["uninstall", "one", "--wait", "--timeout", "60s"]));
+    stdout(&mut helm(&["uninstall", "one", "--timeout", "60s"]));
     assert_eq!(
         kubectl(&[
             "get",
