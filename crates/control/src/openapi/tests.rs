@@ -57,9 +57,23 @@ fn paths_and_their_operations() {
         get /api/v1/namespaces/{namespace}/pods/{name}/attach connectCoreV1GetNamespacedPodAttach
         post /api/v1/namespaces/{namespace}/pods/{name}/attach connectCoreV1PostNamespacedPodAttach
         post /api/v1/namespaces/{namespace}/pods/{name}/binding createCoreV1NamespacedPodBinding
+        get /api/v1/namespaces/{namespace}/pods/{name}/ephemeralcontainers readCoreV1NamespacedPodEphemeralcontainers
+        patch /api/v1/namespaces/{namespace}/pods/{name}/ephemeralcontainers patchCoreV1NamespacedPodEphemeralcontainers
+        put /api/v1/namespaces/{namespace}/pods/{name}/ephemeralcontainers replaceCoreV1NamespacedPodEphemeralcontainers
+        post /api/v1/namespaces/{namespace}/pods/{name}/eviction createCoreV1NamespacedPodEviction
         get /api/v1/namespaces/{namespace}/pods/{name}/exec connectCoreV1GetNamespacedPodExec
         post /api/v1/namespaces/{namespace}/pods/{name}/exec connectCoreV1PostNamespacedPodExec
         get /api/v1/namespaces/{namespace}/pods/{name}/log readCoreV1NamespacedPodLog
+        get /api/v1/namespaces/{namespace}/pods/{name}/portforward connectCoreV1GetNamespacedPodPortforward
+        post /api/v1/namespaces/{namespace}/pods/{name}/portforward connectCoreV1PostNamespacedPodPortforward
+        delete /api/v1/namespaces/{namespace}/pods/{name}/proxy connectCoreV1DeleteNamespacedPodProxy
+        get /api/v1/namespaces/{namespace}/pods/{name}/proxy connectCoreV1GetNamespacedPodProxy
+        patch /api/v1/namespaces/{namespace}/pods/{name}/proxy connectCoreV1PatchNamespacedPodProxy
+        post /api/v1/namespaces/{namespace}/pods/{name}/proxy connectCoreV1PostNamespacedPodProxy
+        put /api/v1/namespaces/{namespace}/pods/{name}/proxy connectCoreV1PutNamespacedPodProxy
+        get /api/v1/namespaces/{namespace}/pods/{name}/resize readCoreV1NamespacedPodResize
+        patch /api/v1/namespaces/{namespace}/pods/{name}/resize patchCoreV1NamespacedPodResize
+        put /api/v1/namespaces/{namespace}/pods/{name}/resize replaceCoreV1NamespacedPodResize
         get /api/v1/namespaces/{namespace}/pods/{name}/status readCoreV1NamespacedPodStatus
         patch /api/v1/namespaces/{namespace}/pods/{name}/status patchCoreV1NamespacedPodStatus
         put /api/v1/namespaces/{namespace}/pods/{name}/status replaceCoreV1NamespacedPodStatus
