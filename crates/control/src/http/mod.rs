@@ -10,6 +10,7 @@
 
 mod audit;
 mod classify;
+mod component_statuses;
 mod compress;
 mod deadline;
 mod delete;

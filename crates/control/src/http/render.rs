@@ -239,6 +239,21 @@ pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
     }
 }
 
+/// Adds a `Warning` header before those that are there; one that says the same is not repeated.
+pub(crate) fn warn_first(response: &mut Response, warning: String) {
+    let headers = response.headers_mut();
+    let others: Vec<HeaderValue> = match headers.entry(header::WARNING) {
+        header::Entry::Occupied(entry) => entry.remove_entry_mult().1.collect(),
+        header::Entry::Vacant(_) => Vec::new(),
+    };
+    warn(response, &[warning]);
+    let headers = response.headers_mut();
+    let first = headers.get(header::WARNING).cloned();
+    for other in others.into_iter().filter(|other| Some(other) != first.as_ref()) {
+        headers.append(header::WARNING, other);
+    }
+}
+
 /// A whole answer in one piece.
 pub(crate) fn respond(form: Form, status: StatusCode, json: Bytes) -> Result<Response, Status> {
     let body = match form.language {
@@ -263,7 +278,11 @@ fn set_type(response: &mut Response, form: Form) {
 }
 
 fn list_metadata(list: &List) -> Value {
-    let mut metadata = json!({ "resourceVersion": list.revision.to_string() });
+    let mut metadata = json!({});
+    // What is not stored has no version.
+    if list.revision > 0 {
+        metadata["resourceVersion"] = json!(list.revision.to_string());
+    }
     if !list.continue_token.is_empty() {
         metadata["continue"] = json!(list.continue_token);
     }

@@ -6,7 +6,7 @@ use super::query::Query;
 use super::render::{self, Style};
 use super::request_info::RequestInfo;
 use super::reviews::Review;
-use super::{App, layers, subresources, watch_stream};
+use super::{App, component_statuses, layers, subresources, watch_stream};
 use crate::authn::Identity;
 use crate::kinds::KindRef;
 use crate::registry::filter::Filter;
@@ -29,9 +29,21 @@ const LONGEST_BODY: usize = 3 << 20;
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
-    dispatch(&app, request)
+    let deprecation = deprecation(&app, &request);
+    let mut response = dispatch(&app, request)
         .await
-        .unwrap_or_else(|status| Failure(status).into_response())
+        .unwrap_or_else(|status| Failure(status).into_response());
+    if let Some(text) = deprecation {
+        render::warn_first(&mut response, text);
+    }
+    response
+}
+
+/// Whoever uses a version that is on its way out is told so, whatever becomes of the request.
+fn deprecation(app: &App, request: &Request) -> Option<String> {
+    let info = request.extensions().get::<Arc<RequestInfo>>()?;
+    let resource = app.registry.resource(&info.api_version, &info.plural)?;
+    resource.info.deprecation.as_deref().map(ToOwned::to_owned)
 }
 
 /// A request for a resource, taken apart.
@@ -80,6 +92,9 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
     };
     if !info.subresource.is_empty() {
         return subresources::answer(&call, &info, body).await;
+    }
+    if component_statuses::are_meant(&call.target.resource) {
+        return component_statuses::answer(&call, &info);
     }
     match layers::verb(&call.head.method, &info, call.head.uri.query().unwrap_or_default()) {
         "list" if readable(&call.head.method) => call.list().await,

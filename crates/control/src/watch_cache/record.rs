@@ -81,6 +81,20 @@ impl Record {
         })
     }
 
+    /// An object that is made when it is asked for, and never stored.
+    pub(crate) fn computed(resource: &Resource, key: Arc<str>, json: Bytes) -> Result<Record, serde_json::Error> {
+        Ok(Record {
+            key,
+            revision: 0,
+            facts: Arc::new(Facts::read(&json, &resource.field_paths)?),
+            api_version: resource.api_version.as_str().into(),
+            namespaced: resource.info.namespaced,
+            change: Change::Added,
+            json: 0..json.len(),
+            line: json,
+        })
+    }
+
     /// The same object as the victim of a deletion at `revision`.
     pub(crate) fn deleted(&self, resource: &Resource, stored: &[u8], revision: Revision) -> Result<Record, BadRecord> {
         let Stamped {
