@@ -28,6 +28,7 @@ mod toleration_seconds;
 mod views;
 mod webhooks;
 
+pub(crate) use loose::Loose;
 pub(crate) use policies::keep_status as keep_policy_status;
 
 use crate::kinds::Object;
@@ -88,8 +89,6 @@ pub(crate) struct Attributes<'a> {
     reinvocation: Mutex<Reinvocation>,
     /// Texts for `Warning` headers.
     warnings: Mutex<Vec<String>>,
-    /// For the audit log.
-    annotations: Mutex<Vec<(String, String)>>,
 }
 
 impl<'a> Attributes<'a> {
@@ -110,7 +109,6 @@ impl<'a> Attributes<'a> {
             delete_options: None,
             reinvocation: Mutex::default(),
             warnings: Mutex::default(),
-            annotations: Mutex::default(),
         }
     }
 
@@ -161,17 +159,11 @@ impl<'a> Attributes<'a> {
 
     /// Tells the audit log.
     pub(crate) fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
-        let (key, value) = (key.into(), value.into());
-        crate::audit::annotate(key.clone(), value.clone());
-        self.annotations.lock().push((key, value));
+        crate::audit::annotate(key.into(), value.into());
     }
 
     pub(crate) fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock())
-    }
-
-    pub(crate) fn take_annotations(&self) -> Vec<(String, String)> {
-        std::mem::take(&mut *self.annotations.lock())
     }
 }
 
@@ -212,7 +204,7 @@ pub(crate) trait Plugin: Send + Sync {
         Ok(())
     }
 
-    /// Refuses the request, seeing the object in its final form; `None` for deletions and connections.
+    /// Refuses the request, seeing the object in its final form; `None` for deletions.
     async fn validate(
         &self,
         _world: &World<'_>,

@@ -4,6 +4,7 @@ use crate::registry::WriteOptions;
 use crate::registry::managed::LONGEST_MANAGER;
 use catamaran_api::schema::FieldValidation;
 use catamaran_api::{Errors, GroupKind, Path, Status};
+use serde_json::Value;
 
 /// The parameters of a request, in their order.
 #[derive(Debug, Default)]
@@ -15,6 +16,21 @@ impl Query {
             Ok(query) => Ok(Query(query.0)),
             Err(error) => Err(Status::bad_request(format!("the query cannot be parsed: {error}"))),
         }
+    }
+
+    /// Options of a connection, as the query of a request for it has them.
+    pub(crate) fn of_options(options: &Value) -> Self {
+        let text = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+            _ => None,
+        };
+        let mut pairs = Vec::new();
+        for (name, value) in options.as_object().into_iter().flatten() {
+            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            pairs.extend(values.iter().filter_map(text).map(|text| (name.clone(), text)));
+        }
+        Query(pairs)
     }
 
     /// The first value of a parameter; empty if it is not there.

@@ -37,6 +37,7 @@ mod watch;
 
 pub(crate) use delete::{DeleteOptions, Deleted, answers_with_object, warnings as delete_warnings};
 pub(crate) use list::{List, ListOptions, VersionMatch};
+pub(crate) use subresources::Admitted;
 pub(crate) use table::Table;
 pub(crate) use update::Part;
 pub(crate) use watch::{Tick, WatchOptions, Watching};

@@ -5,4 +5,5 @@ mod builtin;
 mod common;
 mod policies;
 mod server;
+mod subresources;
 mod webhooks;

@@ -105,14 +105,14 @@ impl Plugin for MutatingWebhooks {
         Ok(())
     }
 
-    /// Deletions and connections have nothing that could be changed; the webhooks are asked all the same.
+    /// Deletions have nothing that could be changed; the webhooks are asked all the same.
     async fn validate(
         &self,
         world: &World<'_>,
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
     ) -> Result<(), Status> {
-        if matches!(attributes.operation, Operation::Create | Operation::Update) {
+        if attributes.operation != Operation::Delete {
             return Ok(());
         }
         for hook in self.hooks.get(world).iter() {

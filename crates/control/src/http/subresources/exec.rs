@@ -1,6 +1,8 @@
 //! GET or POST `pods/exec`: a stream to a new process in a container.
 
 use super::super::node_proxy::Running;
+use super::super::query::Query;
+use super::super::render;
 use super::super::resource::Call;
 use axum::body::Body;
 use axum::response::Response;
@@ -16,12 +18,17 @@ pub(super) async fn stream(call: &Call<'_>, verb: &'static str, body: Body) -> R
     if !matches!(call.head.method, Method::GET | Method::POST) {
         return Err(Status::method_not_allowed());
     }
+    let admitted = super::connection::admit(call, &call.target, None).await?;
     let pod = Running {
         target: &call.target,
         verb,
     };
-    call.app
+    let query = Query::of_options(&admitted.body);
+    let streamed = call
+        .app
         .nodes
-        .stream(&call.app.registry, &pod, &call.query, &call.head, body)
-        .await
+        .stream(&call.app.registry, &pod, &query, &call.head, body);
+    let mut response = streamed.await?;
+    render::warn(&mut response, &admitted.warnings);
+    Ok(response)
 }

@@ -3,6 +3,7 @@
 
 mod attach;
 pub(super) mod binding;
+mod connection;
 mod eviction;
 mod exec;
 mod finalize;

@@ -1,5 +1,7 @@
 //! GET or POST `pods/portforward`: streams to ports of a pod. The node speaks the protocol, in whichever form the client chose.
 
+use super::super::query::Query;
+use super::super::render;
 use super::super::resource::Call;
 use axum::body::Body;
 use axum::response::Response;
@@ -10,10 +12,13 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
     if !matches!(call.head.method, Method::GET | Method::POST) {
         return Err(Status::method_not_allowed());
     }
-    let options = call.write_options("CreateOptions")?;
-    call.app.registry.admit_connection(&call.target, &options).await?;
-    call.app
+    let admitted = super::connection::admit(call, &call.target, None).await?;
+    let query = Query::of_options(&admitted.body);
+    let forwarded = call
+        .app
         .nodes
-        .forward(&call.app.registry, &call.target, &call.query, &call.head, body)
-        .await
+        .forward(&call.app.registry, &call.target, &query, &call.head, body);
+    let mut response = forwarded.await?;
+    render::warn(&mut response, &admitted.warnings);
+    Ok(response)
 }

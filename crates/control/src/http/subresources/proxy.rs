@@ -6,6 +6,7 @@
 mod exchange;
 mod rewrite;
 
+use super::super::render;
 use super::super::resource::Call;
 use crate::registry::{Registry, Target};
 use axum::body::Body;
@@ -32,7 +33,6 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
     if !known.contains(&call.head.method) {
         return Err(Status::method_not_allowed());
     }
-    let options = call.write_options("CreateOptions").unwrap_or_default();
     let id = Id::parse(&call.target.name).ok_or_else(|| {
         let kind = call.target.resource.info.singular.as_str();
         Status::bad_request(format!("invalid {kind} request {:?}", call.target.name))
@@ -41,7 +41,7 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
         name: id.name.to_owned(),
         ..call.target.clone()
     };
-    call.app.registry.admit_connection(&target, &options).await?;
+    let admitted = super::connection::admit(call, &target, Some(exchange::path_of(call).below)).await?;
     let registry = &call.app.registry;
     let destination = match target.resource.info.plural.as_ref() {
         "nodes" => node(registry, &target, &id).await?,
@@ -49,7 +49,9 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
         "services" => service(registry, &target, &id).await?,
         _ => return Err(Status::unknown_path()),
     };
-    exchange::pass_on(call, &destination, body).await
+    let mut response = exchange::pass_on(call, &destination, body).await?;
+    render::warn(&mut response, &admitted.warnings);
+    Ok(response)
 }
 
 /// What the name in the path says.

@@ -43,6 +43,13 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
     let bytes = read(&call.head.headers, body).await?;
     let mut object = body::parse(format(&call.head.headers)?, &bytes)?.value;
     check_type(&object)?;
+    object["apiVersion"] = json!(API_VERSION);
+    object["kind"] = json!(KIND);
+    default(&mut object);
+    let registry = &call.app.registry;
+    let admitted = registry.mutate_body(&call.target, object, &options).await?;
+    let (mut object, mut warnings) = (admitted.body, admitted.warnings);
+    check_type(&object)?;
     let now = Timestamp::now();
     let spec = spec(&object)?;
     let account = Account::find(call).await?;
@@ -71,12 +78,6 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
         warn_after: extended.then_some(seconds),
     };
     let until = now + SignedDuration::from_secs(seconds);
-    let token = match options.dry_run {
-        true => String::new(),
-        false => tokens.issue(&issue, now).map_err(Status::internal)?,
-    };
-    object["apiVersion"] = json!(API_VERSION);
-    object["kind"] = json!(KIND);
     object["metadata"]["name"] = json!(account.reference.name);
     object["metadata"]["namespace"] = json!(account.namespace);
     object["metadata"]["creationTimestamp"] = json!(seconds_only(now));
@@ -85,8 +86,29 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
         "expirationSeconds": seconds,
         "boundObjectRef": spec.bound_object_ref,
     });
+    object["status"] = json!({ "token": "", "expirationTimestamp": null });
+    warnings.extend(registry.validate_body(&call.target, object.clone(), &options).await?);
+    let token = match options.dry_run {
+        true => String::new(),
+        false => tokens.issue(&issue, now).map_err(Status::internal)?,
+    };
     object["status"] = json!({ "token": token, "expirationTimestamp": seconds_only(until) });
-    render::respond(style.form, StatusCode::CREATED, render::to_bytes(&object)?)
+    let mut response = render::respond(style.form, StatusCode::CREATED, render::to_bytes(&object)?)?;
+    render::warn(&mut response, &warnings);
+    Ok(response)
+}
+
+/// What is not said is filled in before admission sees it.
+fn default(object: &mut Value) {
+    if object["spec"].is_null() {
+        object["spec"] = json!({});
+    }
+    if let Some(spec) = object["spec"].as_object_mut() {
+        let seconds = spec.entry("expirationSeconds").or_insert(Value::Null);
+        if seconds.is_null() {
+            *seconds = json!(DEFAULT_SECONDS);
+        }
+    }
 }
 
 fn seconds_only(time: Timestamp) -> String {
@@ -96,7 +118,10 @@ fn seconds_only(time: Timestamp) -> String {
 fn check_type(object: &Value) -> Result<(), Status> {
     let stated = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let (kind, api_version) = (stated("kind"), stated("apiVersion"));
-    if object.is_object() && matches!(kind, "" | KIND) && matches!(api_version, "" | API_VERSION) {
+    let has_metadata = object
+        .get("metadata")
+        .is_none_or(|own| own.is_object() || own.is_null());
+    if object.is_object() && has_metadata && matches!(kind, "" | KIND) && matches!(api_version, "" | API_VERSION) {
         return Ok(());
     }
     Err(Status::bad_request(format!(

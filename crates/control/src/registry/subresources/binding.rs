@@ -21,15 +21,15 @@ impl Registry {
         let mut object: Box<dyn Object> = Box::new(binding.clone());
         let attributes = Attributes::new(target, Operation::Create, None, options);
         self.admission.mutate(&self.world(), &attributes, &mut object).await?;
-        let any: &dyn Any = object.as_ref();
-        let binding = any.downcast_ref::<Binding>().unwrap_or(binding);
+        let binding: &Binding = &super::retyped(object.as_ref())?;
         let node = binding.target.name.as_deref().unwrap_or_default();
         check_binding(target, binding, node)?;
         self.admission
-            .validate(&self.world(), &attributes, Some(object.as_ref()))
+            .validate(&self.world(), &attributes, Some(binding))
             .await?;
         let conflict = |why: String| Status::conflict(&BINDINGS, &target.name, why);
-        self.change(target, Part::System, options, &mut |current, old, _| {
+        let warnings = attributes.take_warnings();
+        let mut written = self.change(target, Part::System, options, &mut |current, old, _| {
             let mut new = old.boxed_clone();
             let any: &mut dyn Any = new.as_mut();
             let Some(pod) = any.downcast_mut::<Pod>() else {
@@ -88,7 +88,9 @@ impl Registry {
             conditions.push(condition);
             Ok(new)
         })
-        .await
+        .await?;
+        written.warnings.extend(warnings);
+        Ok(written)
     }
 }
 

@@ -56,11 +56,10 @@ impl Registry {
         let attributes = Attributes::new(target, Operation::Create, None, options);
         let mut object: Box<dyn Object> = Box::new(eviction);
         self.admission.mutate(&self.world(), &attributes, &mut object).await?;
+        let eviction: Eviction = super::retyped(object.as_ref())?;
         self.admission
-            .validate(&self.world(), &attributes, Some(object.as_ref()))
+            .validate(&self.world(), &attributes, Some(&eviction))
             .await?;
-        let any: &dyn Any = object.as_ref();
-        let eviction = any.downcast_ref::<Eviction>().cloned().unwrap_or_default();
         let deletion = deletion(eviction, options)?;
         let mut last = target.modified();
         for _ in 0..ATTEMPTS {
@@ -108,7 +107,7 @@ impl Registry {
                 }
             }
             Verdict::Ask => {
-                self.charge(target, pod, budget, options).await?;
+                self.charge(target, pod, budget, deletion.dry_run).await?;
                 self.delete_evicted(target, deletion, options).await
             }
         }
@@ -184,7 +183,7 @@ impl Registry {
         target: &Target,
         pod: &Pod,
         budget: &PodDisruptionBudget,
-        options: &WriteOptions,
+        dry_run: bool,
     ) -> Result<(), Status> {
         let name = budget.metadata.name.clone().unwrap_or_default();
         let resource = self
@@ -201,7 +200,7 @@ impl Registry {
             check_budget(&budget)?;
             let status = budget.status.get_or_insert_default();
             take_one(status, pod_name.clone());
-            if options.dry_run {
+            if dry_run {
                 return Ok(());
             }
             let value = serde_json::to_value(&budget).map_err(Status::internal)?;

@@ -63,11 +63,16 @@ impl Destination {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// The path of the request: up to `proxy`, and what follows.
+pub(super) fn path_of<'a>(call: &'a Call<'_>) -> rewrite::Split<'a> {
+    let depth = if call.target.namespace.is_some() { 7 } else { 5 };
+    rewrite::split(call.head.uri.path(), depth)
+}
+
 /// Passes the request on, and its answer back.
 pub(super) async fn pass_on(call: &Call<'_>, destination: &Destination, body: Body) -> Result<Response, Status> {
     let head = &call.head;
-    let depth = if call.target.namespace.is_some() { 7 } else { 5 };
-    let path = rewrite::split(head.uri.path(), depth);
+    let path = path_of(call);
     let upgrade = head
         .extensions
         .get::<OnUpgrade>()
