@@ -27,13 +27,30 @@ pub(super) fn add(kind: &dyn ErasedKind, root: &str, paths: &mut Map<String, Val
         paths.insert(format!("{root}/{}", info.plural), everywhere(info, &names, &shared));
         shared.push(segment("namespace", "The namespace of the objects."));
     }
-    paths.insert(collection, collection_path(info, &names, &shared));
+    let (not_of_all, not_of_one) = unserved(info);
+    paths.insert(collection, without(collection_path(info, &names, &shared), not_of_all));
     shared.push(segment("name", "The name of the object."));
-    paths.insert(item.clone(), item_path(info, &names, &shared));
+    paths.insert(item.clone(), without(item_path(info, &names, &shared), not_of_one));
     for subresource in &info.subresources {
         let path = format!("{item}/{}", subresource.name);
         paths.insert(path, subresource_path(info, subresource, &names, &shared));
     }
+}
+
+/// Methods that a kind lacks, of the collection and of each object: components can only be read, namespaces go one by one.
+fn unserved(info: &Info) -> (&'static [&'static str], &'static [&'static str]) {
+    match (info.group.as_ref(), info.kind.as_ref()) {
+        ("", "ComponentStatus") => (&["post", "delete"], &["put", "patch", "delete"]),
+        ("", "Namespace") => (&["delete"], &[]),
+        _ => (&[], &[]),
+    }
+}
+
+fn without(mut path: Value, methods: &[&str]) -> Value {
+    if let Some(operations) = path.as_object_mut() {
+        operations.retain(|method, _| !methods.contains(&method.as_str()));
+    }
+    path
 }
 
 /// The parts of operation ids: `create` + `CoreV1` + `Namespaced` + `Pod`.
