@@ -11,7 +11,7 @@ mod request_info;
 use catamaran_api::patch::{apply, json, merge, strategic};
 use catamaran_api::schema::{Node, Schemas};
 use catamaran_api::selector::{FieldSelector, Selector};
-use catamaran_api::{body, yaml};
+use catamaran_api::{Errors, Path, body, structural, yaml};
 use serde_json::{Value, json};
 
 /// Bytes of a target that wants several texts: they are separated by this.
@@ -108,12 +108,12 @@ pub fn manifest(data: &[u8]) {
 /// The schema of a custom resource, an object of it, and a rule.
 pub fn definition(data: &[u8]) {
     let mut parts = data.splitn(3, |byte| *byte == SEPARATOR);
-    let Some(schema) = parts.next().and_then(document) else {
-        return;
-    };
+    let Some(schema) = parts.next().and_then(document) else { return };
     let object = parts.next().and_then(document);
-    let schemas = Schemas::from_openapi(&schema);
-    drop(schemas);
+    drop(Schemas::from_openapi(&schema));
+    if let Some(object) = &object {
+        structure(&schema, object);
+    }
     if let Some(rule) = parts.next().and_then(|rule| std::str::from_utf8(rule).ok()) {
         let env = catamaran_cel::Env::new().with_dyn("self");
         if let (Ok(program), Some(object)) = (catamaran_cel::Program::compile(rule, &env), &object) {
@@ -121,6 +121,27 @@ pub fn definition(data: &[u8]) {
             drop(program.evaluate(&bindings, &mut catamaran_cel::Budget::default()));
         }
     }
+}
+
+/// What is done to a custom resource before it is kept; done twice, it is done once.
+fn structure(schema: &Value, object: &Value) {
+    let Ok(props) = serde_json::from_value(schema.clone()) else { return };
+    let Ok(schema) = structural::Schema::new(&props) else { return };
+    let mut errors = Errors::new();
+    structural::check(&Path::ROOT, &schema, &mut errors);
+    if !errors.is_empty() {
+        return;
+    }
+    let mut kept = object.clone();
+    structural::prune(&mut kept, &schema, true);
+    let left = structural::prune(&mut kept, &schema, true);
+    assert!(left.is_empty(), "what was pruned has nothing left to prune: {left:?}");
+    structural::apply_defaults(&mut kept, &schema);
+    let mut again = kept.clone();
+    structural::apply_defaults(&mut again, &schema);
+    assert_eq!(kept, again, "what has its defaults gets no more");
+    structural::validate(&Path::ROOT, &schema, &kept, Some(object), &mut errors);
+    structural::check_lists(&Path::ROOT, &schema, &kept, &mut errors);
 }
 
 /// The path of a request.
