@@ -1,7 +1,7 @@
 //! Certificates: who may approve and sign for which signer, and that nobody gets one that makes them this server's master.
 
 use super::expressions::may;
-use super::{Attributes, Operation, Plugin, World, typed};
+use super::{Attributes, Operation, Plugin, World, typed, typed_mut};
 use crate::kinds::Object;
 use async_trait::async_trait;
 use catamaran_api::Status;
@@ -17,6 +17,36 @@ const MASTERS: &str = "system:masters";
 
 const GROUP: &str = "certificates.k8s.io";
 const REQUESTS: &str = "certificatesigningrequests";
+
+/// A request says who it is from; whoever sent it does not get to say.
+pub(super) struct Requester;
+
+#[async_trait]
+impl Plugin for Requester {
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create
+            && attributes.subresource.is_empty()
+            && attributes.concerns(GROUP, REQUESTS)
+    }
+
+    async fn mutate(
+        &self,
+        _: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: &mut Box<dyn Object>,
+    ) -> Result<(), Status> {
+        let Some(request) = typed_mut::<CertificateSigningRequest>(object.as_mut()) else {
+            return Ok(());
+        };
+        let identity = &attributes.caller.identity;
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        request.spec.username = some(&identity.user);
+        request.spec.uid = some(&identity.uid);
+        request.spec.groups = (!identity.groups.is_empty()).then(|| identity.groups.clone());
+        request.spec.extra = (!identity.extra.is_empty()).then(|| identity.extra.clone());
+        Ok(())
+    }
+}
 
 /// Writes to `approval` need the verb `approve` on the signer.
 pub(super) struct Approval;

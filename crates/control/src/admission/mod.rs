@@ -245,6 +245,8 @@ impl Chain {
                 Box::new(webhooks::MutatingWebhooks::default()),
                 Box::new(policies::ValidatingPolicies::default()),
                 Box::new(webhooks::ValidatingWebhooks::default()),
+                // Behind everything that changes objects: nobody else says who a request is from.
+                Box::new(certificates::Requester),
                 Box::new(resource_quota::ResourceQuotas::default()),
             ],
         }
