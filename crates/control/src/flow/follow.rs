@@ -13,8 +13,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io/v1";
-/// How often is looked whether the objects every cluster has are as they should be.
-const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// Pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -62,7 +60,8 @@ impl Following {
     }
 }
 
-/// Keeps the objects every cluster has, and the conditions of all schemas, until `shutdown`.
+/// Keeps the objects every cluster has, and the conditions of all schemas, until `shutdown`. Only a change can put them out
+/// of order, and every change is seen: nothing is looked at while nothing changes.
 pub(crate) async fn keep(client: Client, registry: Arc<Registry>, shutdown: CancellationToken) {
     let (Some(mut schemas), Some(mut levels)) = (
         registry.changes_of(GROUP, "flowschemas"),
@@ -77,16 +76,13 @@ pub(crate) async fn keep(client: Client, registry: Arc<Registry>, shutdown: Canc
             suggested::ensure(&client).await?;
             conditions(&client, &registry).await
         };
-        let pause = match kept.await {
-            Ok(()) => KEEP_EVERY,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot keep the flow schemas");
-                RETRY
-            }
-        };
+        let outcome = kept.await;
+        if let Err(error) = &outcome {
+            tracing::warn!(error = error as &dyn std::error::Error, "cannot keep the flow schemas");
+        }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(RETRY), if outcome.is_err() => {}
             changed = schemas.changed() => if changed.is_err() { return },
             changed = levels.changed() => if changed.is_err() { return },
         }
