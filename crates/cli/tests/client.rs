@@ -115,6 +115,39 @@ fn objects_of_manifests() {
     server.stop();
 }
 
+/// A manifest may define a kind and then use it; what is deleted with its definition is not in the way of the rest.
+#[test]
+fn a_kind_and_its_objects_in_one_manifest() {
+    let server = Server::start();
+    let definition = "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: crons.ex.io}, \
+        spec: {group: ex.io, scope: Namespaced, names: {plural: crons, singular: cron, kind: Cron, listKind: CronList}, \
+        versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, \
+        properties: {spec: {type: object, properties: {every: {type: string}}}}}}}]}}\n";
+    let object = "{apiVersion: ex.io/v1, kind: Cron, metadata: {name: c}, spec: {every: day}}\n";
+    server.write(
+        "all.yaml",
+        &[definition, object, &config_map("last", "x")].join("---\n"),
+    );
+    let out = |arguments: &str| stdout(&mut server.cata(arguments));
+    assert_eq!(
+        out("apply -f all.yaml"),
+        "customresourcedefinition.apiextensions.k8s.io/crons.ex.io created\ncron.ex.io/c created\nconfigmap/last created\n"
+    );
+    assert_eq!(out("get crons -o jsonpath={.items[*].spec.every}"), "day");
+    assert_eq!(
+        out("delete crd crons.ex.io"),
+        "customresourcedefinition.apiextensions.k8s.io \"crons.ex.io\" deleted\n"
+    );
+    let gone = server.cata("delete -f all.yaml").output().expect("cata");
+    assert_eq!(
+        text(&gone.stdout),
+        "configmap \"last\" deleted from default namespace\n"
+    );
+    assert!(text(&gone.stderr).contains("no matches for kind \"Cron\" in version \"ex.io/v1\""));
+    assert!(!gone.status.success());
+    server.stop();
+}
+
 #[test]
 fn server_side_apply() {
     let server = Server::start();

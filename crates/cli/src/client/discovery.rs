@@ -3,6 +3,7 @@
 use super::{Connection, explain};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde_json::Value;
 
 const ACCEPT: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -100,6 +101,16 @@ impl Catalogue {
             resources.extend(list.items.into_iter().flat_map(Group::into_resources));
         }
         Ok(Self { resources })
+    }
+
+    /// Asks the server again if it had no kind of the object's name before: a manifest may define a kind (with a
+    /// CustomResourceDefinition or an APIService) and then use it. Whether it has one now is for [`Self::by_kind`] to say.
+    pub(crate) async fn learn(&mut self, connection: &Connection, object: &Value) -> Result<()> {
+        let field = |name: &str| object[name].as_str().unwrap_or_default();
+        if self.by_kind(field("apiVersion"), field("kind")).is_err() {
+            *self = Self::fetch(connection).await?;
+        }
+        Ok(())
     }
 
     /// The kind a user means by `word` (plural, singular, short name, kind; `.group` may follow), in lower or upper case.

@@ -94,12 +94,13 @@ pub(super) async fn apply(args: ApplyArgs, data_dir: Option<&DataDir>) -> Result
     if args.server_side && common.dry_run == DryRun::Client {
         bail!("--dry-run=client asks no server, --server-side asks nobody else: did you mean --dry-run=server?");
     }
-    let (objects, connection, catalogue) = common.start(data_dir).await?;
+    let (objects, connection, mut catalogue) = common.start(data_dir).await?;
     let ownership = Ownership {
         manager: &args.field_manager,
         force: args.force_conflicts,
     };
     each(&objects, async |object| {
+        catalogue.learn(&connection, object).await?;
         let options = common.options();
         let applied = if args.server_side {
             server_side::apply(&connection, &catalogue, object, options, ownership).await?
@@ -116,9 +117,10 @@ pub(super) async fn apply(args: ApplyArgs, data_dir: Option<&DataDir>) -> Result
 }
 
 pub(super) async fn create(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
-    let (objects, connection, catalogue) = args.start(data_dir).await?;
+    let (objects, connection, mut catalogue) = args.start(data_dir).await?;
     let options = args.options();
     each(&objects, async |object| {
+        catalogue.learn(&connection, object).await?;
         let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
         let resource = catalogue.by_kind(version.unwrap_or_default(), kind.unwrap_or_default())?;
         let mut pairs = vec![
@@ -152,7 +154,7 @@ pub(super) async fn create(args: Args, data_dir: Option<&DataDir>) -> Result<()>
 }
 
 /// One refused object does not keep the others back; the last refusal is the verb's.
-async fn each(objects: &[Value], work: impl AsyncFn(&Value) -> Result<()>) -> Result<()> {
+async fn each(objects: &[Value], mut work: impl AsyncFnMut(&Value) -> Result<()>) -> Result<()> {
     let mut failure = None;
     for object in objects {
         if let Err(error) = work(object).await

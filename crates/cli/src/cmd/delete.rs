@@ -79,12 +79,21 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
         );
     }
     let mut doomed = Vec::new();
+    let mut failure = None;
     for object in args.files.objects()? {
         let (api_version, kind) = (&object["apiVersion"], &object["kind"]);
-        let resource = catalogue.by_kind(
+        let known = catalogue.by_kind(
             api_version.as_str().unwrap_or_default(),
             kind.as_str().unwrap_or_default(),
-        )?;
+        );
+        let resource = match known {
+            Ok(resource) => resource,
+            // Its definition may have gone with an earlier try; the other objects can go all the same.
+            Err(error) => {
+                put_by(&mut failure, error);
+                continue;
+            }
+        };
         let name = object["metadata"]["name"]
             .as_str()
             .context("a manifest has no metadata.name")?;
@@ -117,20 +126,15 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
         bail!("you must provide one or more resources by argument or filename (-f)");
     }
 
-    if doomed.is_empty() {
+    if doomed.is_empty() && failure.is_none() {
         println!("No resources found");
     }
     let mut going = Vec::new();
-    let mut failure = None;
     for (resource, namespace, name) in doomed {
         match delete(&args, &connection, resource, &namespace, &name).await {
             Ok(Some(object)) => going.push(object),
             Ok(None) => {}
-            Err(error) => {
-                if let Some(earlier) = failure.replace(error) {
-                    report::print(&earlier);
-                }
-            }
+            Err(error) => put_by(&mut failure, error),
         }
     }
     if args.wait && args.dry_run == "none" {
@@ -149,6 +153,13 @@ pub(super) async fn run(args: Args, data_dir: Option<&DataDir>) -> Result<()> {
         }
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// One refused object does not keep the others back; the last refusal is the verb's.
+fn put_by(failure: &mut Option<anyhow::Error>, error: anyhow::Error) {
+    if let Some(earlier) = failure.replace(error) {
+        report::print(&earlier);
+    }
 }
 
 async fn delete(
