@@ -178,6 +178,11 @@ pub trait ErasedKind: Send + Sync {
     fn openapi(&self) -> Option<Value> {
         None
     }
+    /// Stored bytes as they are to be read, where that differs: what a schema got since they were written (defaults, fields that
+    /// went) shows at once.
+    fn as_read(&self, _stored: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
     fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error>;
     fn decode_slice(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error>;
     fn default(&self, object: &mut dyn Object);

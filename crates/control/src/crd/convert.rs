@@ -125,8 +125,16 @@ impl Converter for WebhookConversion {
                 wanted.len()
             )));
         }
-        for ((place, mut new), old) in asked.into_iter().zip(converted).zip(wanted) {
+        let single = wanted.len() == 1;
+        for (index, ((place, mut new), old)) in asked.into_iter().zip(converted).zip(wanted).enumerate() {
             check(&mut new, &old, api_version).map_err(|(what, why)| {
+                let what = match (what, single) {
+                    (Wrong::Type, true) => "invalid object at index 0".to_owned(),
+                    (Wrong::Object, true) => "invalid object".to_owned(),
+                    (Wrong::Metadata, true) => "invalid metadata".to_owned(),
+                    (Wrong::Type | Wrong::Object, false) => format!("invalid converted object at index {index}"),
+                    (Wrong::Metadata, false) => format!("invalid metadata in object at index {index}"),
+                };
                 Status::internal(format!("conversion webhook for {about} returned {what}: {why}"))
             })?;
             objects[place] = new;
@@ -141,21 +149,26 @@ fn named(object: &Value) -> String {
     format!("{}, Kind={}", text("apiVersion"), text("kind"))
 }
 
+/// What of a converted object is not as it has to be.
+enum Wrong {
+    Type,
+    Object,
+    Metadata,
+}
+
 /// Only labels and annotations of the metadata may have changed; the rest is put back.
-fn check(new: &mut Value, old: &Value, api_version: &str) -> Result<(), (&'static str, String)> {
-    const OBJECT: &str = "invalid object";
-    const METADATA: &str = "invalid metadata";
+fn check(new: &mut Value, old: &Value, api_version: &str) -> Result<(), (Wrong, String)> {
     let received = new["apiVersion"].as_str().unwrap_or_default();
     if received != api_version {
         let why = format!("invalid groupVersion (expected {api_version}, received {received})");
-        return Err((OBJECT, why));
+        return Err((Wrong::Type, why));
     }
     let same = |pointer: &str, what: &str| {
         let (a, b) = (text_at(old, pointer), text_at(new, pointer));
         if a == b {
             Ok(())
         } else {
-            Err((OBJECT, format!("must have the same {what}: {a} != {b}")))
+            Err((Wrong::Object, format!("must have the same {what}: {a} != {b}")))
         }
     };
     same("/kind", "kind")?;
@@ -163,7 +176,7 @@ fn check(new: &mut Value, old: &Value, api_version: &str) -> Result<(), (&'stati
     same("/metadata/namespace", "namespace")?;
     same("/metadata/uid", "UID")?;
     let Some(Value::Object(changed)) = new.get("metadata").cloned() else {
-        return Err((METADATA, "missing metadata in converted object".to_owned()));
+        return Err((Wrong::Metadata, "missing metadata in converted object".to_owned()));
     };
     let mut metadata: Map<String, Value> = old["metadata"].as_object().cloned().unwrap_or_default();
     for field in ["labels", "annotations"] {
@@ -171,19 +184,41 @@ fn check(new: &mut Value, old: &Value, api_version: &str) -> Result<(), (&'stati
         match changed.get(field) {
             None | Some(Value::Null) => {}
             Some(Value::Object(texts)) => {
-                if let Some((key, _)) = texts.iter().find(|(_, value)| !value.is_string()) {
+                if let Some((key, value)) = texts.iter().find(|(_, value)| !value.is_string()) {
                     return Err((
-                        METADATA,
-                        format!("metadata.{field}[{key}] must be a string in converted object"),
+                        Wrong::Metadata,
+                        format!(
+                            "metadata.{field}[{key}] must be a string, but is {} in converted object",
+                            go_type(value)
+                        ),
                     ));
                 }
                 metadata.insert(field.to_owned(), Value::Object(texts.clone()));
             }
-            Some(_) => return Err((METADATA, format!("invalid metadata.{field} in converted object"))),
+            Some(other) => {
+                let why = format!(
+                    "invalid metadata.{field} of type {} in converted object",
+                    go_type(other)
+                );
+                return Err((Wrong::Metadata, why));
+            }
         }
     }
     new["metadata"] = Value::Object(metadata);
     Ok(())
+}
+
+/// As Kubernetes' errors call the types of JSON.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
 }
 
 fn text_at(object: &Value, pointer: &str) -> String {

@@ -220,6 +220,25 @@ impl ErasedKind for DefinedKind {
         Some(self.openapi.clone())
     }
 
+    /// Pruned and with defaults, if it is stored in this version; of what is stored in another one, that one's schema would
+    /// have to say.
+    fn as_read(&self, stored: &[u8]) -> Option<Vec<u8>> {
+        let schema = self.schema.as_ref()?;
+        let mut document: Value = serde_json::from_slice(stored).ok()?;
+        if document["apiVersion"] != self.api_version {
+            return None;
+        }
+        let pruned = structural::prune(&mut document, schema, true);
+        let before = document.clone();
+        structural::drop_nulls(&mut document, Some(schema));
+        structural::apply_defaults(&mut document, schema);
+        if pruned.is_empty() && document == before {
+            return None;
+        }
+        let object = Custom::new(document, &self.api_version, &self.info.kind).ok()?;
+        object.encode().ok()
+    }
+
     fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error> {
         Ok(Box::new(Custom::new(value, &self.api_version, &self.info.kind)?))
     }

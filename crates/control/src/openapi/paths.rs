@@ -14,7 +14,10 @@ const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions
 /// Adds all paths of a kind; `root` is `/api/v1`.
 pub(super) fn add(kind: &dyn ErasedKind, root: &str, paths: &mut Map<String, Value>) {
     let info = &kind.info();
-    let names = Names::of(info, schema_name(kind));
+    let mut names = Names::of(info, schema_name(kind));
+    // Clients choose their patch by what is listed here.
+    names.strategic = kind.openapi().is_none();
+    let names = names;
     let base = if info.namespaced {
         format!("{root}/namespaces/{{namespace}}")
     } else {
@@ -61,6 +64,8 @@ struct Names {
     tag: String,
     /// Of the type of the objects.
     schema: String,
+    /// Its merge keys are known.
+    strategic: bool,
 }
 
 impl Names {
@@ -78,6 +83,7 @@ impl Names {
             kind: info.kind.to_string(),
             tag: format!("{group}_{}", info.version),
             schema,
+            strategic: true,
         }
     }
 
@@ -280,7 +286,7 @@ fn patch(info: &Info, names: &Names, suffix: &str) -> Value {
         &names.schema,
     );
     patch["parameters"] = write_parameters().into();
-    let content: Map<String, Value> = catamaran_api::patch::PatchType::media_types(true)
+    let content: Map<String, Value> = catamaran_api::patch::PatchType::media_types(names.strategic)
         .iter()
         .map(|media_type| ((*media_type).to_owned(), json!({ "schema": reference(PATCH) })))
         .collect();

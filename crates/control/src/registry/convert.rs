@@ -155,7 +155,7 @@ async fn shown(resource: &Resource, mut records: Vec<Arc<Record>>) -> Result<Vec
         let record = &records[index];
         let mut object = resource.kind.decode(value).map_err(|error| codec_failed(&error))?;
         let stored = resource.encode(object.as_mut()).map_err(|error| codec_failed(&error))?;
-        let shown = Record::new(
+        let mut shown = Record::new(
             resource,
             Arc::clone(&record.key),
             &stored,
@@ -163,6 +163,7 @@ async fn shown(resource: &Resource, mut records: Vec<Arc<Record>>) -> Result<Vec
             record.change(),
         )
         .map_err(|error| codec_failed(&error))?;
+        shown.outdated = record.outdated;
         records[index] = Arc::new(shown);
     }
     Ok(records)

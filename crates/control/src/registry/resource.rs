@@ -204,6 +204,16 @@ impl Resource {
         &self.prefix[ROOT.len()..self.prefix.len() - 1]
     }
 
+    /// Stored bytes as they are to be read: see [`ErasedKind::as_read`].
+    ///
+    /// [`ErasedKind::as_read`]: crate::kinds::ErasedKind::as_read
+    pub(crate) fn as_read<'s>(&self, stored: &'s [u8]) -> Cow<'s, [u8]> {
+        match &self.kind {
+            KindRef::Builtin(_) => Cow::Borrowed(stored),
+            KindRef::Defined(kind) => kind.as_read(stored).map_or(Cow::Borrowed(stored), Cow::Owned),
+        }
+    }
+
     /// Inserts `metadata.resourceVersion` into stored JSON, as a complete line of a watch. The range is that of the
     /// object within the line.
     pub(crate) fn stamp(&self, stored: &[u8], revision: Revision, change: Change) -> Result<Stamped, Malformed> {

@@ -225,9 +225,9 @@ impl Registry {
                 .served(&encoded, revision)
                 .map_err(|error| codec_failed(&error))
         };
-        // An update that changes nothing writes nothing and has no new version.
+        // An update that changes nothing writes nothing and has no new version, unless what is stored is not in today's form.
         let unchanged = served(current.revision)?;
-        if unchanged == current.json() || options.dry_run {
+        if (unchanged == current.json() && !current.outdated) || options.dry_run {
             return Ok(Some(unchanged));
         }
         let key = target.key();

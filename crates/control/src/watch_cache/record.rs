@@ -4,6 +4,7 @@ use crate::registry::facts::Facts;
 use crate::registry::resource::{CLOSING, Change, Resource, Stamped, split_key};
 use bytes::{BufMut, Bytes, BytesMut};
 use catamaran_store::{Entry, Revision};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ pub(crate) struct Record {
     pub(crate) facts: Arc<Facts>,
     /// The version the bytes are in.
     pub(crate) api_version: Arc<str>,
+    /// What is stored is of another version, or from before its schema changed: a write that changes nothing brings it up to
+    /// date.
+    pub(crate) outdated: bool,
     namespaced: bool,
     change: Change,
     line: Bytes,
@@ -47,7 +51,10 @@ impl Record {
         } else {
             Change::Modified
         };
-        Self::new(resource, Arc::clone(&entry.key), &entry.value, entry.modified, change)
+        let stored = resource.as_read(&entry.value);
+        let mut record = Self::new(resource, Arc::clone(&entry.key), &stored, entry.modified, change)?;
+        record.outdated = matches!(stored, Cow::Owned(_)) || *record.api_version != *resource.api_version;
+        Ok(record)
     }
 
     pub(crate) fn new(
@@ -74,6 +81,7 @@ impl Record {
             revision,
             facts,
             api_version,
+            outdated: false,
             namespaced: resource.info.namespaced,
             change,
             line,
@@ -102,7 +110,7 @@ impl Record {
             json,
             api_version,
         } = resource
-            .stamp(stored, revision, Change::Deleted)
+            .stamp(&resource.as_read(stored), revision, Change::Deleted)
             .map_err(|source| BadRecord::Head {
                 key: Arc::clone(&self.key),
                 source,
@@ -112,6 +120,7 @@ impl Record {
             revision,
             facts: Arc::clone(&self.facts),
             api_version,
+            outdated: self.outdated,
             namespaced: self.namespaced,
             change: Change::Deleted,
             line,
@@ -122,20 +131,6 @@ impl Record {
     /// The change that made this version.
     pub(crate) fn change(&self) -> Change {
         self.change
-    }
-
-    /// The same version as a resource with other field selectors sees it.
-    pub(crate) fn reread(&self, resource: &Resource) -> Result<Record, serde_json::Error> {
-        Ok(Record {
-            key: Arc::clone(&self.key),
-            revision: self.revision,
-            facts: Arc::new(Facts::read(&self.line[self.json.clone()], &resource.field_paths)?),
-            api_version: Arc::clone(&self.api_version),
-            namespaced: self.namespaced,
-            change: self.change,
-            line: self.line.clone(),
-            json: self.json.clone(),
-        })
     }
 
     pub(crate) fn namespace(&self) -> Option<&str> {

@@ -19,7 +19,7 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    /// `answer` makes the `response` of a review from its `request`, without the uid; `None` never answers.
+    /// `answer` makes the `response` of a review from its `request`, without the uid unless it is to be a wrong one; `None` never answers.
     pub(crate) async fn start(answer: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) -> Webhook {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
@@ -109,8 +109,10 @@ async fn reply(
     let Some(mut response) = answer(&review["request"]) else {
         return std::future::pending().await;
     };
-    response["uid"] = review["request"]["uid"].clone();
-    let review = json!({"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response});
+    if response.get("uid").is_none() {
+        response["uid"] = review["request"]["uid"].clone();
+    }
+    let review = json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response});
     Ok(http::Response::new(Full::from(review.to_string())))
 }
 

@@ -1,53 +1,7 @@
-//! Kinds that users define, through the API: served at once, validated, versioned, and gone with their definition.
-
-mod common;
-
-use common::Cluster;
+use crate::common::Cluster;
+use crate::{DEFINITIONS, WIDGETS, defined, definition, widget};
 use expect_test::expect;
 use serde_json::{Value, json};
-
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
-
-fn definition() -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "widgets.example.com"},
-        "spec": {
-            "group": "example.com", "scope": "Namespaced",
-            "names": {"plural": "widgets", "kind": "Widget", "shortNames": ["wi"], "categories": ["all"]},
-            "versions": [{
-                "name": "v1", "served": true, "storage": true,
-                "subresources": {"status": {}},
-                "additionalPrinterColumns": [
-                    {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
-                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-                ],
-                "selectableFields": [{"jsonPath": ".spec.color"}],
-                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
-                    "spec": {"type": "object", "required": ["size"],
-                        "x-kubernetes-validations": [{"rule": "self.size % 2 == 0", "message": "sizes are even"}],
-                        "properties": {
-                            "size": {"type": "integer", "minimum": 0},
-                            "color": {"type": "string", "default": "red", "enum": ["red", "blue"]},
-                        }},
-                    "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-                }}},
-            }],
-        },
-    })
-}
-
-fn widget(name: &str, size: i64) -> Value {
-    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": size}})
-}
-
-async fn defined() -> Cluster {
-    let cluster = Cluster::start().await;
-    let answer = cluster.post(DEFINITIONS, &definition()).await;
-    assert_eq!(answer.code, 201, "{}", answer.text);
-    cluster
-}
 
 #[tokio::test]
 async fn a_kind_is_served_as_soon_as_it_is_defined() {
