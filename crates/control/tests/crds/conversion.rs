@@ -127,7 +127,14 @@ async fn wrong_answers_are_told() {
             answer.failure()
         });
     }
-    expect![[""]].assert_eq(&texts.join("\n"));
+    expect![[r#"
+        500 InternalError: Internal error occurred: conversion webhook for example.com/v1, Kind=Widget failed: too odd
+        500 InternalError: Internal error occurred: conversion webhook for example.com/v1, Kind=Widget failed: response.result.status was 'Failure', not 'Success'
+        500 InternalError: Internal error occurred: conversion webhook for example.com/v1, Kind=Widget returned 0 objects, expected 1
+        500 InternalError: Internal error occurred: conversion webhook for example.com/v1, Kind=Widget returned invalid object at index 0: invalid groupVersion (expected example.com/v2, received example.com/v3)
+        500 InternalError: Internal error occurred: conversion webhook for example.com/v1, Kind=Widget returned invalid object: must have the same name: name != b
+        metadata: null null
+        label: {"converted":"yes"} null"#]].assert_eq(&texts.join("\n"));
     let mut object = widget("uid", 2);
     object["metadata"]["annotations"] = json!({"fail": "uid"});
     cluster.post(WIDGETS, &object).await.ok();

@@ -55,12 +55,12 @@ async fn discovery_lists_names_and_subresources() {
     assert_eq!(
         list["resources"][0]["verbs"],
         json!([
+            "create",
             "delete",
             "deletecollection",
             "get",
             "list",
             "patch",
-            "create",
             "update",
             "watch"
         ])

@@ -55,7 +55,7 @@ async fn scale_reads_and_writes_where_the_definition_says() {
     scale["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
     assert_eq!(cluster.put(&path, &scale).await.ok()["spec"]["replicas"], 7);
     let negative = cluster.patch(&path, "merge", &json!({"spec": {"replicas": -1}})).await;
-    expect![[""]].assert_eq(&negative.failure());
+    expect![[r#"422 Invalid: Scale.autoscaling "a" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"#]].assert_eq(&negative.failure());
 }
 
 #[tokio::test]
