@@ -264,6 +264,10 @@ impl Walk {
     }
 
     /// A schema, or what is simpler; or a map of such.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one field of a message: what it is, its bytes, where it goes"
+    )]
     fn either(
         &self,
         ty: &Type,
@@ -449,6 +453,7 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, ProtobufError> {
     Ok(if is_text { text.into() } else { number.into() })
 }
 
+#[derive(Clone, Copy)]
 enum Wire<'b> {
     Number(u64),
     Bytes(&'b [u8]),

@@ -179,7 +179,7 @@ fn is_isbn13(text: &str) -> bool {
         .enumerate()
         .map(|(index, digit)| digit * if index % 2 == 0 { 1 } else { 3 })
         .sum();
-    plain.len() == 13 && digits.len() == 13 && sum % 10 == 0
+    plain.len() == 13 && digits.len() == 13 && sum.is_multiple_of(10)
 }
 
 fn is_credit_card(text: &str) -> bool {
@@ -195,7 +195,7 @@ fn is_credit_card(text: &str) -> bool {
             (_, double) => double,
         })
         .sum();
-    (13..=16).contains(&plain.len()) && digits.len() == plain.len() && sum % 10 == 0
+    (13..=16).contains(&plain.len()) && digits.len() == plain.len() && sum.is_multiple_of(10)
 }
 
 fn is_date_time(text: &str) -> bool {

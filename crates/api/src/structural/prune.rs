@@ -64,7 +64,7 @@ impl Pruner {
                     match (property, schema.and_then(|schema| schema.additional.as_ref())) {
                         (Some(property), _) => self.field(name, |this| this.value(value, Some(property), false)),
                         (None, Some(Additional::Any)) if !keep => {
-                            self.field(name, |this| this.value(value, None, false))
+                            self.field(name, |this| this.value(value, None, false));
                         }
                         _ if keep => {}
                         _ => unknown.push(name.clone()),
