@@ -96,6 +96,7 @@ impl Record {
             revision: 0,
             facts: Arc::new(Facts::read(&json, &resource.field_paths)?),
             api_version: resource.api_version.as_str().into(),
+            outdated: false,
             namespaced: resource.info.namespaced,
             change: Change::Added,
             json: 0..json.len(),
