@@ -203,11 +203,8 @@ impl Run<'_> {
             |detail: String| FieldError::new(Reason::Invalid, path, Some(Json::from(place.type_name)), detail);
         let old = old.filter(|old| !old.is_null());
         let bound = |json| Value::from_json(json, &place.decl);
-        let own = match bound(value) {
-            Ok(own) => own,
-            // Its type is wrong, which is reported already.
-            Err(_) => return,
-        };
+        // If its type is wrong, that is reported already.
+        let Ok(own) = bound(value) else { return };
         let former = old.and_then(|old| bound(old).ok());
         for (rule, compiled) in &place.rules {
             let program = match &compiled.program {

@@ -158,7 +158,7 @@ impl Costs {
         self.total = self.total.saturating_add(cost);
         if cost >= NOTEWORTHY {
             self.most.push((path, cost));
-            self.most.sort_by(|a, b| b.1.cmp(&a.1));
+            self.most.sort_by_key(|rule| std::cmp::Reverse(rule.1));
             self.most.truncate(NAMED_RULES);
         }
     }
@@ -205,6 +205,7 @@ struct Visitor {
 }
 
 impl Visitor {
+    #[expect(clippy::needless_pass_by_value, reason = "callers make a place for each schema")]
     fn schema(&mut self, path: &Path<'_>, props: &JSONSchemaProps, place: Place) {
         self.keywords(path, props, &place);
         let decl = self.declaration(props, &place);

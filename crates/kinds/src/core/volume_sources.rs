@@ -87,10 +87,8 @@ fn source(kind: &str, source: &Value, volume: Option<&str>, path: &Path<'_>, err
         "quobyte" => quobyte(source, path, errors),
         "flexVolume" => flex_volume(source, path, errors),
         "azureDisk" => azure_disk(source, path, errors),
-        "azureFile" => {
-            if source.get("secretNamespace").and_then(Value::as_str) == Some("") {
-                errors.required(&path.child("secretNamespace"), "");
-            }
+        "azureFile" if source.get("secretNamespace").and_then(Value::as_str) == Some("") => {
+            errors.required(&path.child("secretNamespace"), "");
         }
         "glusterfs" => gluster_namespace(source, path, errors),
         "cinder" | "storageos" => secret_of_others(kind, source, volume.is_some(), path, errors),

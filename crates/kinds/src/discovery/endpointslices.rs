@@ -102,15 +102,15 @@ impl Kind for EndpointSlices {
         vec![
             name(&object.metadata),
             object.address_type.clone().into(),
-            some(ports.collect()).into(),
-            some(addresses.collect()).into(),
+            some(&ports.collect::<Vec<String>>()).into(),
+            some(&addresses.collect::<Vec<String>>()).into(),
             age(&object.metadata, now),
         ]
     }
 }
 
 /// The first three, and how many more there are.
-fn some(list: Vec<String>) -> String {
+fn some(list: &[String]) -> String {
     const MOST: usize = 3;
     match list.len() {
         0 => "<unset>".to_owned(),

@@ -122,7 +122,7 @@ fn settle_families(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) -> Result<
     if kind(spec) == "ExternalName" || old.is_some_and(|old| prefers_dual_unchanged(spec, old)) {
         return Ok(());
     }
-    let without_selector = spec.selector.as_ref().is_none_or(|selector| selector.is_empty());
+    let without_selector = spec.selector.as_ref().is_none_or(std::collections::BTreeMap::is_empty);
     let loose = spec.cluster_ip.as_deref() == Some("None") && without_selector;
     if spec.ip_family_policy.is_none() {
         let inherited = old.and_then(|old| old.ip_family_policy.clone());
