@@ -165,7 +165,7 @@ impl Server {
                 tracing::warn!(
                     error = error as &dyn std::error::Error,
                     "pods cannot reach the API server"
-                )
+                );
             })
             .ok()
     }

@@ -128,6 +128,7 @@ impl Registry {
     }
 
     /// Everything between the new object as it was asked for and the write. Returns warnings.
+    #[expect(clippy::too_many_arguments, reason = "a change is all of this")]
     async fn prepare_change(
         &self,
         target: &Target,

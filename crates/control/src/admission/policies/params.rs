@@ -19,12 +19,9 @@ pub(super) async fn collect(
         return Ok(vec![Value::Null]);
     };
     let table = world.registry.table();
-    let resource = table.of_kind(api_version, kind).ok_or_else(|| {
-        format!(
-            "paramKind kind `{}, Kind={kind}` not known",
-            api_version.replacen('/', "/", 1)
-        )
-    })?;
+    let resource = table
+        .of_kind(api_version, kind)
+        .ok_or_else(|| format!("paramKind kind `{api_version}, Kind={kind}` not known"))?;
     let namespace = match (
         resource.info.namespaced,
         wanted.namespace.as_deref().filter(|name| !name.is_empty()),
