@@ -195,7 +195,8 @@ impl Pki {
 
     /// What the API server shows nodes.
     pub(crate) fn kubelet_client(&self) -> Result<Pair, Error> {
-        self.client("apiserver-kubelet", "catamaran-apiserver", "system:masters")
+        // No group of this server's: what a node's address leads to may be this server itself, and then it is nobody there.
+        self.client("apiserver-kubelet", "catamaran-apiserver", "catamaran.dev:node-clients")
     }
 
     /// Who may do everything.
@@ -295,9 +296,15 @@ impl Authority {
             .iter_common_name()
             .next()
             .and_then(|name| name.as_str().ok());
+        let organization = own
+            .subject()
+            .iter_organization()
+            .next()
+            .and_then(|name| name.as_str().ok());
+        let same_subject = common_name == Some(&wanted.common_name) && organization == wanted.organization;
         let same_key = KeyPair::from_pem(&pair.key_pem)
             .is_ok_and(|key| own.public_key().subject_public_key.data.as_ref() == key.public_key_raw());
-        signed && fresh && same_key && common_name == Some(&wanted.common_name) && has_names(&own, wanted)
+        signed && fresh && same_key && same_subject && has_names(&own, wanted)
     }
 
     fn sign(&self, wanted: &Wanted<'_>) -> Result<Pair, rcgen::Error> {

@@ -1,7 +1,7 @@
 //! The agent's server: logs, exec and attach for the API server, by the kubelet's paths.
 //!
-//! TLS with a client certificate of the cluster's authority; whoever has one may do anything here, as with a kubelet
-//! whose authorization mode is AlwaysAllow. Only the API server (and node identities) hold such certificates.
+//! TLS with a client certificate of the cluster's authority, and only that of the API server: it has asked whether the user may
+//! before it comes here. Other holders of certificates, nodes among them, are turned away.
 
 mod attach;
 mod exec;
@@ -32,7 +32,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+/// Common name of the API server's certificate.
+const API_SERVER: &str = "catamaran-apiserver";
 /// How long a client may take for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections at once; more wait to be accepted.
@@ -112,6 +115,9 @@ pub(crate) async fn serve(listener: TcpListener, tls: TlsAcceptor, server: Serve
                 Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_) => return tracing::debug!(%peer, "TLS handshake timed out"),
             };
+            if !is_api_server(&stream) {
+                return tracing::warn!(%peer, "a client that is not the API server was turned away");
+            }
             let service = TowerToHyperService::new(router);
             let builder = auto::Builder::new(TokioExecutor::new());
             if let Err(error) = builder
@@ -126,6 +132,17 @@ pub(crate) async fn serve(listener: TcpListener, tls: TlsAcceptor, server: Serve
     if drained.is_err() {
         connections.shutdown().await;
     }
+}
+
+/// Does the certificate, which TLS has verified, name the API server?
+fn is_api_server(stream: &tokio_rustls::server::TlsStream<tokio::net::TcpStream>) -> bool {
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    certificates.first().is_some_and(|certificate| {
+        X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| {
+            let mut names = certificate.subject().iter_common_name();
+            names.any(|name| name.as_str().is_ok_and(|name| name == API_SERVER))
+        })
+    })
 }
 
 fn router(server: Server, shutdown: CancellationToken) -> Router {

@@ -119,6 +119,7 @@ async fn what_is_not_there_is_said_in_kubernetes_words() {
 struct Certificates {
     server: ServerTls,
     client: rustls::ClientConfig,
+    node: rustls::ClientConfig,
     stranger: rustls::ClientConfig,
 }
 
@@ -130,18 +131,19 @@ fn certificates() -> Certificates {
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
     };
-    let issue = |issuer: &CertifiedIssuer<'_, KeyPair>, usage| {
+    let issue = |issuer: &CertifiedIssuer<'_, KeyPair>, name: &str, usage| {
         let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).expect("parameters");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, issuer).expect("a certificate"), key)
     };
     let (own, other) = (authority("own"), authority("other"));
-    let (certificate, key) = issue(&own, ExtendedKeyUsagePurpose::ServerAuth);
+    let (certificate, key) = issue(&own, "node", ExtendedKeyUsagePurpose::ServerAuth);
     let mut roots = RootCertStore::empty();
     roots.add(own.der().clone()).expect("a root");
-    let client = |issuer: &CertifiedIssuer<'_, KeyPair>| {
-        let (certificate, key) = issue(issuer, ExtendedKeyUsagePurpose::ClientAuth);
+    let client = |issuer: &CertifiedIssuer<'_, KeyPair>, name: &str| {
+        let (certificate, key) = issue(issuer, name, ExtendedKeyUsagePurpose::ClientAuth);
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         rustls::ClientConfig::builder()
             .with_root_certificates(roots.clone())
@@ -154,8 +156,9 @@ fn certificates() -> Certificates {
             key_pem: key.serialize_pem(),
             client_ca_pem: own.pem(),
         },
-        client: client(&own),
-        stranger: client(&other),
+        client: client(&own, "catamaran-apiserver"),
+        node: client(&own, "system:node:other"),
+        stranger: client(&other, "catamaran-apiserver"),
     }
 }
 
@@ -172,7 +175,7 @@ async fn https_get(address: SocketAddr, config: rustls::ClientConfig) -> std::io
 }
 
 #[tokio::test]
-async fn only_certificates_of_the_cluster_are_let_in() {
+async fn only_the_api_server_is_let_in() {
     let directory = tempfile::tempdir().expect("a directory");
     let certificates = certificates();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
@@ -182,10 +185,13 @@ async fn only_certificates_of_the_cluster_are_let_in() {
     let serving = tokio::spawn(serve(listener, acceptor, server(directory.path()), shutdown.clone()));
     let answer = https_get(address, certificates.client).await.expect("let in");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"), "{answer}");
-    assert!(
-        https_get(address, certificates.stranger).await.is_err(),
-        "a stranger is turned away"
-    );
+    for (who, config) in [
+        ("a stranger", certificates.stranger),
+        ("another node", certificates.node),
+    ] {
+        let answer = https_get(address, config).await.unwrap_or_default();
+        assert_eq!(answer, "", "{who} is turned away");
+    }
     shutdown.cancel();
     serving.await.expect("ends");
 }
