@@ -34,6 +34,8 @@ const TOGETHER: usize = 8;
 const FINALIZER: &str = "kubernetes";
 /// Seconds after which a watch for what is left ends, and everything is looked at anew.
 const WATCH_SECONDS: u32 = 290;
+/// How long a namespace that does not get empty is waited for at a time, and then left alone.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// After something went and something is left: how long to wait for more before counting again.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,7 @@ pub(crate) async fn run(client: Client, shutdown: CancellationToken) {
 /// Empties one namespace and lets it go, if nothing is in the way.
 async fn remove(client: Client, name: String) -> kube::Result<Next> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
+    let mut looked = false;
     loop {
         let Some(namespace) = namespaces.get_opt(&name).await? else {
             return Ok(Next::Done);
@@ -69,18 +72,27 @@ async fn remove(client: Client, name: String) -> kube::Result<Next> {
             namespace: name.clone(),
             catalog,
         };
-        let (left, findings) = content.delete().await;
+        let Pass { left, found, findings } = content.delete().await;
         let version = write_conditions(&namespaces, namespace, &findings).await?;
         if !left.is_empty() {
-            content.wait(&left).await?;
+            // What stays longer does not keep a worker from the other namespaces.
+            match tokio::time::timeout(PATIENCE, content.wait(&left)).await {
+                Ok(result) => result?,
+                Err(_) => return Ok(Next::After(PATIENCE)),
+            }
+            looked = true;
             continue;
         }
         if findings.is_trouble() {
-            return Ok(Next::After(Duration::from_secs(5)));
+            return Ok(Next::After(PATIENCE));
+        }
+        // Whoever began to create something before the deletion was seen has finished by the second look. There is none after
+        // the namespace is let go: by then the name may be that of a new one, whose content is not ours to delete.
+        if found || !looked {
+            looked = true;
+            continue;
         }
         finalize(&client, version).await?;
-        // Whoever began to create something before the deletion was seen has finished by now.
-        content.delete().await;
         return Ok(Next::Done);
     }
 }
@@ -92,6 +104,15 @@ struct Content {
     catalog: Catalog,
 }
 
+/// What came of deleting everything once.
+#[derive(Default)]
+struct Pass {
+    left: Vec<Left>,
+    /// Was there anything at all?
+    found: bool,
+    findings: Findings,
+}
+
 /// What is left of one resource.
 struct Left {
     resource: Arc<Resource>,
@@ -101,12 +122,12 @@ struct Left {
 
 impl Content {
     /// Deletes everything that can be deleted, and tells what is left. Pods go first: what they use outlives them.
-    async fn delete(&self) -> (Vec<Left>, Findings) {
-        let mut findings = Findings::default();
+    async fn delete(&self) -> Pass {
+        let mut pass = Pass::default();
         self.catalog
             .failed
             .iter()
-            .for_each(|(group, version)| findings.undiscovered(group, version));
+            .for_each(|(group, version)| pass.findings.undiscovered(group, version));
         let deletable =
             |resource: &&Arc<Resource>| resource.namespaced && resource.can("delete") && resource.can("list");
         let (pods, others): (Vec<_>, Vec<_>) = self
@@ -116,42 +137,42 @@ impl Content {
             .filter(deletable)
             .cloned()
             .partition(|resource| is_pods(resource));
-        let mut left = self.delete_all(pods, &mut findings).await;
-        if left.is_empty() {
-            left = self.delete_all(others, &mut findings).await;
+        self.delete_all(pods, &mut pass).await;
+        if pass.left.is_empty() {
+            self.delete_all(others, &mut pass).await;
         }
-        (left, findings)
+        pass
     }
 
-    async fn delete_all(&self, resources: Vec<Arc<Resource>>, findings: &mut Findings) -> Vec<Left> {
+    async fn delete_all(&self, resources: Vec<Arc<Resource>>, pass: &mut Pass) {
         let results: Vec<_> = futures::stream::iter(resources)
             .map(|resource| async move { (Arc::clone(&resource), self.delete_resource(&resource).await) })
             .buffer_unordered(TOGETHER)
             .collect()
             .await;
-        let mut left = Vec::new();
         for (resource, result) in results {
             match result {
                 Ok(None) => {}
+                Ok(Some(rest)) if rest.items.is_empty() => pass.found = true,
                 Ok(Some(rest)) => {
+                    pass.found = true;
                     let finalizers = count_finalizers(&rest.items);
                     if finalizers.is_empty() && !is_pods(&resource) {
-                        findings.unexpected(&self.namespace, &resource);
+                        pass.findings.unexpected(&self.namespace, &resource);
                     }
-                    findings.remain(&resource, rest.items.len(), finalizers);
-                    left.push(Left {
+                    pass.findings.remain(&resource, rest.items.len(), finalizers);
+                    pass.left.push(Left {
                         resource,
                         count: rest.items.len(),
                         version: rest.metadata.resource_version.unwrap_or_default(),
                     });
                 }
-                Err(error) => findings.failed(chain(&error)),
+                Err(error) => pass.findings.failed(chain(&error)),
             }
         }
-        left
     }
 
-    /// Deletes the objects of a resource. `None`: there are none (any more).
+    /// Deletes the objects of a resource, and tells what is left. `None`: there were none.
     async fn delete_resource(
         &self,
         resource: &Resource,
@@ -162,11 +183,11 @@ impl Content {
                 // It was taken away with its definition.
                 Err(error) if is_not_found(&error) => Ok(None),
                 Err(error) => Err(error),
-                Ok(list) if list.items.is_empty() => Ok(None),
                 Ok(list) => Ok(Some(list)),
             }
         };
-        let Some(present) = list(objects.clone()).await? else {
+        let present = list(objects.clone()).await?;
+        let Some(present) = present.filter(|present| !present.items.is_empty()) else {
             return Ok(None);
         };
         // Nobody is orphaned: dependents are in here, too.
