@@ -80,7 +80,12 @@ pub(crate) async fn attempt(cluster: &dyn Cluster, item: &Item) -> Result<Outcom
         // It is on its way; what follows from it follows when it is gone.
         return Ok(outcome);
     }
-    let live = cluster.look(&item.identity).await?;
+    let identity = &item.identity;
+    if identity.namespace.is_empty() && cluster.is_namespaced(&identity.api_version, &identity.kind)? {
+        // Only a reference from an object without a namespace names it so. Nothing can be found there, which proves nothing.
+        return Ok(outcome);
+    }
+    let live = cluster.look(identity).await?;
     let Some(live) = live.filter(|live| live.uid == item.identity.uid) else {
         outcome.vanished = Some(item.identity.clone());
         return Ok(outcome);
@@ -160,14 +165,14 @@ async fn footing(
 ) -> Result<Option<Footing>, Failure> {
     let nowhere: Arc<str> = "".into();
     let here = owner.identity(&item.identity.namespace);
-    if item.absent.contains(&here) || item.absent.contains(&owner.identity(&nowhere)) {
-        return Ok(Some(Footing::Dangling));
-    }
     let namespaced = cluster.is_namespaced(&owner.api_version, &owner.kind)?;
     if namespaced && item.identity.namespace.is_empty() {
         return Ok(None);
     }
     let identity = if namespaced { here } else { owner.identity(&nowhere) };
+    if item.absent.contains(&identity) {
+        return Ok(Some(Footing::Dangling));
+    }
     match cluster.look(&identity).await? {
         Some(live) if live.uid == owner.uid => Ok(Some(if live.being_deleted && live.foreground {
             Footing::Waiting

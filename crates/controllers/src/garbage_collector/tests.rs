@@ -366,3 +366,36 @@ fn orphans_lose_their_owner_and_stay() {
     assert_eq!(&*left[0].identity.name, "o1");
     assert!(left[0].owners.is_empty());
 }
+
+/// Such a reference can never be right, so it is no reason to delete anything, be there an object of that name or not.
+#[test]
+fn what_lives_in_no_namespace_is_left_alone_by_owners_in_one() {
+    for exists in [false, true] {
+        let mut plans: Vec<Plan> = vec![(true, false, vec![])];
+        if exists {
+            plans.push((false, false, vec![]));
+        }
+        let mut model = build(&plans);
+        let owner = identity(1, &(false, false, vec![]));
+        let dependent = key(&identity(0, &plans[0]));
+        if let Some(object) = model.objects.get_mut(&dependent) {
+            object.owners.push(Owner {
+                api_version: owner.api_version.clone(),
+                kind: owner.kind.clone(),
+                name: owner.name.clone(),
+                uid: owner.uid.clone(),
+                blocks: false,
+            });
+        }
+        model.changed(&dependent);
+        let cluster = Shared(Mutex::new(model));
+        let (mut graph, mut queue) = (Graph::default(), Queue::default());
+        assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
+        cluster.0.lock().delete(&key(&owner), Propagation::Background);
+        assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
+        let model = cluster.0.lock();
+        let left: Vec<_> = model.objects.keys().collect();
+        assert_eq!(left, [&dependent], "the owner existed: {exists}");
+        assert_eq!(model.objects[&dependent].owners.len(), 1);
+    }
+}
