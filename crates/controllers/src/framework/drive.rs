@@ -6,11 +6,12 @@ use futures::stream::{BoxStream, SelectAll};
 use futures::{Stream, StreamExt as _};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// What a source says.
@@ -96,14 +97,15 @@ pub(crate) async fn drive<K, F>(
     let mut unsynced = sources.len();
     let mut sources: SelectAll<Source<K>> = futures::stream::select_all(sources);
     let mut queue: Queue<K> = Queue::default();
-    let mut work: JoinSet<(K, kube::Result<Next>)> = JoinSet::new();
+    let mut work: JoinSet<kube::Result<Next>> = JoinSet::new();
+    let mut running: HashMap<tokio::task::Id, K> = HashMap::new();
     loop {
         while unsynced == 0
             && work.len() < workers
             && let Some(key) = queue.take(Instant::now())
         {
-            let done = bring_in_order(key.clone());
-            work.spawn(async move { (key, done.await) });
+            let task = work.spawn(bring_in_order(key.clone()));
+            running.insert(task.id(), key);
         }
         let due = queue.next_due();
         tokio::select! {
@@ -112,19 +114,26 @@ pub(crate) async fn drive<K, F>(
                 Signal::Touched(key) => queue.add(key),
                 Signal::Synced => unsynced = unsynced.saturating_sub(1),
             },
-            Some(done) = work.join_next() => match done {
-                Ok((key, Ok(next))) => {
+            Some(done) = work.join_next_with_id() => {
+                let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+                let Some(key) = running.remove(&id) else { continue };
+                match done.map(|(_, result)| result) {
+                Ok(Ok(next)) => {
                     queue.succeeded(&key);
                     if let Next::After(pause) = next {
                         queue.add_at(key, Instant::now() + pause);
                     }
                 }
-                Ok((key, Err(error))) => {
+                Ok(Err(error)) => {
                     tracing::debug!(controller = name, ?key, error = chain(&error), "not in order yet; trying again");
                     queue.failed(&key, Instant::now());
                 }
-                Err(error) => tracing::error!(controller = name, error = chain(&error), "a task panicked"),
-            },
+                Err(error) => {
+                    tracing::error!(controller = name, ?key, error = chain(&error), "a task panicked");
+                    queue.failed(&key, Instant::now());
+                }
+                }
+            }
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() && work.len() < workers => {}
         }
     }
