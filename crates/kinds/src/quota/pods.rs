@@ -64,7 +64,10 @@ fn is_over(pod: &Pod, now: Timestamp) -> bool {
     }
     let meta = &pod.metadata;
     match (&meta.deletion_timestamp, meta.deletion_grace_period_seconds) {
-        (Some(at), Some(grace)) => now > at.0 + SignedDuration::from_secs(grace),
+        (Some(at), Some(grace)) => {
+            at.0.checked_add(SignedDuration::from_secs(grace))
+                .is_ok_and(|end| now > end)
+        }
         _ => false,
     }
 }
