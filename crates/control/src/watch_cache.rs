@@ -141,12 +141,18 @@ impl KindCache {
     ) -> Selection {
         let state = self.state.read();
         let revision = state.last.max(*self.applied.borrow());
-        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
-        let mut rest = state
-            .objects
-            .range::<str, _>((from, Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(_, record)| record);
+        let end = end_of(prefix);
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let range = match after {
+            // Nothing follows, and a range must not end before it begins.
+            Some(after) if end.as_deref().is_some_and(|end| after >= end) => {
+                (Bound::Included(prefix), Bound::Excluded(prefix))
+            }
+            Some(after) if after >= prefix => (Bound::Excluded(after), to),
+            _ => (Bound::Included(prefix), to),
+        };
+        // Bounds instead of a look at each key: those that are only counted are not read from memory at all.
+        let mut rest = state.objects.range::<str, _>(range).map(|(_, record)| record);
         let mut records = Vec::new();
         for record in rest.by_ref() {
             if wanted(record) {
@@ -228,6 +234,20 @@ impl KindCache {
     }
 }
 
+/// The first key behind all that start with `prefix`; `None` if there is none such.
+fn end_of(prefix: &str) -> Option<String> {
+    let mut end = prefix.to_owned();
+    // Behind its last character is that with the next number.
+    while let Some(last) = end.pop() {
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}
+
 /// The state of all kinds.
 pub(crate) struct Caches {
     kinds: RwLock<Arc<Kinds>>,
@@ -300,5 +320,22 @@ impl Caches {
         let group_end = rest.find('/')?;
         let end = group_end + 1 + rest[group_end + 1..].find('/')?;
         kinds.get(&rest[..end])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_of;
+
+    #[test]
+    fn everything_with_a_prefix_is_before_its_end_and_nothing_else_is() {
+        assert_eq!(
+            end_of("/registry/core/pods/a/").as_deref(),
+            Some("/registry/core/pods/a0")
+        );
+        assert_eq!(end_of("a\u{d7ff}").as_deref(), Some("a\u{e000}"));
+        assert_eq!(end_of("a\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!(end_of("\u{10ffff}"), None);
+        assert_eq!(end_of(""), None);
     }
 }

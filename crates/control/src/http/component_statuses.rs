@@ -51,7 +51,7 @@ pub(super) fn answer(call: &Call<'_>, info: &RequestInfo) -> Result<Response, St
         continue_token: String::new(),
         remaining: None,
     };
-    render::list(resource, style, &list)
+    render::list(resource, style, list)
 }
 
 /// The object of a component that is well.

@@ -32,9 +32,9 @@ pub(super) struct ListBody {
 impl ListBody {
     /// Items as they are: the length is known.
     pub(super) fn whole(head: Vec<u8>, records: Vec<Arc<Record>>, end: &'static [u8]) -> Self {
-        let bytes: usize = records.iter().map(|record| record.json().len()).sum();
+        let bytes: usize = records.iter().map(|record| record.bytes().len()).sum();
         let left = head.len() + bytes + records.len().saturating_sub(1) + end.len();
-        let write = |record: &Record, out: &mut BytesMut| out.put_slice(&record.json());
+        let write = |record: &Record, out: &mut BytesMut| out.put_slice(record.bytes());
         ListBody {
             left: Some(left as u64),
             ..Self::rendered(head, records, end, Box::new(write))

@@ -61,9 +61,14 @@ pub(crate) fn written(resource: &Resource, style: Style, written: Written) -> Re
 }
 
 /// A list or a page of one.
-pub(crate) fn list(resource: &Arc<Resource>, style: Style, list: &List) -> Result<Response, Status> {
-    let metadata = list_metadata(list);
-    let records = list.records.clone();
+pub(crate) fn list(resource: &Arc<Resource>, style: Style, list: List) -> Result<Response, Status> {
+    let metadata = list_metadata(&list);
+    let records = list.records;
+    // Rows and metadata are a part of their objects.
+    let about = match style.form.shape {
+        Shape::Whole | Shape::Discovery => 0,
+        Shape::PartialMetadata | Shape::Table => records.iter().map(|record| record.len() as u64 / 2).sum(),
+    };
     let body = match (style.form.shape, style.form.language) {
         (_, Language::Yaml) => return yaml_list(resource, style, &metadata, &records),
         (Shape::Whole | Shape::Discovery, Language::Json) => {
@@ -76,16 +81,12 @@ pub(crate) fn list(resource: &Arc<Resource>, style: Style, list: &List) -> Resul
                 head,
                 records,
                 END,
-                Box::new(|record, out| put_partial(out, &record.json())),
+                Box::new(|record, out| put_partial(out, record.bytes())),
             )
         }
         (Shape::Table, Language::Json) => table_body(resource, style, &metadata, records)?,
     };
-    let length = match body.size_hint().exact() {
-        Some(length) => length,
-        // Rows and metadata are a part of their objects.
-        None => list.records.iter().map(|record| record.len() as u64 / 2).sum(),
-    };
+    let length = body.size_hint().exact().unwrap_or(about);
     let mut response = Response::new(Body::new(body));
     set_type(&mut response, style.form);
     response.extensions_mut().insert(Compressible(length));
@@ -158,8 +159,8 @@ fn table_body(
 }
 
 fn put_row(out: &mut BytesMut, resource: &Resource, record: &Record, include: IncludeObject, now: Timestamp) {
-    let json = record.json();
-    let cells = match resource.kind.decode_slice(&json) {
+    let json = record.bytes();
+    let cells = match resource.kind.decode_slice(json) {
         Ok(object) => resource.kind.row(object.as_ref(), now),
         Err(error) => {
             // The answer has begun: a row with only a name is better than none at all.
@@ -179,18 +180,18 @@ fn put_row(out: &mut BytesMut, resource: &Resource, record: &Record, include: In
         IncludeObject::None => {}
         IncludeObject::Metadata => {
             out.put_slice(b",\"object\":");
-            put_partial(out, &json);
+            put_partial(out, json);
         }
         IncludeObject::Object => {
             out.put_slice(b",\"object\":");
-            out.put_slice(&json);
+            out.put_slice(json);
         }
     }
     out.put_u8(b'}');
 }
 
 /// The object without anything but its metadata.
-fn put_partial(out: &mut BytesMut, json: &[u8]) {
+pub(super) fn put_partial(out: &mut BytesMut, json: &[u8]) {
     out.put_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
     out.put_slice(metadata_of(json));
     out.put_u8(b'}');

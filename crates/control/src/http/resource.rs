@@ -207,7 +207,7 @@ impl Call<'_> {
         let style = self.style()?;
         let options = self.list_options()?;
         let list = self.app.registry.list(&self.target, &options).await?;
-        render::list(&self.target.resource, style, &list)
+        render::list(&self.target.resource, style, list)
     }
 
     async fn watch(&self) -> Result<Response, Status> {

@@ -79,7 +79,13 @@ impl Writer {
         match tick {
             Tick::Object(change, record) if self.style.form.shape == Shape::Whole => {
                 lines.put_slice(change.opening());
-                lines.put_slice(&record.json());
+                lines.put_slice(record.bytes());
+                lines.put_slice(CLOSING);
+            }
+            // As the garbage collector sees every change of every object: cut out, not taken apart.
+            Tick::Object(change, record) if self.style.form.shape == Shape::PartialMetadata => {
+                lines.put_slice(change.opening());
+                render::put_partial(lines, record.bytes());
                 lines.put_slice(CLOSING);
             }
             Tick::Object(change, record) => self.shaped(lines, *change, record, None),

@@ -147,13 +147,18 @@ impl Record {
         self.line.slice(self.json.clone())
     }
 
+    /// The same, only to look at.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.line[self.json.clone()]
+    }
+
     /// The line of a watch that tells about this version.
     pub(crate) fn line(&self, change: Change) -> Bytes {
         if change == self.change {
             return self.line.clone();
         }
         let opening = change.opening();
-        let json = &self.line[self.json.clone()];
+        let json = self.bytes();
         let mut line = BytesMut::with_capacity(opening.len() + json.len() + CLOSING.len());
         line.put_slice(opening);
         line.put_slice(json);
