@@ -111,7 +111,10 @@ impl Findings {
                 let texts: Vec<String> = texts
                     .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"))
                     .collect();
-                let message = format!("Some content in the namespace has finalizers remaining: {}", sorted(&texts));
+                let message = format!(
+                    "Some content in the namespace has finalizers remaining: {}",
+                    sorted(&texts)
+                );
                 Some(("SomeFinalizerRemain", message))
             }
             _ => None,
