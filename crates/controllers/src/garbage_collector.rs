@@ -30,7 +30,7 @@ use requests::Requests;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
@@ -77,6 +77,7 @@ pub(crate) async fn run(client: Client, mut discovery: Discovery, touched: Touch
         streams: SelectAll::new(),
         unsynced: HashSet::new(),
         work: JoinSet::new(),
+        running: HashMap::new(),
         next_monitor: 0,
     };
     loop {
@@ -93,14 +94,14 @@ pub(crate) async fn run(client: Client, mut discovery: Discovery, touched: Touch
                     collector.changed(id, change);
                 }
             }
-            Some(done) = collector.work.join_next() => collector.done(done, &discovery),
+            Some(done) = collector.work.join_next_with_id() => collector.done(done, &discovery),
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()),
                 if due.is_some() && collector.work.len() < WORKERS => {}
         }
     }
 }
 
-type Done = (Work, Result<Outcome, Failure>);
+type Done = (tokio::task::Id, Result<Outcome, Failure>);
 
 struct Collector {
     client: Client,
@@ -112,7 +113,9 @@ struct Collector {
     streams: SelectAll<BoxStream<'static, (MonitorId, Change)>>,
     /// Watches that have not shown yet what there is. Work waits for them, since most owners are simply still to come.
     unsynced: HashSet<MonitorId>,
-    work: JoinSet<Done>,
+    work: JoinSet<Result<Outcome, Failure>>,
+    /// What each task is about, to be known also of one that panicked.
+    running: HashMap<tokio::task::Id, Work>,
     next_monitor: MonitorId,
 }
 
@@ -244,43 +247,45 @@ impl Collector {
                 client: self.client.clone(),
                 catalog: discovery.catalog(),
             };
-            match &work {
+            let task = match &work {
                 Work::Report(report) => {
                     let (dependent, owner) = (**report).clone();
                     let client = self.client.clone();
                     self.work.spawn(async move {
                         requests::report(client, dependent, owner).await;
-                        (work, Ok(Outcome::default()))
-                    });
+                        Ok(Outcome::default())
+                    })
                 }
                 Work::Attempt(uid) => {
                     let Some(item) = self.graph.item(uid) else {
                         self.queue.succeeded(&work);
                         continue;
                     };
-                    self.work.spawn(async move {
-                        let result = attempt::attempt(&requests, &item).await;
-                        (work, result)
-                    });
+                    self.work
+                        .spawn(async move { attempt::attempt(&requests, &item).await })
                 }
                 Work::Orphan(uid) => {
                     let Some(item) = self.graph.item(uid) else {
                         self.queue.succeeded(&work);
                         continue;
                     };
-                    self.work.spawn(async move {
-                        let result = attempt::orphan(&requests, &item).await;
-                        (work, result)
-                    });
+                    self.work
+                        .spawn(async move { attempt::orphan(&requests, &item).await })
                 }
-            }
+            };
+            self.running.insert(task.id(), work);
         }
     }
 
-    fn done(&mut self, done: Result<Done, tokio::task::JoinError>, discovery: &Discovery) {
-        let (work, result) = match done {
-            Ok(done) => done,
-            Err(error) => return tracing::error!(error = chain(&error), "a task of the garbage collector panicked"),
+    fn done(&mut self, done: Result<Done, JoinError>, discovery: &Discovery) {
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(work) = self.running.remove(&id) else { return };
+        let result = match done {
+            Ok((_, result)) => result,
+            Err(error) => {
+                tracing::error!(?work, error = chain(&error), "a task of the garbage collector panicked");
+                return self.queue.failed(&work, Instant::now());
+            }
         };
         match result {
             Ok(outcome) => {

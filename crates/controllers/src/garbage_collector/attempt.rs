@@ -165,6 +165,10 @@ async fn footing(
 ) -> Result<Option<Footing>, Failure> {
     let nowhere: Arc<str> = "".into();
     let here = owner.identity(&item.identity.namespace);
+    // In a namespace the answer holds, even if the type itself is gone by now.
+    if !item.identity.namespace.is_empty() && item.absent.contains(&here) {
+        return Ok(Some(Footing::Dangling));
+    }
     let namespaced = cluster.is_namespaced(&owner.api_version, &owner.kind)?;
     if namespaced && item.identity.namespace.is_empty() {
         return Ok(None);
