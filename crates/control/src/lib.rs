@@ -10,6 +10,10 @@
 //! *Architecture invariant:* only `registry` (and the cache that follows it) calls the store; kinds and admission do no
 //! IO; everything that is not the API itself speaks to it through a [`kube::Client`].
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::needless_pass_by_value, reason = "tests write their JSON where they use it")
+)]
 
 mod admission;
 mod aggregator;

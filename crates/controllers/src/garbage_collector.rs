@@ -261,16 +261,14 @@ impl Collector {
                         self.queue.succeeded(&work);
                         continue;
                     };
-                    self.work
-                        .spawn(async move { attempt::attempt(&requests, &item).await })
+                    self.work.spawn(async move { attempt::attempt(&requests, &item).await })
                 }
                 Work::Orphan(uid) => {
                     let Some(item) = self.graph.item(uid) else {
                         self.queue.succeeded(&work);
                         continue;
                     };
-                    self.work
-                        .spawn(async move { attempt::orphan(&requests, &item).await })
+                    self.work.spawn(async move { attempt::orphan(&requests, &item).await })
                 }
             };
             self.running.insert(task.id(), work);

@@ -8,6 +8,10 @@
 //! *Architecture invariant:* kinds are pure. They read no clock, do no IO and see no store; that they are a crate of their own
 //! lets cargo prove it.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::needless_pass_by_value, reason = "tests write their JSON where they use it")
+)]
 
 mod addresses;
 mod admissionregistration;

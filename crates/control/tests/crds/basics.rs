@@ -113,7 +113,7 @@ async fn versions_come_and_go() {
     present["spec"]["versions"].as_array_mut().unwrap().push(second);
     let updated = cluster.put(&path, &present).await;
     assert_eq!(updated.code, 200, "{}", updated.text);
-    let other = cluster.get(&WIDGETS.replace("/v1/", "/v2/").to_owned()).await;
+    let other = cluster.get(&WIDGETS.replace("/v1/", "/v2/")).await;
     assert_eq!(
         other.json()["items"][0]["apiVersion"],
         "example.com/v2",

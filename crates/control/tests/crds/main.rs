@@ -1,4 +1,5 @@
 //! Kinds that users define, through the API: served at once, validated, versioned, and gone with their definition.
+#![allow(clippy::needless_pass_by_value, reason = "tests write their JSON where they use it")]
 
 mod apply;
 mod basics;

@@ -618,7 +618,7 @@ fn replication_controllers_and_pod_templates() {
         Selector (wide): "app=w""#]],
     );
     let object = json!({"metadata": {"name": "w"}, "template": workload()["spec"]["template"]});
-    check("PodTemplate", &[object.clone()], &expect![""]);
+    check("PodTemplate", std::slice::from_ref(&object), &expect![""]);
     check(
         "PodTemplate",
         &[json!({"template": {"metadata": {"labels": {"a b": "c"}}}})],

@@ -103,8 +103,11 @@ pub(super) fn compile(spec: &ValidatingAdmissionPolicySpec) -> Expressions {
     }
 }
 
+/// Something by its name.
+type Named<T> = Vec<(String, T)>;
+
 /// Compiled variables, and the types of those that are sound.
-pub(super) fn variables(variables: &[Variable], plain: &Env) -> (Vec<(String, Expression)>, Vec<(String, Type)>) {
+pub(super) fn variables(variables: &[Variable], plain: &Env) -> (Named<Expression>, Named<Type>) {
     let mut compiled = Vec::new();
     let mut declared = Vec::new();
     for variable in variables {
