@@ -3,8 +3,9 @@
 //! <https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/>
 
 use super::Identity;
-use super::impersonation::decode_key;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use super::impersonation::{decode_key, text_of};
+use catamaran_api::Status;
+use http::{HeaderMap, HeaderName};
 
 /// The common name of the certificate a front proxy shows.
 pub(crate) const CLIENT: &str = "front-proxy-client";
@@ -13,19 +14,24 @@ pub(crate) const UID: &str = "x-remote-uid";
 pub(crate) const GROUP: &str = "x-remote-group";
 pub(crate) const EXTRA: &str = "x-remote-extra-";
 
-/// Takes the identity out of the headers; `None` if they state none.
-pub(super) fn identity(headers: &mut HeaderMap) -> Option<Identity> {
-    let text = |value: &HeaderValue| value.to_str().map(ToOwned::to_owned).ok();
-    let user = headers.get(USER).and_then(text).filter(|user| !user.is_empty())?;
+/// Takes the identity out of the headers; `None` if they state none. One that cannot be read whole is nobody's.
+pub(super) fn identity(headers: &mut HeaderMap) -> Result<Option<Identity>, Status> {
+    let mut values = headers.iter().filter(|(name, _)| is_stated(name));
+    if values.any(|(_, value)| text_of(value).is_none()) {
+        return Err(Status::unauthorized("Unauthorized"));
+    }
+    let Some(user) = headers.get(USER).and_then(text_of).filter(|user| !user.is_empty()) else {
+        return Ok(None);
+    };
     let mut identity = Identity {
         user,
-        uid: headers.get(UID).and_then(text).unwrap_or_default(),
-        groups: headers.get_all(GROUP).iter().filter_map(text).collect(),
+        uid: headers.get(UID).and_then(text_of).unwrap_or_default(),
+        groups: headers.get_all(GROUP).iter().filter_map(text_of).collect(),
         ..Identity::default()
     };
     for (name, value) in headers.iter() {
         if let Some(key) = name.as_str().strip_prefix(EXTRA)
-            && let Some(value) = text(value)
+            && let Some(value) = text_of(value)
         {
             identity.extra.entry(decode_key(key)).or_default().push(value);
         }
@@ -34,7 +40,7 @@ pub(super) fn identity(headers: &mut HeaderMap) -> Option<Identity> {
     for name in stated {
         headers.remove(name);
     }
-    Some(identity.with_authenticated())
+    Ok(Some(identity.with_authenticated()))
 }
 
 fn is_stated(name: &HeaderName) -> bool {
@@ -58,13 +64,20 @@ mod tests {
         ] {
             headers.append(
                 HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_static(value),
+                http::HeaderValue::from_static(value),
             );
         }
-        let identity = identity(&mut headers).unwrap();
+        let identity = identity(&mut headers).unwrap().unwrap();
         assert_eq!((identity.user.as_str(), identity.uid.as_str()), ("jane", "42"));
         assert_eq!(identity.groups, ["devs", "ops", "system:authenticated"]);
         assert_eq!(identity.extra["acme.com/scope"], ["read"]);
         assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_nobody() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-remote-user", http::HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(identity(&mut headers).unwrap_err().code(), 401);
     }
 }

@@ -4,8 +4,9 @@
 use super::{ANONYMOUS, AUTHENTICATED, Identity, UNAUTHENTICATED, service_account_groups, split_service_account};
 use crate::authz::{Attempt, AttemptedResource, Authorizer, Verdict, forbidden};
 use catamaran_api::Status;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
+const PREFIX: &str = "impersonate-";
 const USER: &str = "impersonate-user";
 const UID: &str = "impersonate-uid";
 const GROUP: &str = "impersonate-group";
@@ -18,6 +19,8 @@ pub(crate) enum Refused {
     /// Groups or the like without a user; the text names them. Kubernetes calls this an error of its own (500).
     Incomplete(String),
     Forbidden(Box<Status>),
+    /// A value that cannot be read. To drop it would be to let the request run as whoever sent it.
+    Unreadable(Box<Status>),
 }
 
 /// What the headers ask for.
@@ -35,11 +38,11 @@ pub(crate) fn impersonate(
     identity: &Identity,
     headers: &mut HeaderMap,
 ) -> Result<Option<Identity>, Refused> {
-    let asks = |name: &HeaderName| name.as_str().starts_with("impersonate-");
+    let asks = |name: &HeaderName| name.as_str().starts_with(PREFIX);
     if !headers.keys().any(asks) {
         return Ok(None);
     }
-    let wanted = Wanted::read(headers);
+    let wanted = Wanted::read(headers)?;
     if wanted == Wanted::default() {
         return Ok(None);
     }
@@ -58,24 +61,28 @@ pub(crate) fn impersonate(
 }
 
 impl Wanted {
-    fn read(headers: &HeaderMap) -> Self {
-        let texts = |name: &str| -> Vec<String> {
-            let values = headers.get_all(name).iter();
-            values
-                .filter_map(|value| value.to_str().ok().map(ToOwned::to_owned))
-                .collect()
-        };
-        let first = |name: &str| texts(name).into_iter().next().unwrap_or_default();
-        let extra = headers.iter().filter_map(|(name, value)| {
-            let key = name.as_str().strip_prefix(EXTRA)?;
-            Some((decode_key(key), value.to_str().ok()?.to_owned()))
-        });
-        Wanted {
-            user: first(USER),
-            uid: first(UID),
-            groups: texts(GROUP),
-            extra: extra.collect(),
+    fn read(headers: &HeaderMap) -> Result<Self, Refused> {
+        let mut wanted = Wanted::default();
+        let (mut user, mut uid) = (None, None);
+        for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with(PREFIX)) {
+            let text = text_of(value).ok_or_else(|| {
+                let why = format!("the value of the header {name} is not valid UTF-8");
+                Refused::Unreadable(Box::new(Status::bad_request(why)))
+            })?;
+            match name.as_str() {
+                USER => drop(user.get_or_insert(text)),
+                UID => drop(uid.get_or_insert(text)),
+                GROUP => wanted.groups.push(text),
+                other => {
+                    if let Some(key) = other.strip_prefix(EXTRA) {
+                        wanted.extra.push((decode_key(key), text));
+                    }
+                }
+            }
         }
+        wanted.user = user.unwrap_or_default();
+        wanted.uid = uid.unwrap_or_default();
+        Ok(wanted)
     }
 
     /// The parts, as a list of references in Go's notation.
@@ -162,6 +169,11 @@ fn part<'a>(
     }
 }
 
+/// The value of a header that says who somebody is: names may have any letters.
+pub(super) fn text_of(value: &HeaderValue) -> Option<String> {
+    std::str::from_utf8(value.as_bytes()).ok().map(ToOwned::to_owned)
+}
+
 /// The key of an extra header: lower case, percent-encoded where a header's name could not carry it.
 pub(super) fn decode_key(key: &str) -> String {
     let decoded = percent_encoding::percent_decode_str(key).decode_utf8();
@@ -210,6 +222,24 @@ mod tests {
             "system:authenticated",
         ];
         check(&[(USER, account)], account, &groups);
+    }
+
+    #[test]
+    fn letters_beyond_ascii_name_somebody_and_other_bytes_nobody() {
+        for (name, value, user) in [
+            (USER, "jos\u{e9}".as_bytes(), Some("jos\u{e9}")),
+            (USER, b"\xff".as_slice(), None),
+            (GROUP, b"\xff".as_slice(), None),
+            ("impersonate-extra-scope", b"\xff".as_slice(), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, http::HeaderValue::from_bytes(value).unwrap());
+            match (impersonate(&AllowAll, &Identity::system(), &mut headers), user) {
+                (Ok(Some(identity)), Some(user)) => assert_eq!(identity.user, user),
+                (Err(Refused::Unreadable(status)), None) => assert_eq!(status.code(), 400),
+                (other, _) => panic!("{name}: {other:?}"),
+            }
+        }
     }
 
     #[test]

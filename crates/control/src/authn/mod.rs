@@ -164,7 +164,7 @@ impl Authenticator {
         }
         match head.extensions.get::<Peer>() {
             Some(Peer::FrontProxy) => {
-                if let Some(identity) = front_proxy::identity(&mut head.headers) {
+                if let Some(identity) = front_proxy::identity(&mut head.headers)? {
                     return Ok(identity);
                 }
             }

@@ -81,7 +81,7 @@ pub(super) async fn authenticate(State(app): State<Arc<App>>, request: Request, 
             head.extensions.insert(Impersonator(identity));
             head.extensions.insert(other);
         }
-        Err(Refused::Forbidden(status)) => return response(&status),
+        Err(Refused::Forbidden(status) | Refused::Unreadable(status)) => return response(&status),
         Err(Refused::Incomplete(why)) => return internal_error(&head.uri, &why),
     }
     if let Some(info) = RequestInfo::parse(head.uri.path()) {
@@ -156,24 +156,35 @@ fn may(app: &App, request: &Request) -> Result<(), Status> {
     } else {
         &info.name
     };
-    decide(
-        app,
-        &Attempt {
-            verb,
-            resource: Some(AttemptedResource {
-                group,
-                version,
-                plural: &info.plural,
-                subresource: &info.subresource,
-                namespace,
-                name,
-                field_selector: &selectors.field,
-                label_selector: &selectors.label,
-            }),
-            path: request.uri().path(),
-            ..Attempt::new(identity)
-        },
-    )
+    let attempt = |verb| Attempt {
+        verb,
+        resource: Some(AttemptedResource {
+            group,
+            version,
+            plural: &info.plural,
+            subresource: &info.subresource,
+            namespace,
+            name,
+            field_selector: &selectors.field,
+            label_selector: &selectors.label,
+        }),
+        path: request.uri().path(),
+        ..Attempt::new(identity)
+    };
+    decide(app, &attempt(verb))?;
+    if opens_connection(request, info) {
+        decide(app, &attempt("create"))?;
+    }
+    Ok(())
+}
+
+/// Does a GET open a connection into a pod? Whoever may only read must not: it takes `create`, as a POST does.
+/// Kubernetes: `AuthorizePodWebsocketUpgradeCreatePermission`.
+fn opens_connection(request: &Request, info: &RequestInfo) -> bool {
+    *request.method() == Method::GET
+        && request.headers().contains_key(http::header::UPGRADE)
+        && (info.api_version.as_str(), info.plural.as_str()) == ("v1", "pods")
+        && matches!(info.subresource.as_str(), "attach" | "exec" | "portforward")
 }
 
 fn decide(app: &App, attempt: &Attempt<'_>) -> Result<(), Status> {
@@ -210,7 +221,8 @@ impl Selectors {
     }
 }
 
-/// The verb of a request for a resource, as policies name it.
+/// The verb of a request for a resource, as policies name it. Methods that are none have none, which only those may use
+/// who may do everything.
 pub(super) fn verb(method: &Method, info: &RequestInfo, query: &str) -> &'static str {
     let collection = info.name.is_empty();
     match *method {
@@ -219,8 +231,9 @@ pub(super) fn verb(method: &Method, info: &RequestInfo, query: &str) -> &'static
         Method::PATCH => "patch",
         Method::DELETE if collection => "deletecollection",
         Method::DELETE => "delete",
-        _ if collection && query::flag(query, "watch") => "watch",
-        _ if collection => "list",
-        _ => "get",
+        Method::GET | Method::HEAD if collection && query::flag(query, "watch") => "watch",
+        Method::GET | Method::HEAD if collection => "list",
+        Method::GET | Method::HEAD => "get",
+        _ => "",
     }
 }
