@@ -14,7 +14,7 @@ use axum::response::Response;
 use catamaran_api::Status;
 use exchange::Destination;
 use http::Method;
-use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Node, ObjectReference, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -147,7 +147,13 @@ fn slices(registry: &Registry, target: &Target, port_name: &str) -> Vec<(String,
         };
         let ready = slice.endpoints.into_iter().filter(|endpoint| {
             let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
-            is_ready != Some(false) && is_pod(registry, namespace, endpoint.target_ref.as_ref())
+            is_ready != Some(false)
+                && is_pod(
+                    registry,
+                    namespace,
+                    endpoint.target_ref.as_ref(),
+                    endpoint.addresses.first(),
+                )
         });
         places.extend(ready.filter_map(|endpoint| Some((endpoint.addresses.first()?.clone(), port))));
     }
@@ -169,22 +175,47 @@ fn endpoints(registry: &Registry, target: &Target, port_name: &str) -> Vec<(Stri
             continue;
         };
         let addresses = subset.addresses.unwrap_or_default().into_iter();
-        let pods =
-            addresses.filter(|address| is_pod(registry, namespace.unwrap_or_default(), address.target_ref.as_ref()));
+        let pods = addresses.filter(|address| {
+            is_pod(
+                registry,
+                namespace.unwrap_or_default(),
+                address.target_ref.as_ref(),
+                Some(&address.ip),
+            )
+        });
         places.extend(pods.map(|address| (address.ip, port)));
     }
     places
 }
 
-/// Endpoints can be written by anybody who may write endpoints; only what is a pod is dialled from here.
-fn is_pod(
-    registry: &Registry,
-    namespace: &str,
-    reference: Option<&k8s_openapi::api::core::v1::ObjectReference>,
-) -> bool {
-    let Some(reference) = reference else { return false };
+/// Endpoints can be written by anybody who may write endpoints; only what is the address of a pod of the same namespace is
+/// dialled from here.
+fn is_pod(registry: &Registry, namespace: &str, reference: Option<&ObjectReference>, address: Option<&String>) -> bool {
+    let (Some(reference), Some(address)) = (reference, address) else {
+        return false;
+    };
+    let elsewhere = reference
+        .namespace
+        .as_deref()
+        .is_some_and(|own| !own.is_empty() && own != namespace);
+    if reference.kind.as_deref() != Some("Pod") || elsewhere {
+        return false;
+    }
     let name = reference.name.as_deref().unwrap_or_default();
-    reference.kind.as_deref() == Some("Pod") && registry.peek("v1", "pods", Some(namespace), name).is_some()
+    let record = registry.peek("v1", "pods", Some(namespace), name);
+    let pod = record.and_then(|record| serde_json::from_slice::<Pod>(&record.json()).ok());
+    pod.is_some_and(|pod| has_address(&pod, address))
+}
+
+fn has_address(pod: &Pod, address: &str) -> bool {
+    let Ok(wanted) = address.parse::<IpAddr>() else {
+        return false;
+    };
+    let status = pod.status.as_ref();
+    let first = status.and_then(|status| status.pod_ip.as_deref());
+    let all = status.and_then(|status| status.pod_ips.as_deref()).unwrap_or_default();
+    let mut own = first.into_iter().chain(all.iter().map(|own| own.ip.as_str()));
+    is_global_unicast(&wanted) && own.any(|own| own.parse() == Ok(wanted))
 }
 
 async fn node(registry: &Registry, target: &Target, id: &Id<'_>) -> Result<Destination, Status> {
@@ -192,6 +223,15 @@ async fn node(registry: &Registry, target: &Target, id: &Id<'_>) -> Result<Desti
     let own = super::super::node_proxy::place_of(&target.name, &node)?;
     if id.port.is_empty() || id.port == own.port.to_string() {
         return Ok(Destination::Node(own));
+    }
+    // The agent may well be on this machine; what else listens only there is nobody's to reach.
+    let is_local = own.address.eq_ignore_ascii_case("localhost")
+        || own
+            .address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| !is_global_unicast(&address));
+    if is_local {
+        return Err(Status::bad_request("address not allowed"));
     }
     Destination::new(id.https, own.address, number(id.port)?)
 }
@@ -211,7 +251,7 @@ fn number(port: &str) -> Result<i32, Status> {
 
 /// May it be the address of a pod? Loopback, link-local, multicast and the like are not dialled for anybody.
 fn is_global_unicast(address: &IpAddr) -> bool {
-    match address {
+    match address.to_canonical() {
         IpAddr::V4(v4) => {
             !(v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_link_local() || v4.is_broadcast())
         }
@@ -233,6 +273,33 @@ fn keep(task: impl Future<Output = ()> + Send + 'static, registry: &Arc<Registry
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_pods_may_have_is_dialled() {
+        let dialled = |address: &str| is_global_unicast(&address.parse().unwrap());
+        for address in ["10.0.0.1", "192.168.1.2", "fd00::1", "::ffff:10.0.0.1"] {
+            assert!(dialled(address), "{address}");
+        }
+        for address in [
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "0.0.0.0",
+            "fe80::1",
+        ] {
+            assert!(!dialled(address), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_where_its_pod_is() {
+        let status = serde_json::json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]});
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {}, "status": status})).unwrap();
+        assert!(has_address(&pod, "10.0.0.1") && has_address(&pod, "fd00:0::1"));
+        assert!(!has_address(&pod, "10.0.0.2") && !has_address(&pod, "127.0.0.1") && !has_address(&pod, "elsewhere"));
+    }
 
     #[test]
     fn names_say_how() {
