@@ -120,7 +120,7 @@ impl Registry {
                 "invalid object type: {slash}{api_version}, Kind={kind}"
             )));
         }
-        let scale: Scale = serde_json::from_value(declaration.clone())
+        let mut scale: Scale = serde_json::from_value(declaration.clone())
             .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
         let paths = paths(target)?;
         let info = &target.resource.info;
@@ -132,12 +132,28 @@ impl Registry {
         if let Some(version) = &scale.metadata.resource_version {
             own["metadata"]["resourceVersion"] = json!(version);
         }
-        if let Some(replicas) = scale.spec.as_ref().and_then(|spec| spec.replicas) {
+        scale.metadata.name = Some(target.name.clone());
+        validate(target, &scale)?;
+        // Admission judges, and may change, the scale as it would be.
+        let current = self.get(target).await?;
+        let old = of_record(target, &current)?;
+        let declared = scale.spec.as_ref().and_then(|spec| spec.replicas);
+        let mut result = old.clone();
+        if declared.is_some() {
+            result.spec = scale.spec;
+        }
+        let before = result.spec.as_ref().and_then(|spec| spec.replicas);
+        let admitted = self.admit_scale(target, result, &old, options).await?;
+        validate(target, &admitted)?;
+        let replicas = admitted.spec.as_ref().and_then(|spec| spec.replicas);
+        let replicas = if replicas == before {
+            declared
+        } else {
+            Some(replicas.unwrap_or(0))
+        };
+        if let Some(replicas) = replicas {
             set(&mut own, &paths.spec_replicas, json!(replicas));
         }
-        let mut named = scale;
-        named.metadata.name = Some(target.name.clone());
-        validate(target, &named)?;
         let body = serde_json::to_vec(&own).map_err(Status::internal)?;
         let mut written = self.apply(target, Part::Scale, &body, options).await?;
         let value: Value = serde_json::from_slice(&written.json).map_err(Status::internal)?;
