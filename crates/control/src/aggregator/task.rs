@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 const RECHECK: Duration = Duration::from_secs(30);
 /// … and those that do not.
 const RECHECK_FAILED: Duration = Duration::from_secs(5);
+/// However much changes, they are not asked more often than this.
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(1);
 
 /// Kinds whose changes matter.
 const WATCHED: [(&str, &str); 4] = [
@@ -46,6 +48,7 @@ impl Aggregator {
     pub(crate) async fn run(self: Arc<Self>, client: Client, shutdown: CancellationToken) {
         let mut changes = self.changes();
         loop {
+            let next_round = tokio::time::Instant::now() + BETWEEN_ROUNDS;
             for change in &mut changes {
                 change.mark_seen();
             }
@@ -59,6 +62,10 @@ impl Aggregator {
                 () = shutdown.cancelled() => return,
                 _ = changed => {}
                 () = sleep(pause) => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep_until(next_round) => {}
             }
         }
     }

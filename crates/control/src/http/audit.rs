@@ -12,10 +12,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use catamaran_api::body::Format;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -29,6 +28,8 @@ const LONGEST_ID: usize = 64;
 const LONGEST_BODY: usize = 3 << 20;
 /// Failures say about themselves what they have to say in less.
 const LONGEST_FAILURE: u64 = 1 << 20;
+/// Answers longer than this are passed on untold: nobody waits until all of a long list is in memory twice.
+const LONGEST_ANSWER: usize = 1 << 20;
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
@@ -221,11 +222,11 @@ async fn with_answer(draft: &mut Draft, response: Response, code: u16) -> Respon
         return response;
     }
     let (head, body) = response.into_parts();
-    let bytes = match body.collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) => {
-            tracing::debug!(%error, "an answer ended badly");
-            Bytes::new()
+    let bytes = match beginning(body, LONGEST_ANSWER).await {
+        Beginning::Whole(bytes) => bytes,
+        Beginning::Part(body) => {
+            draft.set_status(code, None);
+            return Response::from_parts(head, body);
         }
     };
     let plain = !head.headers.contains_key(header::CONTENT_ENCODING);
@@ -233,6 +234,38 @@ async fn with_answer(draft: &mut Draft, response: Response, code: u16) -> Respon
     draft.set_status(code, value.as_ref().filter(|_| code >= 400));
     draft.set_response(value);
     Response::from_parts(head, Body::from(bytes))
+}
+
+enum Beginning {
+    Whole(Bytes),
+    /// It is longer, or ended badly: the body as it was.
+    Part(Body),
+}
+
+/// Reads up to `most` bytes and a frame.
+async fn beginning(body: Body, most: usize) -> Beginning {
+    let mut rest = body.into_data_stream();
+    let mut frames = Vec::new();
+    let mut length = 0;
+    while length <= most {
+        match rest.next().await {
+            None => {
+                return Beginning::Whole(Bytes::from(
+                    frames.into_iter().flatten().collect::<Vec<Bytes>>().concat(),
+                ));
+            }
+            Some(Ok(frame)) => {
+                length += frame.len();
+                frames.push(Ok::<Bytes, axum::Error>(frame));
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "an answer ended badly");
+                frames.push(Err(error));
+                break;
+            }
+        }
+    }
+    Beginning::Part(Body::from_stream(futures::stream::iter(frames).chain(rest)))
 }
 
 /// A stream about whose end is told.
@@ -278,5 +311,26 @@ impl http_body::Body for Ended {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn long_answers_pass_untold_and_whole() {
+        let body = || {
+            let frames = ["ab", "cd", "ef"].map(|frame| Ok::<_, axum::Error>(Bytes::from_static(frame.as_bytes())));
+            Body::from_stream(futures::stream::iter(frames))
+        };
+        let Beginning::Whole(bytes) = beginning(body(), 6).await else {
+            panic!("it is short enough");
+        };
+        assert_eq!(bytes, "abcdef");
+        let Beginning::Part(body) = beginning(body(), 3).await else {
+            panic!("it is too long");
+        };
+        assert_eq!(axum::body::to_bytes(body, 100).await.unwrap(), "abcdef");
     }
 }

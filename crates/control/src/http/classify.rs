@@ -19,6 +19,8 @@ pub(crate) struct Class {
     pub(crate) long_running: bool,
     /// Is there such a resource?
     pub(crate) served: bool,
+    /// Is there such a part of it, if the path names one?
+    pub(crate) declared: bool,
 }
 
 impl Class {
@@ -44,8 +46,14 @@ impl Class {
             let table = app.registry.table();
             table.find(&info.api_version, &info.plural).is_some() || Review::find(info).is_some()
         });
+        let declared = info.as_ref().is_some_and(|info| {
+            let table = app.registry.table();
+            let resource = table.find(&info.api_version, &info.plural);
+            resource.is_some_and(|resource| resource.info.subresource(&info.subresource).is_some())
+        });
         Class {
             served,
+            declared,
             info: info.map(Arc::new),
             verb,
             long_running,

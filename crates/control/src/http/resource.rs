@@ -104,7 +104,10 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         "update" if !info.name.is_empty() => call.update(Part::Whole, body).await,
         "patch" if !info.name.is_empty() => call.patch(Part::Whole, body).await,
         "delete" => call.delete(body).await,
-        "deletecollection" => call.delete_collection(body).await,
+        // Of all namespaces at once nothing is deleted.
+        "deletecollection" if !resource.info.namespaced || info.namespace.is_some() => {
+            call.delete_collection(body).await
+        }
         _ => Err(Status::method_not_allowed()),
     }
 }

@@ -413,7 +413,8 @@ fn request_labels(class: &Class) -> String {
 /// Only what is served may become a label, or anybody could make as many as they like.
 fn known(class: &Class) -> (&str, &str) {
     match (&class.info, class.served) {
-        (Some(info), true) => (&info.plural, &info.subresource),
+        (Some(info), true) if class.declared => (&info.plural, &info.subresource),
+        (Some(info), true) => (&info.plural, ""),
         (None, _) => ("", ""),
         (Some(_), false) => ("", ""),
     }

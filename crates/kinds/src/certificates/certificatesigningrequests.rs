@@ -51,17 +51,13 @@ const USAGES: [&str; 23] = [
 /// These are true or absent.
 const TRUE_ONLY: [&str; 3] = ["Approved", "Denied", "Failed"];
 
-fn any_name(_name: &str) -> Vec<String> {
-    Vec::new()
-}
-
 impl Kind for CertificateSigningRequests {
     type Object = CertificateSigningRequest;
     const NAMESPACED: bool = false;
     const SHORT_NAMES: &'static [&'static str] = &["csr"];
     const SUBRESOURCES: &'static [Subresource] = &[APPROVAL, STATUS];
     const FIELD_SELECTORS: &'static [FieldLabel] = &[FieldLabel::new("spec.signerName")];
-    const NAME_RULE: NameRule = any_name;
+    const NAME_RULE: NameRule = names::path_segment;
 
     /// Who asks is not for the asker to say: admission fills it in from the request.
     fn prepare_create(&self, object: &mut CertificateSigningRequest) {

@@ -24,6 +24,12 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
 
 /// Both versions of the type are the same.
 fn decode(mut value: Value) -> Result<Eviction, Status> {
+    let has_metadata = value.get("metadata").is_none_or(|own| own.is_object() || own.is_null());
+    if !value.is_object() || !has_metadata {
+        return Err(Status::bad_request(
+            "the object provided is unrecognized: it must be an Eviction",
+        ));
+    }
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     if !matches!(api_version, "" | "policy/v1" | "policy/v1beta1") {
@@ -43,4 +49,17 @@ fn decode(mut value: Value) -> Result<Eviction, Status> {
             "Eviction in version \"v1\" cannot be handled as a Eviction: {error}"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for body in [json!([]), json!("a"), json!({"metadata": 1}), json!({"metadata": []})] {
+            assert_eq!(decode(body.clone()).unwrap_err().code(), 400, "{body}");
+        }
+        assert!(decode(json!({"metadata": {"name": "a"}})).is_ok());
+    }
 }
