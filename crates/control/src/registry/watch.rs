@@ -163,6 +163,13 @@ impl Watching {
                     initial_events_end: true,
                 }]);
             }
+            // Also for a watcher that always finds something, and so never gets to wait.
+            if self.shutdown.is_cancelled() {
+                return self.end();
+            }
+            if Instant::now() >= self.deadline {
+                return self.last().await;
+            }
             self.changed.mark_unchanged();
             let ticks = self.drain().await;
             if !ticks.is_empty() {
@@ -171,7 +178,11 @@ impl Watching {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return self.end(),
-                () = self.cache.closed().cancelled() => return self.end(),
+                () = self.cache.closed().cancelled() => {
+                    // What happened before the end is still told, such as the deletion of the last objects.
+                    let ticks = self.drain().await;
+                    return if ticks.is_empty() { self.end() } else { Some(ticks) };
+                }
                 () = tokio::time::sleep_until(self.deadline) => return self.last().await,
                 () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
                     self.next_bookmark += BOOKMARK_EVERY;

@@ -112,7 +112,7 @@ pub(super) fn plan(resource: &Resource, old: &dyn Object, options: &DeleteOption
 fn grace(meta: &ObjectMeta, wanted: Option<i64>, options: &DeleteOptions, now: Timestamp) -> Grace {
     let Some(wanted) = wanted else { return Grace::None };
     let Some(end) = &meta.deletion_timestamp else {
-        return Grace::Until(now + SignedDuration::from_secs(wanted), wanted);
+        return Grace::Until(later(now, wanted), wanted);
     };
     let pending = match meta.deletion_grace_period_seconds {
         None | Some(0) => return Grace::None,
@@ -124,13 +124,19 @@ fn grace(meta: &ObjectMeta, wanted: Option<i64>, options: &DeleteOptions, now: T
     if requested >= pending {
         return Grace::Pending;
     }
-    let began = end.0 - SignedDuration::from_secs(pending);
-    let at = began + SignedDuration::from_secs(requested);
+    // Counted from when it began, without going there: that may be before all time.
+    let at = later(end.0, requested.saturating_sub(pending));
     if at >= now {
         return Grace::Until(at, requested);
     }
     // Over already: as short as it can be while somebody else still does the last step.
     Grace::Until(now, requested.min(1))
+}
+
+/// That many seconds later, or as late as a time can be.
+fn later(time: Timestamp, seconds: i64) -> Timestamp {
+    let duration = SignedDuration::from_secs(seconds);
+    time.saturating_add(duration).unwrap_or(Timestamp::MAX)
 }
 
 /// The finalizers the object shall have while it is deleted: its own in their order, and at most one of the collector's.
