@@ -92,7 +92,9 @@ impl Registry {
             version => {
                 let revision = parse_version(version)?;
                 self.caches.wait_for(revision, FUTURE_PATIENCE).await?;
-                if options.version_match == Some(VersionMatch::Exact) {
+                // A page of a named revision is a page of just that one, so that the next ones fit to it.
+                let paged = options.version_match.is_none() && options.limit > 0;
+                if paged || options.version_match == Some(VersionMatch::Exact) {
                     return self.at(target, &prefix, None, revision, options).await;
                 }
             }
