@@ -72,7 +72,7 @@ pub(crate) fn list(resource: &Arc<Resource>, style: Style, list: List) -> Result
     let body = match (style.form.shape, style.form.language) {
         (_, Language::Yaml) => return yaml_list(resource, style, &metadata, &records),
         (Shape::Whole | Shape::Discovery, Language::Json) => {
-            let head = list_head(&format!("{}List", resource.info.kind), &resource.api_version, &metadata);
+            let head = list_head(&resource.info.list_kind, &resource.api_version, &metadata);
             ListBody::whole(head, records, END)
         }
         (Shape::PartialMetadata, Language::Json) => {
@@ -110,7 +110,7 @@ fn yaml_list(
 ) -> Result<Response, Status> {
     let (kind, api_version, items) = match style.form.shape {
         Shape::Whole | Shape::Discovery => (
-            format!("{}List", resource.info.kind),
+            resource.info.list_kind.to_string(),
             resource.api_version.as_str(),
             trees(records)?,
         ),
