@@ -7,10 +7,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
-/// Deletes all instances, waits until they are gone, and lets the definition go.
+/// How long to wait before what is left is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Deletes all instances, waits until they are seen to be gone, and lets the definition go.
 pub(super) async fn run(registry: &Registry, definition: &Target, storage: Option<Arc<Resource>>) {
     let outcome = match storage {
         None => ("NeverEstablished", "resource was never established"),
@@ -33,13 +37,16 @@ pub(super) async fn run(registry: &Registry, definition: &Target, storage: Optio
 }
 
 async fn empty(registry: &Registry, storage: &Arc<Resource>) {
-    let Some(cache) = registry.caches.of(storage) else {
-        return;
-    };
-    let mut changes = cache.subscribe();
     loop {
-        if registry.caches.fresh().await.is_err() {
-            return;
+        // Taken anew each time, as another version of the definition brings another cache.
+        let Some(cache) = registry.caches.of(storage) else {
+            tokio::time::sleep(RETRY).await;
+            continue;
+        };
+        let mut changes = cache.subscribe();
+        if registry.caches.fresh().await.is_err() || cache.closed().is_cancelled() {
+            tokio::time::sleep(RETRY).await;
+            continue;
         }
         let left = cache.select(&storage.prefix(None), None, 0, |_| true).records;
         if left.is_empty() {
@@ -51,19 +58,17 @@ async fn empty(registry: &Registry, storage: &Arc<Resource>) {
                 namespace: record.namespace().map(ToOwned::to_owned),
                 name: record.name().to_owned(),
             };
-            // What is gone already is fine, and what cannot be deleted now is tried again when something changes.
+            // What is gone already is fine, and what cannot be deleted now is tried again.
             if let Err(status) = registry.delete(&target, &DeleteOptions::default()).await
                 && status.code() != 404
             {
                 tracing::warn!(name = target.name, reason = %status, "an instance of a deleted kind cannot be deleted");
             }
         }
-        if registry.caches.fresh().await.is_err() || cache.len() == 0 {
-            continue;
-        }
         tokio::select! {
-            () = cache.closed().cancelled() => return,
-            changed = changes.changed() => if changed.is_err() { return },
+            () = cache.closed().cancelled() => {}
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(RETRY) => {}
         }
     }
 }

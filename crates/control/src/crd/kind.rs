@@ -92,7 +92,7 @@ impl DefinedKind {
             subresources: paths,
             field_selectors: selectable.collect(),
             unconditional_update: false,
-            create_on_update: true,
+            create_on_update: false,
             deprecation,
             name_rule: catamaran_api::names::dns1123_subdomain,
             schema: Cow::Owned(schema_name(&spec.group, &version.name, &names.kind)),

@@ -125,6 +125,24 @@ fn condition<'s>(
         .find(|condition| condition.type_ == ty)
 }
 
+/// Takes over what [`of`] decides, and leaves alone what others have written since.
+pub(super) fn merge(present: &mut CustomResourceDefinitionStatus, wanted: &CustomResourceDefinitionStatus) {
+    present.accepted_names.clone_from(&wanted.accepted_names);
+    let conditions = present.conditions.get_or_insert_with(Vec::new);
+    for ty in ["NamesAccepted", "Established"] {
+        let Some(condition) = condition(wanted, ty) else {
+            continue;
+        };
+        match conditions.iter_mut().find(|found| found.type_ == ty) {
+            Some(found) => found.clone_from(condition),
+            None => conditions.push(condition.clone()),
+        }
+    }
+    if present.stored_versions.is_none() {
+        present.stored_versions.clone_from(&wanted.stored_versions);
+    }
+}
+
 /// Sets a condition; its time changes with its status.
 pub(super) fn set(
     status: &mut CustomResourceDefinitionStatus,

@@ -12,6 +12,7 @@ impl Registry {
     /// Creates the object in `body`. The target names the namespace; its name, if any, must be that of the body.
     pub(crate) async fn create(&self, target: &Target, body: Body, options: &WriteOptions) -> Result<Written, Status> {
         let resource = &target.resource;
+        self.definitions.check_create(resource)?;
         let mut warnings = Vec::new();
         let object = body::decode(resource, body, options.validation, &mut warnings)?;
         if object

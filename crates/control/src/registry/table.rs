@@ -51,6 +51,13 @@ impl Table {
             .find(|resource| resource.info.kind == kind)
     }
 
+    /// The built-in resources of a group.
+    pub(crate) fn builtin(&self, group: &str) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources
+            .iter()
+            .filter(move |resource| resource.info.group == group && is_builtin(resource))
+    }
+
     /// All served versions of what is at `resource`, that one included.
     pub(crate) fn versions<'t>(&'t self, resource: &'t Resource) -> impl Iterator<Item = &'t Arc<Resource>> {
         self.resources
@@ -79,8 +86,13 @@ impl Registry {
     /// When this returns, requests for them work.
     ///
     /// # Errors
-    /// If the objects cannot be read from the store; then nothing changes.
+    /// If the objects cannot be read from the store, or the kind is a built-in one; then nothing changes.
     pub(crate) async fn install(&self, storage: Arc<Resource>, served: Vec<Arc<Resource>>) -> Result<(), Status> {
+        let table = self.table();
+        if table.versions(&storage).any(|own| is_builtin(own)) {
+            let message = format!("{} is built in and cannot be defined", storage.group_resource);
+            return Err(Status::internal(&message));
+        }
         self.caches
             .install(Arc::clone(&storage))
             .await
@@ -103,9 +115,8 @@ impl Registry {
             .cloned()
             .collect();
         resources.extend(served);
-        let builtin = |resource: &Resource| matches!(resource.kind, crate::kinds::KindRef::Builtin(_));
         // Stable: built-in kinds keep their order.
-        resources.sort_by(|a, b| match (builtin(a), builtin(b)) {
+        resources.sort_by(|a, b| match (is_builtin(a), is_builtin(b)) {
             (true, true) => std::cmp::Ordering::Equal,
             (false, false) => (&a.info.group, &a.info.plural).cmp(&(&b.info.group, &b.info.plural)),
             (a, b) => b.cmp(&a),
@@ -115,4 +126,8 @@ impl Registry {
         drop(table);
         self.table_changed.send_replace(generation);
     }
+}
+
+fn is_builtin(resource: &Resource) -> bool {
+    matches!(resource.kind, crate::kinds::KindRef::Builtin(_))
 }

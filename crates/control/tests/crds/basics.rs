@@ -153,6 +153,12 @@ async fn instances_go_before_their_definition() {
         going["metadata"]["finalizers"],
         json!(["customresourcecleanup.apiextensions.k8s.io"])
     );
+    let late = cluster.post(WIDGETS, &widget("late", 2)).await;
+    assert_eq!(late.code, 405, "{}", late.text);
+    assert!(
+        late.text
+            .contains("create not allowed while custom resource definition is terminating")
+    );
     let mut watch = cluster.watch(&format!("{WIDGETS}?watch=1")).await;
     cluster
         .patch(
@@ -192,4 +198,31 @@ async fn two_definitions_cannot_have_one_name() {
         .delete(&format!("{DEFINITIONS}/widgets.example.com"), &Value::Null)
         .await;
     cluster.until_gone(&format!("{DEFINITIONS}/widgets.example.com")).await;
+}
+
+#[tokio::test]
+async fn a_built_in_kind_cannot_be_defined() {
+    let cluster = Cluster::start().await;
+    let mut leases = definition();
+    leases["metadata"] = json!({
+        "name": "leases.coordination.k8s.io",
+        "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes/kubernetes/pull/1"},
+    });
+    leases["spec"]["group"] = json!("coordination.k8s.io");
+    leases["spec"]["names"] = json!({"plural": "leases", "kind": "Lease"});
+    let answer = cluster.post(DEFINITIONS, &leases).await;
+    assert_eq!(answer.code, 201, "{}", answer.text);
+    let path = format!("{DEFINITIONS}/leases.coordination.k8s.io");
+    let status = cluster.get(&path).await.json()["status"].clone();
+    assert_eq!(status["conditions"][0]["type"], "NamesAccepted");
+    assert_eq!(status["conditions"][0]["status"], "False");
+    assert_eq!(status["conditions"][1]["status"], "False");
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}, "spec": {}});
+    let own = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let answer = cluster.post(own, &lease).await;
+    assert_eq!(answer.code, 201, "{}", answer.text);
+    assert!(answer.json().get("spec").is_some());
+    cluster.delete(&path, &Value::Null).await;
+    cluster.until_gone(&path).await;
+    assert_eq!(cluster.get(&format!("{own}/a")).await.code, 200);
 }
