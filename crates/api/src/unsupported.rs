@@ -1,7 +1,7 @@
 //! Pod fields that change behaviour and that no node of ours honours yet.
 //!
-//! None of them is ever ignored: the API server warns when a pod is created, and the agent refuses to start the container, both by
-//! this one list. It shrinks as features land.
+//! None of them is ever ignored: the API takes what Kubernetes takes, and the agent refuses to start the container, by this one list.
+//! It shrinks as features land.
 
 use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, Volume};
 
