@@ -374,6 +374,13 @@ fn objects() -> impl Strategy<Value = Value> {
     })
 }
 
+#[test]
+fn a_key_that_its_escapes_make_long_reads_the_same() {
+    let value = json!({ "\u{6}".repeat(250): { "\u{14}".repeat(499): [1] } });
+    let text = to_string(&value).unwrap();
+    assert_eq!(documents(&text).next().unwrap().unwrap().value, value, "{text}");
+}
+
 proptest! {
     #[test]
     fn what_is_written_reads_the_same(value in objects()) {

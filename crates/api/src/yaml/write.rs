@@ -35,15 +35,20 @@ fn map(text: &mut String, object: &Map<String, Value>, indent: usize, inline: bo
         if index > 0 || !inline {
             spaces(text, indent);
         }
-        if key.len() > MAX_SIMPLE_KEY {
+        let mut written = String::new();
+        if key.len() > MAX_SIMPLE_KEY || key.contains('\n') {
+            double_quoted(&mut written, key);
+        } else {
+            line(&mut written, key);
+        }
+        // Escapes make a key longer than it is.
+        if written.len() > MAX_SIMPLE_KEY {
             text.push_str("? ");
-            double_quoted(text, key);
+            text.push_str(&written);
             text.push('\n');
             spaces(text, indent);
-        } else if key.contains('\n') {
-            double_quoted(text, key);
         } else {
-            line(text, key);
+            text.push_str(&written);
         }
         text.push(':');
         match value {
