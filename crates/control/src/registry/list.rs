@@ -1,12 +1,13 @@
 //! GET of a collection: a consistent view of it, whole or in pages.
 
 use super::filter::Filter;
+use super::resource::Resource;
 use super::{Registry, Target, store_failed};
 use crate::watch_cache::Record;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use catamaran_api::{Errors, GroupKind, Path, Status};
-use catamaran_store::{Error as StoreError, Revision};
+use catamaran_store::{Error as StoreError, Page, Revision};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -230,19 +231,19 @@ impl Registry {
                 Err(error) => return Err(store_failed(&error)),
             };
             let count = page.entries.len();
-            for (index, entry) in page.entries.iter().enumerate() {
-                after = Some(entry.key.to_string());
-                let Ok(record) = Record::of_entry(target.resource.storage(), entry) else {
+            after = page.entries.last().map(|entry| entry.key.to_string()).or(after);
+            // Converted all at once: where that is a webhook's work, a page is one question.
+            let found = self.shown(&target.resource, readable(&target.resource, &page)).await?;
+            for record in found {
+                if !everything && !options.filter.matches(&record) {
                     continue;
-                };
-                let record = self.shown_one(&target.resource, Arc::new(record)).await?;
-                if everything || options.filter.matches(&record) {
-                    records.push(record);
                 }
+                records.push(Arc::clone(&record));
                 if options.limit > 0 && records.len() == options.limit {
-                    let remaining = page.remaining + (count - index - 1) as u64;
+                    let behind = page.entries.partition_point(|entry| entry.key <= record.key);
+                    let remaining = page.remaining + (count - behind) as u64;
                     let next = if remaining > 0 {
-                        token(revision, prefix, &entry.key)
+                        token(revision, prefix, &record.key)
                     } else {
                         String::new()
                     };
@@ -273,6 +274,12 @@ impl Registry {
         let start = after.and_then(|key| key.strip_prefix(prefix)).unwrap_or_default();
         Status::expired_continue(Some(&encode_token(-1, start)))
     }
+}
+
+/// What of a page of the store can be served.
+fn readable(resource: &Resource, page: &Page) -> Vec<Arc<Record>> {
+    let record = |entry| Record::of_entry(resource.storage(), entry).ok().map(Arc::new);
+    page.entries.iter().filter_map(record).collect()
 }
 
 /// Options that contradict each other.

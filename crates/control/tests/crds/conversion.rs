@@ -111,6 +111,51 @@ async fn a_webhook_converts_what_is_written_read_and_watched() {
 }
 
 #[tokio::test]
+async fn a_page_of_the_past_is_one_question() {
+    let (cluster, webhook) = cluster().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        let mut object = widget(name, 2);
+        object["metadata"]["labels"] = json!({"odd": if "ace".contains(name) { "yes" } else { "no" }});
+        cluster.post(WIDGETS, &object).await.ok();
+    }
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items
+            .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let first = cluster.get(&format!("{SECOND}?limit=1")).await.ok();
+    let odd = cluster
+        .get(&format!("{SECOND}?limit=1&labelSelector=odd=yes"))
+        .await
+        .ok();
+    cluster.delete(&format!("{WIDGETS}/c"), &Value::Null).await.ok();
+    let before = webhook.asked().len();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let page = cluster.get(&format!("{SECOND}?limit=3&continue={token}")).await.ok();
+    assert_eq!(names(&page), ["b", "c", "d"]);
+    assert_eq!(page["metadata"]["remainingItemCount"], 1);
+    assert_eq!(page["items"][2]["spec"], json!({"dimensions": {"size": 2}}));
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    let rest = cluster.get(&format!("{SECOND}?limit=3&continue={token}")).await.ok();
+    assert_eq!(
+        (names(&rest), &rest["metadata"]["continue"]),
+        (vec!["e".to_owned()], &Value::Null)
+    );
+    let token = odd["metadata"]["continue"].as_str().unwrap();
+    let rest = cluster
+        .get(&format!("{SECOND}?limit=2&labelSelector=odd=yes&continue={token}"))
+        .await
+        .ok();
+    assert_eq!(names(&rest), ["c", "e"]);
+    let asked: Vec<usize> = webhook.asked()[before..]
+        .iter()
+        .map(|request| request["objects"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(asked, [3, 1, 4], "one question for each page");
+}
+
+#[tokio::test]
 async fn wrong_answers_are_told() {
     let (cluster, _webhook) = cluster().await;
     let mut texts = Vec::new();
