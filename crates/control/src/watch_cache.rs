@@ -234,6 +234,14 @@ impl KindCache {
     }
 }
 
+/// The `<group>/<plural>` segment of a key.
+fn segment_of(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix(crate::registry::resource::ROOT)?;
+    let group_end = rest.find('/')?;
+    let end = group_end + 1 + rest[group_end + 1..].find('/')?;
+    Some(&rest[..end])
+}
+
 /// The first key behind all that start with `prefix`; `None` if there is none such.
 fn end_of(prefix: &str) -> Option<String> {
     let mut end = prefix.to_owned();
@@ -250,9 +258,9 @@ fn end_of(prefix: &str) -> Option<String> {
 
 /// The state of all kinds.
 pub(crate) struct Caches {
-    kinds: RwLock<Arc<Kinds>>,
+    kinds: RwLock<Kinds>,
     /// Held while changes are applied, and while kinds come and go.
-    feeding: Mutex<()>,
+    feeding: Mutex<kinds::Captures>,
     applied: watch::Sender<Revision>,
     store: Arc<dyn Store>,
 }
@@ -272,8 +280,8 @@ impl Caches {
             })
             .collect();
         Caches {
-            kinds: RwLock::new(Arc::new(kinds)),
-            feeding: Mutex::new(()),
+            kinds: RwLock::new(kinds),
+            feeding: Mutex::default(),
             applied,
             store,
         }
@@ -316,10 +324,7 @@ impl Caches {
 
     /// Which kind a key belongs to.
     fn find<'k>(kinds: &'k Kinds, key: &str) -> Option<&'k Arc<KindCache>> {
-        let rest = key.strip_prefix(crate::registry::resource::ROOT)?;
-        let group_end = rest.find('/')?;
-        let end = group_end + 1 + rest[group_end + 1..].find('/')?;
-        kinds.get(&rest[..end])
+        kinds.get(segment_of(key)?)
     }
 }
 

@@ -175,9 +175,9 @@ impl Criteria {
         if !self.equivalent || rules.is_empty() {
             return None;
         }
-        let table = world.registry.table();
+        let versions = world.registry.versions(own);
         for rule in rules {
-            for other in table.versions(own).filter(|other| !Arc::ptr_eq(other, own)) {
+            for other in versions.iter().filter(|other| !Arc::ptr_eq(other, own)) {
                 let place = Place {
                     resource: other,
                     ..*place

@@ -14,21 +14,26 @@ mod cleanup;
 mod columns;
 mod convert;
 mod kind;
+mod names;
 mod object;
 mod status;
 
-use crate::registry::resource::{Definition, Resource};
+use crate::kinds::KindRef;
+use crate::registry::resource::{Change, Definition, Resource};
 use crate::registry::{Registry, Target};
+use crate::watch_cache::{KindCache, Record, Step};
 use catamaran_api::Status;
 use catamaran_store::Revision;
 use convert::{NoConversion, WebhookConversion};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionStatus,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kind::DefinedKind;
-use std::collections::{HashMap, HashSet};
+use names::Names;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -51,6 +56,8 @@ pub(crate) struct Settled {
     seen: watch::Sender<Revision>,
     /// Names of the definitions that are going away.
     terminating: parking_lot::RwLock<HashSet<String>>,
+    /// How often a definition was looked at, for those who watch over the work that is done.
+    looks: AtomicU64,
 }
 
 impl Default for Settled {
@@ -58,6 +65,7 @@ impl Default for Settled {
         Settled {
             seen: watch::Sender::new(0),
             terminating: parking_lot::RwLock::default(),
+            looks: AtomicU64::new(0),
         }
     }
 }
@@ -66,24 +74,17 @@ impl Settled {
     /// Refuses new objects of a kind whose definition is going away.
     ///
     /// # Errors
-    /// 405 `MethodNotAllowed`.
-    pub(crate) fn check_create(&self, resource: &Resource) -> Result<(), Status> {
-        let name = resource.group_resource.to_string();
-        if !self.terminating.read().contains(&name) {
+    /// 403 `Forbidden`.
+    pub(crate) fn check_create(&self, resource: &Resource, name: &str) -> Result<(), Status> {
+        if matches!(resource.kind, KindRef::Builtin(_)) {
             return Ok(());
         }
-        Err(Status::from(meta::Status {
-            code: Some(405),
-            reason: Some("MethodNotAllowed".to_owned()),
-            message: Some("create not allowed while custom resource definition is terminating".to_owned()),
-            status: Some("Failure".to_owned()),
-            details: Some(meta::StatusDetails {
-                group: Some(resource.group_resource.group.to_string()),
-                kind: Some(resource.group_resource.resource.to_string()),
-                ..meta::StatusDetails::default()
-            }),
-            ..meta::Status::default()
-        }))
+        let definition = resource.group_resource.to_string();
+        if !self.terminating.read().contains(&definition) {
+            return Ok(());
+        }
+        let why = "create not allowed while custom resource definition is terminating";
+        Err(Status::forbidden(&resource.group_resource, name, why))
     }
 
     /// Waits until everything written to definitions so far has its effect.
@@ -110,6 +111,11 @@ impl Settled {
 pub(crate) struct Definitions {
     registry: Arc<Registry>,
     known: HashMap<String, Known>,
+    names: Names,
+    /// Those that should be served and are not.
+    failing: BTreeSet<String>,
+    /// Everything up to here was looked at; `None` before the first look.
+    seen: Option<Revision>,
     shutdown: CancellationToken,
 }
 
@@ -119,25 +125,58 @@ struct Known {
     uid: Option<String>,
     group: String,
     accepted: CustomResourceDefinitionNames,
+    /// It waits for names that another one has.
+    waits: bool,
     /// What is served because of it.
     installed: Option<Installed>,
-    /// It should be served and is not.
-    failed: bool,
     /// Its instances are being deleted, until this is dropped.
     cleanup: Option<DropGuard>,
 }
 
 struct Installed {
     storage: Arc<Resource>,
-    /// Generation and stored versions of the definition it was made from.
-    made_from: (Option<i64>, Vec<String>),
+    made_from: MadeFrom,
 }
+
+/// What of a definition says how it is served.
+#[derive(PartialEq)]
+struct MadeFrom {
+    generation: Option<i64>,
+    stored_versions: Vec<String>,
+    accepted: CustomResourceDefinitionNames,
+}
+
+/// What happened to definitions since the last look.
+#[derive(Default)]
+struct News {
+    gone: Vec<String>,
+    changed: Vec<Arc<Record>>,
+}
+
+/// A definition that is to be looked at, and its revision.
+type Read = (Revision, CustomResourceDefinition);
 
 impl Definitions {
     pub(crate) fn new(registry: Arc<Registry>, shutdown: CancellationToken) -> Self {
+        let mut names = Names::default();
+        for resource in registry.builtin() {
+            let own = CustomResourceDefinitionNames {
+                plural: resource.info.plural.to_string(),
+                singular: Some(resource.info.singular.clone()),
+                kind: resource.info.kind.to_string(),
+                list_kind: Some(resource.info.list_kind.to_string()),
+                ..CustomResourceDefinitionNames::default()
+            };
+            // As if each were defined by something that no definition can be called.
+            let definition = format!("{} (built in)", resource.info.plural);
+            names.set(&resource.info.group, &definition, &own);
+        }
         Definitions {
             registry,
             known: HashMap::new(),
+            names,
+            failing: BTreeSet::new(),
+            seen: None,
             shutdown,
         }
     }
@@ -156,7 +195,7 @@ impl Definitions {
                 () = shutdown.cancelled() => return,
                 () = self.settle() => {}
             }
-            let failed = self.known.values().any(|known| known.failed);
+            let failed = !self.failing.is_empty();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
@@ -165,7 +204,7 @@ impl Definitions {
         }
     }
 
-    /// Looks at all definitions once.
+    /// Looks at what changed since the last look.
     pub(crate) async fn settle(&mut self) {
         let Some(own) = self.registry.resource(API_VERSION, PLURAL) else {
             return;
@@ -173,107 +212,157 @@ impl Definitions {
         let Some(cache) = self.registry.caches.of(&own) else {
             return;
         };
-        let seen = cache.last_changed();
-        let records = cache.select(&own.prefix(None), None, 0, |_| true).records;
-        let present: HashSet<&str> = records.iter().map(|record| record.name()).collect();
-        let gone: Vec<String> = self
-            .known
-            .keys()
-            .filter(|name| !present.contains(name.as_str()))
-            .cloned()
-            .collect();
-        for name in gone {
-            self.forget(&name);
+        let (news, seen) = self.news(&cache);
+        for name in &news.gone {
+            self.forget(name);
         }
-        let mut changed = Vec::new();
-        for record in &records {
-            let is_new = self
-                .known
-                .get(record.name())
-                .is_none_or(|known| known.revision != record.revision || known.failed);
-            if !is_new {
-                continue;
-            }
-            match serde_json::from_slice::<CustomResourceDefinition>(&record.json()) {
-                Ok(definition) => changed.push((record.revision, definition)),
-                Err(error) => tracing::error!(
-                    definition = record.name(),
-                    error = &error as &dyn std::error::Error,
-                    "a definition cannot be read"
-                ),
-            }
+        let mut changed: Vec<Read> = news.changed.iter().filter_map(|record| self.read(record)).collect();
+        for (revision, definition) in &changed {
+            self.enter(*revision, definition);
         }
-        // The older one keeps the name that two want.
-        changed.sort_by(|(_, a), (_, b)| a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp));
-        for (_, definition) in &changed {
-            let name = definition.metadata.name.as_deref().unwrap_or_default();
-            // Deleted and written anew between two looks: another definition.
-            if self
-                .known
-                .get(name)
-                .is_some_and(|known| known.uid != definition.metadata.uid)
-            {
-                self.forget(name);
-            }
-        }
+        by_age(&mut changed);
         for (revision, definition) in changed {
             self.one(&own, revision, definition).await;
         }
+        while let Some(group) = self.names.take_freed() {
+            for (revision, definition) in self.waiting(&cache, &group) {
+                self.one(&own, revision, definition).await;
+            }
+        }
+        self.seen = Some(seen);
         self.registry.definitions.seen.send_replace(seen);
+    }
+
+    /// What happened since the last look, as far as it still matters; and up to where this reaches.
+    fn news(&self, cache: &KindCache) -> (News, Revision) {
+        let mut news = News::default();
+        let mut latest: BTreeMap<&str, &Step> = BTreeMap::new();
+        let tail = self.seen.and_then(|seen| cache.tail(seen, usize::MAX).ok());
+        let Some(tail) = &tail else {
+            let selection = cache.select(&cache.resource.prefix(None), None, 0, |_| true);
+            let present: HashSet<&str> = selection.records.iter().map(|record| record.name()).collect();
+            let known = self.known.keys();
+            news.gone = known.filter(|name| !present.contains(name.as_str())).cloned().collect();
+            news.changed = selection.records;
+            return (news, selection.revision);
+        };
+        for step in &tail.steps {
+            latest.insert(step.new.name(), step);
+        }
+        for (name, step) in latest {
+            match step.change {
+                Change::Deleted => news.gone.push(name.to_owned()),
+                Change::Added | Change::Modified => news.changed.push(Arc::clone(&step.new)),
+            }
+        }
+        for record in self.failing.iter().filter_map(|name| cache.get(None, name)) {
+            if !news.changed.iter().any(|other| other.key == record.key) {
+                news.changed.push(record);
+            }
+        }
+        (news, tail.upto)
+    }
+
+    /// `None` if there is nothing new about it.
+    fn read(&self, record: &Record) -> Option<Read> {
+        let settled = &self.registry.definitions;
+        settled.looks.fetch_add(1, Ordering::Relaxed);
+        let known = self.known.get(record.name());
+        if known.is_some_and(|known| known.revision == record.revision) && !self.failing.contains(record.name()) {
+            return None;
+        }
+        serde_json::from_slice(record.bytes())
+            .inspect_err(|error| {
+                tracing::error!(
+                    definition = record.name(),
+                    error = error as &dyn std::error::Error,
+                    "a definition cannot be read"
+                );
+            })
+            .ok()
+            .map(|definition| (record.revision, definition))
+    }
+
+    /// What a definition has already keeps it, whoever is looked at first.
+    fn enter(&mut self, revision: Revision, definition: &CustomResourceDefinition) {
+        let name = definition.metadata.name.clone().unwrap_or_default();
+        // Deleted and written anew between two looks: another definition.
+        if self
+            .known
+            .get(&name)
+            .is_some_and(|known| known.uid != definition.metadata.uid)
+        {
+            self.forget(&name);
+        }
+        if self.known.contains_key(&name) {
+            return;
+        }
+        let status = definition.status.as_ref();
+        let accepted = status
+            .and_then(|status| status.accepted_names.clone())
+            .unwrap_or_default();
+        self.names.set(&definition.spec.group, &name, &accepted);
+        let known = Known {
+            revision,
+            uid: definition.metadata.uid.clone(),
+            group: definition.spec.group.clone(),
+            accepted,
+            waits: false,
+            installed: None,
+            cleanup: None,
+        };
+        self.known.insert(name, known);
+    }
+
+    /// The definitions of a group that wait for names, the oldest first.
+    fn waiting(&self, cache: &KindCache, group: &str) -> Vec<Read> {
+        let waiting = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.waits && known.group == group);
+        let records = waiting.filter_map(|(name, _)| cache.get(None, name));
+        let read = |record: Arc<Record>| Some((record.revision, serde_json::from_slice(record.bytes()).ok()?));
+        let mut waiting: Vec<Read> = records.filter_map(read).collect();
+        by_age(&mut waiting);
+        waiting
     }
 
     fn forget(&mut self, name: &str) {
         self.registry.definitions.terminating.write().remove(name);
-        if let Some(installed) = self.known.remove(name).and_then(|known| known.installed) {
+        self.failing.remove(name);
+        let Some(known) = self.known.remove(name) else { return };
+        self.names.remove(&known.group, name);
+        if let Some(installed) = known.installed {
             self.registry.uninstall(&installed.storage);
         }
     }
 
     async fn one(&mut self, own: &Arc<Resource>, revision: Revision, mut definition: CustomResourceDefinition) {
         let name = definition.metadata.name.clone().unwrap_or_default();
-        let table = self.registry.table();
-        let builtin: Vec<_> = table
-            .builtin(&definition.spec.group)
-            .map(|resource| CustomResourceDefinitionNames {
-                plural: resource.info.plural.to_string(),
-                singular: Some(resource.info.singular.clone()),
-                kind: resource.info.kind.to_string(),
-                list_kind: Some(resource.info.list_kind.to_string()),
-                ..CustomResourceDefinitionNames::default()
-            })
-            .collect();
-        let others = status::Taken::of(
-            self.known
-                .iter()
-                .filter(|(other, _)| **other != name)
-                .filter_map(|(_, known)| (known.group == definition.spec.group).then_some(&known.accepted))
-                .chain(&builtin),
-        );
+        let Some(mut known) = self.known.remove(&name) else {
+            return;
+        };
         let before = definition.status.clone();
-        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::now());
-        let wanted = status::of(&definition, &others, &now);
+        // What was read may be older than what was decided.
+        let status = definition.status.get_or_insert_default();
+        status.accepted_names = Some(known.accepted.clone());
+        let now = Time(k8s_openapi::jiff::Timestamp::now());
+        let wanted = status::of(&definition, &self.names.taken(&known.group, &name), &now);
+        known.accepted = wanted.accepted_names.clone().unwrap_or_default();
+        self.names.set(&known.group, &name, &known.accepted);
         definition.status = Some(wanted);
-        let accepted = definition
-            .status
-            .as_ref()
-            .and_then(|status| status.accepted_names.clone())
-            .unwrap_or_default();
-        let mut known = self.known.remove(&name).unwrap_or_else(|| Known {
-            revision,
-            uid: definition.metadata.uid.clone(),
-            group: definition.spec.group.clone(),
-            accepted: accepted.clone(),
-            installed: None,
-            failed: false,
-            cleanup: None,
-        });
         known.revision = revision;
-        known.accepted = accepted;
-        known.failed = status::is_established(&definition) && !self.install(&mut known, &definition).await;
+        known.waits = status::lacks_names(&definition);
+        let failed = status::is_established(&definition) && !self.install(&mut known, &definition).await;
+        if failed {
+            self.failing.insert(name.clone());
+        } else {
+            self.failing.remove(&name);
+        }
         if definition.status != before {
             self.write_status(own, &name, &definition).await;
         }
-        if definition.metadata.deletion_timestamp.is_some() && known.cleanup.is_none() && !known.failed {
+        if definition.metadata.deletion_timestamp.is_some() && known.cleanup.is_none() && !failed {
             self.registry.definitions.terminating.write().insert(name.clone());
             let ended = self.shutdown.child_token();
             known.cleanup = Some(ended.clone().drop_guard());
@@ -293,7 +382,11 @@ impl Definitions {
     /// False if it has to be tried again.
     async fn install(&self, known: &mut Known, definition: &CustomResourceDefinition) -> bool {
         let stored = status::stored_versions(definition);
-        let made_from = (definition.metadata.generation, stored.clone());
+        let made_from = MadeFrom {
+            generation: definition.metadata.generation,
+            stored_versions: stored.clone(),
+            accepted: known.accepted.clone(),
+        };
         if known
             .installed
             .as_ref()
@@ -382,6 +475,14 @@ impl Definitions {
     }
 }
 
+/// The older one comes first to the name that two want.
+fn by_age(definitions: &mut [Read]) {
+    definitions.sort_by(|(_, a), (_, b)| {
+        let age = |one: &CustomResourceDefinition| one.metadata.creation_timestamp.clone();
+        age(a).cmp(&age(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name))
+    });
+}
+
 fn target(own: &Arc<Resource>, name: &str) -> Target {
     Target {
         resource: Arc::clone(own),
@@ -389,3 +490,6 @@ fn target(own: &Arc<Resource>, name: &str) -> Target {
         name: name.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,34 +1,10 @@
 //! The status of a definition: which names it may have, and whether it is served. Pure.
 
+use super::names::Taken;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, CustomResourceDefinitionCondition, CustomResourceDefinitionNames,
-    CustomResourceDefinitionStatus,
+    CustomResourceDefinition, CustomResourceDefinitionCondition, CustomResourceDefinitionStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::collections::HashSet;
-
-/// Names that other definitions of the group have.
-#[derive(Default)]
-pub(super) struct Taken<'n> {
-    resources: HashSet<&'n str>,
-    kinds: HashSet<&'n str>,
-}
-
-impl<'n> Taken<'n> {
-    pub(super) fn of(all: impl Iterator<Item = &'n CustomResourceDefinitionNames>) -> Self {
-        let mut taken = Taken::default();
-        for names in all {
-            taken.resources.insert(&names.plural);
-            taken.resources.extend(names.singular.as_deref());
-            taken
-                .resources
-                .extend(names.short_names.iter().flatten().map(String::as_str));
-            taken.kinds.insert(&names.kind);
-            taken.kinds.extend(names.list_kind.as_deref());
-        }
-        taken
-    }
-}
 
 /// The status as it has to be.
 pub(super) fn of(
@@ -40,48 +16,46 @@ pub(super) fn of(
     let requested = &definition.spec.names;
     let mut accepted = status.accepted_names.clone().unwrap_or_default();
     let mut conflict: Option<(&str, String)> = None;
-    let mut claim = |wanted: &str, own: &str, taken: &HashSet<&str>, reason: &'static str| {
-        let free = wanted == own || !taken.contains(wanted);
+    let mut claim = |wanted: &str, own: &str, is_taken: bool, reason: &'static str| {
+        let free = wanted == own || !is_taken;
         if !free {
             conflict = Some((reason, in_use(wanted)));
         }
         free
     };
     let text = |name: &Option<String>| name.clone().unwrap_or_default();
-    if claim(&requested.plural, &accepted.plural, &taken.resources, "PluralConflict") {
+    let is_taken = taken.resource(&requested.plural);
+    if claim(&requested.plural, &accepted.plural, is_taken, "PluralConflict") {
         accepted.plural.clone_from(&requested.plural);
     }
     if claim(
         &text(&requested.singular),
         &text(&accepted.singular),
-        &taken.resources,
+        taken.resource(&text(&requested.singular)),
         "SingularConflict",
     ) {
         accepted.singular.clone_from(&requested.singular);
     }
     let own = accepted.short_names.clone().unwrap_or_default();
     let wanted = requested.short_names.clone().unwrap_or_default();
-    let all_free = wanted
-        .iter()
-        .all(|name| own.contains(name) || !taken.resources.contains(name.as_str()));
+    let all_free = wanted.iter().all(|name| own.contains(name) || !taken.resource(name));
     if all_free {
         accepted.short_names.clone_from(&requested.short_names);
     }
-    if claim(&requested.kind, &accepted.kind, &taken.kinds, "KindConflict") {
+    let is_taken = taken.kind(&requested.kind);
+    if claim(&requested.kind, &accepted.kind, is_taken, "KindConflict") {
         accepted.kind.clone_from(&requested.kind);
     }
     if claim(
         &text(&requested.list_kind),
         &text(&accepted.list_kind),
-        &taken.kinds,
+        taken.kind(&text(&requested.list_kind)),
         "ListKindConflict",
     ) {
         accepted.list_kind.clone_from(&requested.list_kind);
     }
     if !all_free && conflict.is_none() {
-        let refused = wanted
-            .iter()
-            .filter(|name| taken.resources.contains(name.as_str()) && !own.contains(name));
+        let refused = wanted.iter().filter(|name| taken.resource(name) && !own.contains(name));
         let texts: Vec<String> = refused.map(|name| in_use(name)).collect();
         let text = if texts.len() == 1 {
             texts.concat()
@@ -184,6 +158,14 @@ pub(super) fn is_established(definition: &CustomResourceDefinition) -> bool {
         .is_some_and(|condition| condition.status == "True")
 }
 
+/// Does it wait for names that another one has?
+pub(super) fn lacks_names(definition: &CustomResourceDefinition) -> bool {
+    let status = definition.status.as_ref();
+    status
+        .and_then(|status| condition(status, "NamesAccepted"))
+        .is_some_and(|condition| condition.status == "False")
+}
+
 /// Versions that may be found in the store.
 pub(super) fn stored_versions(definition: &CustomResourceDefinition) -> Vec<String> {
     let status = definition.status.as_ref();
@@ -194,6 +176,7 @@ pub(super) fn stored_versions(definition: &CustomResourceDefinition) -> Vec<Stri
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::Names;
     use super::*;
     use serde_json::json;
 
@@ -223,7 +206,8 @@ mod tests {
     #[test]
     fn names_are_first_come_first_served() {
         let now = Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
-        let first = of(&definition("Widget", "wi"), &Taken::default(), &now);
+        let mut all = Names::default();
+        let first = of(&definition("Widget", "wi"), &all.taken("g.io", "widgets"), &now);
         assert_eq!(
             conditions(&first),
             [
@@ -231,8 +215,8 @@ mod tests {
                 "Established=True InitialNamesAccepted: the initial names have been accepted"
             ]
         );
-        let names = first.accepted_names.unwrap();
-        let second = of(&definition("Gadget", "wi"), &Taken::of([&names].into_iter()), &now);
+        all.set("g.io", "widgets", &first.accepted_names.unwrap());
+        let second = of(&definition("Gadget", "wi"), &all.taken("g.io", "gadgets"), &now);
         assert_eq!(
             conditions(&second),
             [
@@ -241,7 +225,7 @@ mod tests {
             ]
         );
         assert_eq!(second.accepted_names.unwrap().plural, "gadgets");
-        let third = of(&definition("Widget", "x"), &Taken::of([&names].into_iter()), &now);
+        let third = of(&definition("Widget", "x"), &all.taken("g.io", "others"), &now);
         assert_eq!(
             conditions(&third)[0],
             "NamesAccepted=False ListKindConflict: \"WidgetList\" is already in use"

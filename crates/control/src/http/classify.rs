@@ -43,12 +43,11 @@ impl Class {
             None => uri.path().starts_with("/catamaran.dev/"),
         };
         let served = info.as_ref().is_some_and(|info| {
-            let table = app.registry.table();
-            table.find(&info.api_version, &info.plural).is_some() || Review::find(info).is_some()
+            let resource = app.registry.resource(&info.api_version, &info.plural);
+            resource.is_some() || Review::find(info).is_some()
         });
         let declared = info.as_ref().is_some_and(|info| {
-            let table = app.registry.table();
-            let resource = table.find(&info.api_version, &info.plural);
+            let resource = app.registry.resource(&info.api_version, &info.plural);
             resource.is_some_and(|resource| resource.info.subresource(&info.subresource).is_some())
         });
         Class {

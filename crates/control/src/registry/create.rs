@@ -12,7 +12,6 @@ impl Registry {
     /// Creates the object in `body`. The target names the namespace; its name, if any, must be that of the body.
     pub(crate) async fn create(&self, target: &Target, body: Body, options: &WriteOptions) -> Result<Written, Status> {
         let resource = &target.resource;
-        self.definitions.check_create(resource)?;
         let mut warnings = Vec::new();
         let object = body::decode(resource, body, options.validation, &mut warnings)?;
         if object
@@ -50,6 +49,8 @@ impl Registry {
         tracking: Tracking,
     ) -> Result<Written, Status> {
         let resource = &target.resource;
+        let stated = object.meta().name.as_deref().unwrap_or_default();
+        self.definitions.check_create(resource, stated)?;
         metadata::settle_namespace(object.meta_mut(), target.namespace.as_deref())?;
         let has_generation = resource.kind.spec_changed(object.as_ref(), object.as_ref()).is_some();
         metadata::birth(object.meta_mut(), has_generation);

@@ -122,11 +122,10 @@ impl Registry {
 
     /// The versions in which the objects of a resource can be had.
     pub(super) fn served(&self, target: &Target) -> Served {
-        let table = self.table();
         let own = &target.resource;
-        let others = table.versions(own).filter(|other| other.api_version != own.api_version);
         let mut versions = vec![Arc::clone(own)];
-        versions.extend(others.cloned());
+        let others = self.versions(own).into_iter();
+        versions.extend(others.filter(|other| other.api_version != own.api_version));
         Served { versions }
     }
 }

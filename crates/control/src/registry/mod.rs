@@ -52,7 +52,6 @@ use bytes::Bytes;
 use catamaran_api::Status;
 use catamaran_api::schema::FieldValidation;
 use catamaran_store::{Error as StoreError, Store};
-use parking_lot::RwLock;
 use resource::Resource;
 use serde_json::Value;
 use std::sync::Arc;
@@ -65,8 +64,7 @@ const ATTEMPTS: usize = 8;
 pub(crate) struct Registry {
     store: Arc<dyn Store>,
     pub(crate) caches: Arc<Caches>,
-    table: RwLock<Arc<Table>>,
-    table_changed: tokio::sync::watch::Sender<u64>,
+    served: table::Served,
     admission: admission::Chain,
     addresses: services::Addresses,
     /// Calls servers of others: admission, conversions.
@@ -147,15 +145,14 @@ impl Registry {
         let caches = Arc::new(Caches::new(Arc::clone(&store), &stored));
         caches.load().await?;
         let services = Arc::new(RegistryServices::default());
-        let table = Table::new(1, resources);
+        let table = Arc::new(Table::new(1, resources));
         let authorizer = Arc::new(authz::Standard::new(&table, &caches));
         Ok(Registry {
             webhooks: Arc::new(WebhookClient::new(Arc::clone(&services) as _)),
             services,
             store,
             caches,
-            table: RwLock::new(Arc::new(table)),
-            table_changed: tokio::sync::watch::Sender::new(1),
+            served: table::Served::new(&table),
             definitions: crate::crd::Settled::default(),
             admission: admission::Chain::standard(),
             addresses: services::Addresses::default(),

@@ -1,6 +1,6 @@
 //! The one writer of the caches: follows the store.
 
-use super::{Caches, KindCache, Record, State, Step};
+use super::{Caches, KindCache, Record, State, Step, segment_of};
 use crate::registry::resource::{Change, ROOT};
 use catamaran_store::{Error, Event};
 use futures::StreamExt as _;
@@ -17,8 +17,9 @@ impl Caches {
     /// Watchers that have not seen all of it have to start anew, as intermediate changes are not known.
     pub(crate) async fn load(&self) -> Result<(), Error> {
         let page = self.store.range(ROOT, None, 0, None).await?;
-        let _feeding = self.feeding.lock();
-        let kinds = Arc::clone(&self.kinds.read());
+        let mut feeding = self.feeding.lock();
+        feeding.miss();
+        let kinds = self.kinds.read();
         let mut objects: HashMap<&str, BTreeMap<Arc<str>, Arc<Record>>> = HashMap::new();
         for entry in &page.entries {
             let Some(kind) = Self::find(&kinds, &entry.key) else {
@@ -79,8 +80,8 @@ impl Caches {
     }
 
     fn apply_all(&self, events: Vec<Event>) {
-        let _feeding = self.feeding.lock();
-        let kinds = Arc::clone(&self.kinds.read());
+        let mut feeding = self.feeding.lock();
+        let kinds = self.kinds.read();
         let mut touched: Vec<&Arc<KindCache>> = Vec::new();
         let mut upto = self.applied();
         for event in events {
@@ -89,6 +90,11 @@ impl Caches {
                 Event::Delete { previous, revision } => (&previous.key, *revision),
             };
             upto = upto.max(revision);
+            if !feeding.is_empty()
+                && let Some(segment) = segment_of(key)
+            {
+                feeding.note(segment, &event);
+            }
             let Some(kind) = Self::find(&kinds, key) else {
                 continue;
             };
@@ -107,7 +113,7 @@ impl Caches {
 }
 
 /// What an event of the store means for its kind; `None` if the bytes cannot be read.
-fn step(kind: &KindCache, event: &Event) -> Option<Step> {
+pub(super) fn step(kind: &KindCache, event: &Event) -> Option<Step> {
     match event {
         Event::Put { entry, .. } => {
             let old = kind.state.read().objects.get(&entry.key).cloned();

@@ -1,4 +1,4 @@
-use crate::common::Cluster;
+use crate::common::{Answer, Cluster};
 use crate::{DEFINITIONS, WIDGETS, defined, definition, widget};
 use expect_test::expect;
 use serde_json::{Value, json};
@@ -153,12 +153,20 @@ async fn instances_go_before_their_definition() {
         going["metadata"]["finalizers"],
         json!(["customresourcecleanup.apiextensions.k8s.io"])
     );
-    let late = cluster.post(WIDGETS, &widget("late", 2)).await;
-    assert_eq!(late.code, 405, "{}", late.text);
-    assert!(
-        late.text
-            .contains("create not allowed while custom resource definition is terminating")
-    );
+    let refused = "403 Forbidden: widgets.example.com \"late\" is forbidden: create not allowed while custom resource \
+                   definition is terminating";
+    assert_eq!(cluster.post(WIDGETS, &widget("late", 2)).await.failure(), refused);
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let path_of = |name: &str| format!("{WIDGETS}/{name}?fieldManager=tester&force=true");
+    let late = cluster
+        .send("PATCH", &path_of("late"), &apply, widget("late", 2).to_string())
+        .await;
+    assert_eq!(late.failure(), refused);
+    // What is there may still be changed.
+    let changed = cluster
+        .send("PATCH", &path_of("held"), &apply, widget("held", 4).to_string())
+        .await;
+    assert_eq!(changed.ok()["spec"]["size"], 4);
     let mut watch = cluster.watch(&format!("{WIDGETS}?watch=1")).await;
     cluster
         .patch(
@@ -198,6 +206,100 @@ async fn two_definitions_cannot_have_one_name() {
         .delete(&format!("{DEFINITIONS}/widgets.example.com"), &Value::Null)
         .await;
     cluster.until_gone(&format!("{DEFINITIONS}/widgets.example.com")).await;
+    // The name is free: who waited for it has it, and is served.
+    let status = cluster
+        .until(&format!("{DEFINITIONS}/gadgets.example.com"), |answer| {
+            conditions(answer)
+                == [
+                    "NamesAccepted=True NoConflicts",
+                    "Established=True InitialNamesAccepted",
+                ]
+        })
+        .await
+        .json()["status"]
+        .clone();
+    assert_eq!(status["acceptedNames"]["shortNames"], json!(["wi"]));
+    let gadgets = "/apis/example.com/v1/namespaces/default/gadgets";
+    cluster.until(gadgets, |answer| answer.code == 200).await;
+}
+
+fn conditions(definition: &Answer) -> Vec<String> {
+    let status = definition.json()["status"].clone();
+    let all = status["conditions"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    all.iter()
+        .map(|one| {
+            format!(
+                "{}={} {}",
+                text(&one["type"]),
+                text(&one["status"]),
+                text(&one["reason"])
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_name_that_is_given_up_goes_to_the_oldest_that_waits() {
+    let cluster = defined().await;
+    for (plural, kind) in [("gadgets", "Gadget"), ("gizmos", "Gizmo")] {
+        let mut other = definition();
+        other["metadata"]["name"] = json!(format!("{plural}.example.com"));
+        other["spec"]["names"] = json!({"plural": plural, "kind": kind, "shortNames": ["wi"]});
+        cluster.post(DEFINITIONS, &other).await.ok();
+    }
+    let path = |plural: &str| format!("{DEFINITIONS}/{plural}.example.com");
+    let renamed = cluster
+        .patch(
+            &path("widgets"),
+            "merge",
+            &json!({"spec": {"names": {"shortNames": ["wd"]}}}),
+        )
+        .await;
+    assert_eq!(renamed.ok()["status"]["acceptedNames"]["shortNames"], json!(["wi"]));
+    // Whoever writes a definition waits for what follows from it.
+    let status = |answer: &Answer| answer.json()["status"]["acceptedNames"]["shortNames"].clone();
+    assert_eq!(status(&cluster.get(&path("widgets")).await), json!(["wd"]));
+    assert_eq!(status(&cluster.get(&path("gadgets")).await), json!(["wi"]));
+    let waits = cluster.get(&path("gizmos")).await;
+    assert_eq!(
+        conditions(&waits),
+        [
+            "NamesAccepted=False ShortNamesConflict",
+            "Established=False NotAccepted"
+        ]
+    );
+    let served = cluster.get("/apis/example.com/v1").await.ok();
+    let short: Vec<&Value> = served["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["shortNames"])
+        .collect();
+    assert!(
+        short.contains(&&json!(["wd"])) && short.contains(&&json!(["wi"])),
+        "{short:?}"
+    );
+}
+
+#[tokio::test]
+async fn names_stay_with_whom_they_are_after_a_restart() {
+    let cluster = Cluster::start_in(tempfile::tempdir().unwrap(), None).await;
+    // The older one wants the name of the younger one later.
+    for plural in ["widgets", "gadgets"] {
+        let mut one = definition();
+        one["metadata"]["name"] = json!(format!("{plural}.example.com"));
+        one["spec"]["names"] = json!({"plural": plural, "kind": plural, "shortNames": [&plural[..2]]});
+        cluster.post(DEFINITIONS, &one).await.ok();
+    }
+    let path = |plural: &str| format!("{DEFINITIONS}/{plural}.example.com");
+    let wish = json!({"spec": {"names": {"shortNames": ["ga"]}}});
+    cluster.patch(&path("widgets"), "merge", &wish).await.ok();
+    let dir = cluster.stop().await;
+    let cluster = Cluster::start_in(dir, None).await;
+    let names = |answer: &Answer| answer.json()["status"]["acceptedNames"]["shortNames"].clone();
+    assert_eq!(names(&cluster.get(&path("widgets")).await), json!(["wi"]));
+    assert_eq!(names(&cluster.get(&path("gadgets")).await), json!(["ga"]));
 }
 
 #[tokio::test]

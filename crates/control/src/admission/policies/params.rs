@@ -18,9 +18,9 @@ pub(super) async fn collect(
     let (Some((api_version, kind)), Some(wanted)) = (&policy.param_kind, &binding.params) else {
         return Ok(vec![Value::Null]);
     };
-    let table = world.registry.table();
-    let resource = table
-        .of_kind(api_version, kind)
+    let resource = world
+        .registry
+        .resource_of_kind(api_version, kind)
         .ok_or_else(|| format!("paramKind kind `{api_version}, Kind={kind}` not known"))?;
     let namespace = match (
         resource.info.namespaced,
@@ -56,7 +56,7 @@ pub(super) async fn collect(
     }
     let mut params = Vec::with_capacity(records.len());
     for record in records {
-        let shown = world.registry.shown_one(resource, record).await;
+        let shown = world.registry.shown_one(&resource, record).await;
         let value = shown
             .and_then(|record| tree(&record))
             .map_err(|status| status.message().to_owned())?;
