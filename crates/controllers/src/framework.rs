@@ -9,5 +9,7 @@
 
 pub(crate) mod discovery;
 pub(crate) mod drive;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod queue;
 pub(crate) mod requests;

@@ -29,7 +29,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use requests::Requests;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,9 @@ mod tests;
 const WORKERS: usize = 20;
 /// Changes taken in one turn before work is begun.
 const TURN: usize = 512;
+/// How long work waits at the start for watches that do not get through. What needs to know all dependents of an object then
+/// asks itself, so that a resource that cannot be listed holds up nothing but that.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Resources whose objects own nothing and belong to nobody.
 const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
 
@@ -53,8 +56,6 @@ enum Change {
     Listed(Seen),
     /// … and it is complete.
     Complete,
-    /// The watch does not get through at the moment.
-    Trouble,
 }
 
 /// A watched resource.
@@ -76,6 +77,7 @@ pub(crate) async fn run(client: Client, mut discovery: Discovery, touched: Touch
         monitors: HashMap::new(),
         streams: SelectAll::new(),
         unsynced: HashSet::new(),
+        patience: Some(Instant::now() + PATIENCE),
         work: JoinSet::new(),
         running: HashMap::new(),
         next_monitor: 0,
@@ -83,7 +85,7 @@ pub(crate) async fn run(client: Client, mut discovery: Discovery, touched: Touch
     loop {
         collector.follow(&discovery);
         collector.begin_work(&discovery);
-        let due = collector.queue.next_due();
+        let due = collector.patience.or(collector.queue.next_due());
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = discovery.changed() => {}
@@ -111,8 +113,10 @@ struct Collector {
     queue: Queue<Work>,
     monitors: HashMap<MonitorId, Monitor>,
     streams: SelectAll<BoxStream<'static, (MonitorId, Change)>>,
-    /// Watches that have not shown yet what there is. Work waits for them, since most owners are simply still to come.
+    /// Watches that have not shown yet what there is.
     unsynced: HashSet<MonitorId>,
+    /// Until then work waits for all of them, since most owners are simply still to come; `None` once it has begun.
+    patience: Option<Instant>,
     work: JoinSet<Result<Outcome, Failure>>,
     /// What each task is about, to be known also of one that panicked.
     running: HashMap<tokio::task::Id, Work>,
@@ -141,8 +145,9 @@ impl Collector {
             self.unsynced.remove(&id);
             if let Some(monitor) = self.monitors.remove(&id) {
                 monitor.stop.abort();
-                self.graph
-                    .forget_type(&monitor.resource.api.api_version, &monitor.resource.api.kind);
+                let api = &monitor.resource.api;
+                let work = self.graph.forget_type(&api.api_version, &api.kind);
+                self.enqueue(work);
             }
         }
         let present: Vec<Arc<Resource>> = self
@@ -162,19 +167,19 @@ impl Collector {
         let kind: Arc<str> = resource.api.kind.as_str().into();
         let stream = watcher(metadata(&self.client, &resource.api), watcher::Config::default())
             .default_backoff()
-            .map(move |event| {
+            .filter_map(move |event| {
                 let change = match event {
-                    Ok(Event::Apply(object)) => Change::Is(requests::seen(&api_version, &kind, object)),
-                    Ok(Event::Delete(object)) => Change::Was(requests::uid(&object)),
-                    Ok(Event::Init) => Change::Begin,
-                    Ok(Event::InitApply(object)) => Change::Listed(requests::seen(&api_version, &kind, object)),
-                    Ok(Event::InitDone) => Change::Complete,
+                    Ok(Event::Apply(object)) => Some(Change::Is(requests::seen(&api_version, &kind, object))),
+                    Ok(Event::Delete(object)) => Some(Change::Was(requests::uid(&object))),
+                    Ok(Event::Init) => Some(Change::Begin),
+                    Ok(Event::InitApply(object)) => Some(Change::Listed(requests::seen(&api_version, &kind, object))),
+                    Ok(Event::InitDone) => Some(Change::Complete),
                     Err(error) => {
                         tracing::debug!(error = chain(&error), kind = &*kind, "a watch failed; trying again");
-                        Change::Trouble
+                        None
                     }
                 };
-                (id, change)
+                std::future::ready(change.map(|change| (id, change)))
             });
         let (stream, stop) = futures::stream::abortable(stream);
         self.streams.push(stream.boxed());
@@ -203,17 +208,21 @@ impl Collector {
                 self.graph.observe(&seen)
             }
             Change::Is(seen) => {
-                self.touched.touch(&monitor.resource, &seen.identity.namespace);
+                let identity = &seen.identity;
+                self.touched
+                    .touch(&monitor.resource, &identity.namespace, &identity.name);
                 self.graph.observe(&seen)
             }
             Change::Was(uid) => {
-                if let Some(item) = self.graph.item(&uid) {
-                    self.touched.touch(&monitor.resource, &item.identity.namespace);
+                if let Some(identity) = self.graph.identity(&uid) {
+                    self.touched
+                        .touch(&monitor.resource, &identity.namespace, &identity.name);
                 }
                 self.graph.remove(&uid)
             }
             Change::Complete => {
                 self.unsynced.remove(&id);
+                self.touched.touch_all(&monitor.resource);
                 let listed = monitor.listed.take().unwrap_or_default();
                 let api = &monitor.resource.api;
                 let gone: Vec<Uid> = self
@@ -224,10 +233,6 @@ impl Collector {
                     .collect();
                 gone.iter().flat_map(|uid| self.graph.remove(uid)).collect()
             }
-            Change::Trouble => {
-                self.unsynced.remove(&id);
-                Vec::new()
-            }
         };
         self.enqueue(work);
     }
@@ -237,15 +242,22 @@ impl Collector {
     }
 
     fn begin_work(&mut self, discovery: &Discovery) {
-        if !self.unsynced.is_empty() {
+        let now = Instant::now();
+        if let Some(until) = self.patience
+            && (self.monitors.is_empty() || !self.unsynced.is_empty())
+            && now < until
+        {
             return;
         }
+        self.patience = None;
+        let unseen = self.unseen();
         while self.work.len() < WORKERS
-            && let Some(work) = self.queue.take(Instant::now())
+            && let Some(work) = self.queue.take(now)
         {
             let requests = Requests {
                 client: self.client.clone(),
                 catalog: discovery.catalog(),
+                unseen: Arc::clone(&unseen),
             };
             let task = match &work {
                 Work::Report(report) => {
@@ -275,6 +287,12 @@ impl Collector {
         }
     }
 
+    /// The resources of whose objects the graph may know nothing.
+    fn unseen(&self) -> Arc<[Arc<Resource>]> {
+        let monitors = self.unsynced.iter().filter_map(|id| self.monitors.get(id));
+        monitors.map(|monitor| Arc::clone(&monitor.resource)).collect()
+    }
+
     fn done(&mut self, done: Result<Done, JoinError>, discovery: &Discovery) {
         let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(work) = self.running.remove(&id) else { return };
@@ -287,6 +305,10 @@ impl Collector {
         };
         match result {
             Ok(outcome) => {
+                for seen in &outcome.seen {
+                    let work = self.graph.observe(seen);
+                    self.enqueue(work);
+                }
                 outcome
                     .absent
                     .into_iter()

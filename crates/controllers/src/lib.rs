@@ -106,14 +106,18 @@ fn all(config: &Config, shutdown: &CancellationToken) -> Vec<(&'static str, Runn
         ),
         (
             "persistentvolumeclaim-protection",
-            Box::pin(protection::claims(client("pvc-protection-controller"), stop())),
+            Box::pin(protection::claims(
+                client("pvc-protection-controller"),
+                touched.listen(|resource| resource.group.is_empty() && resource.api.plural == "pods"),
+                stop(),
+            )),
         ),
         (
             "resourcequota",
             Box::pin(quotas::run(
                 client("resourcequota-controller"),
                 discovery.clone(),
-                touched.clone(),
+                touched.listen(quotas::is_counted),
                 stop(),
             )),
         ),

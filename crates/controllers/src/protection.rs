@@ -3,41 +3,48 @@
 
 use crate::framework::drive::{Change, Next, drive, source};
 use crate::framework::requests::{is_conflict, is_not_found};
-use futures::{StreamExt as _, TryStreamExt as _};
+use crate::touched::{Concern, Key, Listener};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
+use std::collections::BTreeSet;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
-/// Claims that are waited for at a time.
-const WORKERS: usize = 256;
-/// Seconds after which the watch for the end of pods looks anew.
-const WATCH_SECONDS: u32 = 290;
+/// Claims and volumes that are looked at at a time.
+const WORKERS: usize = 8;
+/// How long changes of pods are gathered before the claims they use are looked at again.
+const GATHER: Duration = Duration::from_millis(20);
 
-/// Keeps claims that pods use.
-pub(crate) async fn claims(client: Client, shutdown: CancellationToken) {
+/// Keeps claims that pods use. A claim that is in use waits for a change of one of its pods, which `pods` tells.
+pub(crate) async fn claims(client: Client, pods: Listener, shutdown: CancellationToken) {
     let claims = watcher(
         Api::<PartialObjectMeta<PersistentVolumeClaim>>::all(client.clone()),
         watcher::Config::default(),
     );
-    let sources = vec![source("claims", claims, |change| match change {
-        Change::Is(claim) if is_concerned(&claim.metadata, CLAIM_FINALIZER) => {
-            vec![(claim.namespace().unwrap_or_default(), claim.name_any())]
-        }
-        _ => Vec::new(),
-    })];
-    drive(
-        "persistentvolumeclaim-protection",
-        sources,
-        WORKERS,
-        shutdown,
-        |(namespace, name)| claim(client.clone(), namespace, name),
-    )
+    let waiting = pods.clone();
+    let sources = vec![
+        source("claims", claims, move |change| {
+            let object = change.object();
+            let key = (object.namespace().unwrap_or_default(), object.name_any());
+            match change {
+                Change::Is(claim) if is_concerned(&claim.metadata, CLAIM_FINALIZER) => vec![key],
+                _ => {
+                    waiting.leave(&key);
+                    Vec::new()
+                }
+            }
+        }),
+        pods.source(GATHER),
+    ];
+    drive("persistentvolumeclaim-protection", sources, WORKERS, shutdown, |key| {
+        claim(client.clone(), pods.clone(), key)
+    })
     .await;
 }
 
@@ -63,44 +70,30 @@ fn has(metadata: &ObjectMeta, finalizer: &str) -> bool {
     metadata.finalizers.iter().flatten().any(|own| own == finalizer)
 }
 
-async fn claim(client: Client, namespace: String, name: String) -> kube::Result<Next> {
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
-    let pods: Api<Pod> = Api::namespaced(client, &namespace);
-    loop {
-        let Some(claim) = claims.get_opt(&name).await? else {
-            return Ok(Next::Done);
-        };
-        if claim.metadata.deletion_timestamp.is_none() {
-            return put_on(&claims, &claim.metadata, CLAIM_FINALIZER).await;
-        }
-        let list = pods.list(&ListParams::default()).await?;
-        let users: Vec<String> = list
-            .items
-            .iter()
-            .filter(|pod| uses(pod, &claim))
-            .map(ResourceExt::name_any)
-            .collect();
-        if users.is_empty() {
-            return take_off(&claims, &claim.metadata, CLAIM_FINALIZER).await;
-        }
-        let version = list.metadata.resource_version.unwrap_or_default();
-        until_one_is_gone(&pods, &users, &version).await?;
+async fn claim(client: Client, waiting: Listener, key: Key) -> kube::Result<Next> {
+    let (namespace, name) = &key;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let claim = claims.get_opt(name).await?;
+    let Some(claim) = claim.filter(|claim| is_concerned(&claim.metadata, CLAIM_FINALIZER)) else {
+        waiting.leave(&key);
+        return Ok(Next::Done);
+    };
+    if claim.metadata.deletion_timestamp.is_none() {
+        return put_on(&claims, &claim.metadata, CLAIM_FINALIZER).await;
     }
-}
-
-/// Resolves when one of these pods is gone or has ended, or it is time to look anew.
-async fn until_one_is_gone(pods: &Api<Pod>, users: &[String], version: &str) -> kube::Result<()> {
-    let parameters = WatchParams::default().timeout(WATCH_SECONDS);
-    let mut events = pods.watch(&parameters, version).await?.boxed();
-    while let Some(event) = events.try_next().await? {
-        match event {
-            WatchEvent::Deleted(pod) if users.contains(&pod.name_any()) => return Ok(()),
-            WatchEvent::Modified(pod) if users.contains(&pod.name_any()) && is_over(&pod) => return Ok(()),
-            WatchEvent::Error(_) => return Ok(()),
-            _ => {}
-        }
+    // Told before it is looked, so that nothing that happens in between is missed.
+    waiting.follow(key.clone(), Concern::Any);
+    let pods: Api<Pod> = Api::namespaced(client, namespace);
+    let list = pods.list(&ListParams::default()).await?;
+    let users = list.items.iter().filter(|pod| uses(pod, &claim));
+    let users: BTreeSet<String> = users.map(ResourceExt::name_any).collect();
+    if !users.is_empty() {
+        waiting.follow(key, Concern::Named(users));
+        return Ok(Next::Done);
     }
-    Ok(())
+    let done = take_off(&claims, &claim.metadata, CLAIM_FINALIZER).await?;
+    waiting.leave(&key);
+    Ok(done)
 }
 
 /// Pure: does this pod use the claim? One that has no node yet will not get one, since the claim is being deleted.
@@ -189,5 +182,71 @@ where
     match result.await {
         Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(Next::Done),
         other => other.map(|()| Next::Done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framework::discovery::Resource;
+    use crate::framework::fake::Fake;
+    use crate::touched::Touched;
+    use serde_json::json;
+
+    const CLAIMS: &str = "/api/v1/persistentvolumeclaims";
+    const PODS: &str = "/api/v1/pods";
+
+    fn claim(fake: &Fake, name: &str) {
+        let metadata = json!({
+            "name": name, "namespace": "a", "finalizers": [CLAIM_FINALIZER],
+            "deletionTimestamp": "2026-01-01T00:00:00Z",
+        });
+        fake.put(CLAIMS, json!({ "metadata": metadata, "spec": {} }));
+    }
+
+    fn pod(fake: &Fake, name: &str, claim: &str) {
+        let volumes = json!([{ "name": "v", "persistentVolumeClaim": { "claimName": claim } }]);
+        let spec = json!({ "nodeName": "n", "containers": [], "volumes": volumes });
+        fake.put(
+            PODS,
+            json!({ "metadata": { "name": name, "namespace": "a" }, "spec": spec }),
+        );
+    }
+
+    /// The finalizer is off.
+    async fn until_free(fake: &Fake, claim: &str) {
+        fake.until(|fake| {
+            let claim = fake.get(CLAIMS, "a", claim)?;
+            claim["metadata"]["finalizers"].is_null().then_some(())
+        })
+        .await;
+    }
+
+    /// However many claims are in use, the next one that is not is let go, and so is one of them when its pod is gone.
+    #[tokio::test]
+    async fn a_claim_in_use_keeps_nobody_waiting() {
+        let fake = Fake::default();
+        let in_use: Vec<String> = (0..300).map(|number| format!("used-{number}")).collect();
+        for name in &in_use {
+            claim(&fake, name);
+            pod(&fake, &format!("by-{name}"), name);
+        }
+        // Looked at last.
+        claim(&fake, "z-free");
+        let touched = Touched::default();
+        let pods = Resource::of_test("pods");
+        let stop = CancellationToken::new();
+        let listener = touched.listen(|_| true);
+        let running = tokio::spawn(claims(fake.client(), listener, stop.clone()));
+        until_free(&fake, "z-free").await;
+        fake.remove(PODS, "a", "by-used-7");
+        touched.touch(&pods, "a", "by-used-7");
+        until_free(&fake, "used-7").await;
+        for name in in_use.iter().filter(|name| *name != "used-7") {
+            let claim = fake.get(CLAIMS, "a", name).expect("claim");
+            assert_eq!(claim["metadata"]["finalizers"], json!([CLAIM_FINALIZER]), "{name}");
+        }
+        stop.cancel();
+        running.await.expect("the controller ends");
     }
 }

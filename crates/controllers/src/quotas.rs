@@ -2,22 +2,19 @@
 //! back what was deleted or has come to its end.
 //! <https://kubernetes.io/docs/concepts/policy/resource-quotas/>
 
-use crate::framework::discovery::{Catalog, Discovery};
-use crate::framework::drive::{Change, Next, Signal, Source, drive, source};
+use crate::framework::discovery::{Catalog, Discovery, Resource};
+use crate::framework::drive::{Change, Next, drive, source};
 use crate::framework::requests::{is_conflict, is_not_found, objects};
-use crate::touched::Touched;
+use crate::touched::{Concern, Key, Listener};
 use catamaran_api::quantity::Quantity;
 use catamaran_kinds::quota::{Amounts, Counter, Subject, add, masked, of_wire, scopes_of, to_wire};
-use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, Service,
 };
 use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -29,19 +26,25 @@ const GATHER: Duration = Duration::from_millis(250);
 /// Objects read at a time.
 const PAGE: u32 = 500;
 
-type Key = (String, String);
-/// The names of the quotas in each namespace.
-type Known = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
-
-pub(crate) async fn run(client: Client, discovery: Discovery, touched: Touched, shutdown: CancellationToken) {
-    let known = Known::default();
+pub(crate) async fn run(client: Client, discovery: Discovery, counted: Listener, shutdown: CancellationToken) {
     let quotas = watcher(Api::<ResourceQuota>::all(client.clone()), watcher::Config::default());
+    let followed = counted.clone();
     let sources = vec![
-        source("resource quotas", quotas, {
-            let (known, touched) = (Arc::clone(&known), touched.clone());
-            move |change| noted(&known, &touched, &change)
+        source("resource quotas", quotas, move |change| {
+            let quota = change.object();
+            let key = (quota.namespace().unwrap_or_default(), quota.name_any());
+            match change {
+                Change::Is(_) => {
+                    followed.follow(key.clone(), Concern::Any);
+                    vec![key]
+                }
+                Change::Was(_) => {
+                    followed.leave(&key);
+                    Vec::new()
+                }
+            }
         }),
-        changes(touched, known),
+        counted.source(GATHER),
     ];
     drive("resourcequota", sources, WORKERS, shutdown, |key| {
         recount(client.clone(), discovery.catalog(), key)
@@ -49,47 +52,9 @@ pub(crate) async fn run(client: Client, discovery: Discovery, touched: Touched, 
     .await;
 }
 
-/// Keeps track of which quotas there are.
-fn noted(known: &Known, touched: &Touched, change: &Change<ResourceQuota>) -> Vec<Key> {
-    let quota = change.object();
-    let (namespace, name) = (quota.namespace().unwrap_or_default(), quota.name_any());
-    let mut known = known.lock();
-    match change {
-        Change::Is(_) => {
-            known.entry(namespace.clone()).or_default().insert(name.clone());
-        }
-        Change::Was(_) => {
-            if let Some(names) = known.get_mut(&namespace) {
-                names.remove(&name);
-                if names.is_empty() {
-                    known.remove(&namespace);
-                }
-            }
-        }
-    }
-    touched.interest(known.keys().cloned().collect());
-    match change {
-        Change::Is(_) => vec![(namespace, name)],
-        Change::Was(_) => Vec::new(),
-    }
-}
-
-/// The quotas of namespaces in which something changed.
-fn changes(touched: Touched, known: Known) -> Source<Key> {
-    let first = futures::stream::once(async { Signal::Synced });
-    let rest = futures::stream::unfold((touched, known), |(touched, known)| async move {
-        let namespaces = touched.next(GATHER).await;
-        let keys: Vec<Signal<Key>> = {
-            let known = known.lock();
-            let quotas = namespaces.iter().filter_map(|namespace| known.get_key_value(namespace));
-            quotas
-                .flat_map(|(namespace, names)| names.iter().map(|name| (namespace.clone(), name.clone())))
-                .map(Signal::Touched)
-                .collect()
-        };
-        Some((futures::stream::iter(keys), (touched, known)))
-    });
-    first.chain(rest.flatten()).boxed()
+/// Does a change of such an object change what is counted? Those of quotas themselves the watch shows.
+pub(crate) fn is_counted(resource: &Resource) -> bool {
+    !(resource.group.is_empty() && resource.api.plural == "resourcequotas")
 }
 
 async fn recount(client: Client, catalog: Arc<Catalog>, (namespace, name): Key) -> kube::Result<Next> {

@@ -55,6 +55,22 @@ impl Resource {
     pub(crate) fn dotted(&self) -> String {
         format!("{}.{}", self.api.plural, self.group)
     }
+
+    #[cfg(test)]
+    pub(crate) fn of_test(plural: &str) -> Self {
+        Resource {
+            group: String::new(),
+            api: ApiResource {
+                group: String::new(),
+                version: "v1".to_owned(),
+                api_version: "v1".to_owned(),
+                kind: "Test".to_owned(),
+                plural: plural.to_owned(),
+            },
+            namespaced: true,
+            verbs: Vec::new(),
+        }
+    }
 }
 
 /// All served resources.

@@ -2,7 +2,7 @@
 //! that the whole collector can run against a model.
 
 use super::decide::{Facts, Footing, Propagation, Verdict, judge};
-use super::graph::{Identity, Item, Owner, Uid, Work};
+use super::graph::{Identity, Item, Owner, Seen, Uid, Work};
 use std::sync::Arc;
 
 /// An object as it is now.
@@ -58,6 +58,9 @@ pub(crate) trait Cluster: Sync {
     /// Only if the object is still of this version.
     async fn delete(&self, identity: &Identity, version: &str, propagation: Propagation) -> Result<(), Failure>;
     async fn remove_finalizer(&self, identity: &Identity, finalizer: Finalizer) -> Result<(), Failure>;
+    /// Dependents of an object that the graph cannot know of, since the watch of their resource has not come through yet. Fails
+    /// if there may be some and nobody can tell.
+    async fn unseen_dependents(&self, identity: &Identity) -> Result<Vec<Seen>, Failure>;
 }
 
 /// What came of it.
@@ -69,8 +72,24 @@ pub(crate) struct Outcome {
     pub(crate) absent: Vec<Identity>,
     /// To be worked on next.
     pub(crate) work: Vec<Work>,
-    /// To be looked at again, since no watch has shown it yet.
+    /// To be looked at again, since no watch has shown it yet, or not all that depends on it.
     pub(crate) again: bool,
+    /// Found without a watch.
+    pub(crate) seen: Vec<Seen>,
+}
+
+/// Dependents that the graph does not know; it is to know them before anything is done that needs all of them.
+async fn unknown(cluster: &dyn Cluster, item: &Item) -> Result<Option<Outcome>, Failure> {
+    let mut seen = cluster.unseen_dependents(&item.identity).await?;
+    seen.retain(|seen| {
+        let known = |dependent: &super::graph::Dependent| dependent.identity.uid == seen.identity.uid;
+        !item.dependents.iter().any(known)
+    });
+    Ok((!seen.is_empty()).then(|| Outcome {
+        seen,
+        again: true,
+        ..Outcome::default()
+    }))
 }
 
 /// See [`Work::Attempt`].
@@ -81,10 +100,17 @@ pub(crate) async fn attempt(cluster: &dyn Cluster, item: &Item) -> Result<Outcom
         return Ok(outcome);
     }
     let identity = &item.identity;
-    if identity.namespace.is_empty() && cluster.is_namespaced(&identity.api_version, &identity.kind)? {
+    let is_namespaced = cluster.is_namespaced(&identity.api_version, &identity.kind)?;
+    if identity.namespace.is_empty() && is_namespaced {
         // Only a reference from an object without a namespace names it so. Nothing can be found there, which proves nothing.
         return Ok(outcome);
     }
+    // Before a watch showed it, it is thought to be where those are that refer to it; its own owners are not there for that.
+    let namespace: Arc<str> = if is_namespaced {
+        Arc::clone(&identity.namespace)
+    } else {
+        "".into()
+    };
     let live = cluster.look(identity).await?;
     let Some(live) = live.filter(|live| live.uid == item.identity.uid) else {
         outcome.vanished = Some(item.identity.clone());
@@ -96,11 +122,18 @@ pub(crate) async fn attempt(cluster: &dyn Cluster, item: &Item) -> Result<Outcom
     outcome.again = !item.observed;
     let mut references = Vec::with_capacity(live.owners.len());
     for owner in &live.owners {
-        match footing(cluster, item, owner, &mut outcome).await? {
+        match footing(cluster, item, &namespace, owner, &mut outcome).await? {
             Some(footing) => references.push((Arc::clone(&owner.uid), footing)),
             // A reference that can never be right is no reason to do anything.
             None => return Ok(outcome),
         }
+    }
+    let waiting = references.iter().any(|(_, footing)| *footing == Footing::Waiting);
+    if waiting
+        && item.dependents.is_empty()
+        && let Some(outcome) = unknown(cluster, item).await?
+    {
+        return Ok(outcome);
     }
     let facts = Facts {
         has_dependents: !item.dependents.is_empty(),
@@ -141,6 +174,9 @@ pub(crate) async fn attempt(cluster: &dyn Cluster, item: &Item) -> Result<Outcom
 /// Lets an object go that waits for its dependents, if no dependent holds it.
 async fn finish(cluster: &dyn Cluster, item: &Item, mut outcome: Outcome) -> Result<Outcome, Failure> {
     if !item.dependents.iter().any(|dependent| dependent.blocks) {
+        if let Some(outcome) = unknown(cluster, item).await? {
+            return Ok(outcome);
+        }
         return match cluster.remove_finalizer(&item.identity, Finalizer::Foreground).await {
             Ok(()) | Err(Failure::Gone) => Ok(outcome),
             Err(failure) => Err(failure),
@@ -156,21 +192,22 @@ async fn finish(cluster: &dyn Cluster, item: &Item, mut outcome: Outcome) -> Res
     Ok(outcome)
 }
 
-/// Where a reference leads. `None`: nowhere, ever, since what lives in no namespace has no owner in one.
+/// Where a reference of an object in this namespace leads. `None`: nowhere, ever, since what lives in no namespace has no owner in one.
 async fn footing(
     cluster: &dyn Cluster,
     item: &Item,
+    namespace: &Arc<str>,
     owner: &Owner,
     outcome: &mut Outcome,
 ) -> Result<Option<Footing>, Failure> {
     let nowhere: Arc<str> = "".into();
-    let here = owner.identity(&item.identity.namespace);
+    let here = owner.identity(namespace);
     // In a namespace the answer holds, even if the type itself is gone by now.
-    if !item.identity.namespace.is_empty() && item.absent.contains(&here) {
+    if !namespace.is_empty() && item.absent.contains(&here) {
         return Ok(Some(Footing::Dangling));
     }
     let namespaced = cluster.is_namespaced(&owner.api_version, &owner.kind)?;
-    if namespaced && item.identity.namespace.is_empty() {
+    if namespaced && namespace.is_empty() {
         return Ok(None);
     }
     let identity = if namespaced { here } else { owner.identity(&nowhere) };
@@ -192,6 +229,9 @@ async fn footing(
 
 /// See [`Work::Orphan`].
 pub(crate) async fn orphan(cluster: &dyn Cluster, item: &Item) -> Result<Outcome, Failure> {
+    if let Some(outcome) = unknown(cluster, item).await? {
+        return Ok(outcome);
+    }
     let drops = item.dependents.iter().map(|dependent| async {
         let change = References::Drop(vec![Arc::clone(&item.identity.uid)]);
         match cluster.change_references(&dependent.identity, change).await {

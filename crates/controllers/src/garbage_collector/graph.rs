@@ -121,6 +121,15 @@ impl Graph {
         self.nodes.len()
     }
 
+    /// What only references tell of: the owner, and whoever says so.
+    #[cfg(test)]
+    pub(crate) fn hearsay(&self) -> Vec<(Uid, Vec<Uid>)> {
+        let unobserved = self.nodes.iter().filter(|(_, node)| !node.observed);
+        unobserved
+            .map(|(uid, node)| (uid.clone(), node.dependents.iter().cloned().collect()))
+            .collect()
+    }
+
     /// A watch showed an object, new or changed.
     pub(crate) fn observe(&mut self, seen: &Seen) -> Vec<Work> {
         let mut work = Vec::new();
@@ -142,8 +151,8 @@ impl Graph {
             Some(node) => {
                 let before = (node.waits, node.orphans);
                 let first = !std::mem::replace(&mut node.observed, true);
-                let before_identity = std::mem::replace(&mut node.identity, seen.identity.clone());
-                if first && before_identity != seen.identity {
+                node.identity = seen.identity.clone();
+                if first {
                     self.correct(&seen.identity, &mut work);
                 }
                 before
@@ -164,7 +173,7 @@ impl Graph {
         work
     }
 
-    /// What was known of an owner only from references turned out to be called otherwise.
+    /// What was known of an owner only from references is known now; some of them may have called it otherwise.
     fn correct(&self, identity: &Identity, work: &mut Vec<Work>) {
         for (dependent, _) in self.partition(identity).1 {
             let elsewhere = !identity.namespace.is_empty() && dependent.identity.namespace != identity.namespace;
@@ -182,7 +191,9 @@ impl Graph {
         }
         let identity = node.identity.clone();
         let before = std::mem::replace(&mut node.owners, owners.to_vec());
-        let mut doubtful = false;
+        // What lives in no namespace may not have been judged because of a reference that is gone now.
+        let is_gone = |old: &Owner| owners.iter().all(|owner| owner.uid != old.uid);
+        let mut doubtful = identity.namespace.is_empty() && before.iter().any(is_gone);
         for owner in owners {
             if before.iter().all(|other| other.uid != owner.uid) {
                 doubtful |= self.attach(&identity, owner, work);
@@ -197,10 +208,8 @@ impl Graph {
             if old.blocks && still.is_none_or(|owner| !owner.blocks) && self.nodes.contains_key(&old.uid) {
                 work.push(Work::Attempt(Arc::clone(&old.uid)));
             }
-            if still.is_none()
-                && let Some(owner) = self.nodes.get_mut(&old.uid)
-            {
-                owner.dependents.remove(uid);
+            if still.is_none() {
+                self.detach(uid, &old.uid);
             }
         }
     }
@@ -233,6 +242,15 @@ impl Graph {
         !owner.names(&node.identity) || (elsewhere && !node.observed)
     }
 
+    /// An object does not depend on that owner any more. Of an owner that only references told of, nothing is left without them.
+    fn detach(&mut self, dependent: &Uid, owner: &Uid) {
+        let Some(node) = self.nodes.get_mut(owner) else { return };
+        node.dependents.remove(dependent);
+        if !node.observed && node.dependents.is_empty() {
+            self.nodes.remove(owner);
+        }
+    }
+
     /// A watch showed that an object is gone.
     pub(crate) fn remove(&mut self, uid: &Uid) -> Vec<Work> {
         let Some(node) = self.nodes.remove(uid) else {
@@ -244,11 +262,8 @@ impl Graph {
         }
         work.extend(node.dependents.into_iter().map(Work::Attempt));
         for owner in &node.owners {
-            let Some(above) = self.nodes.get_mut(&owner.uid) else {
-                continue;
-            };
-            above.dependents.remove(uid);
-            if above.waits {
+            self.detach(uid, &owner.uid);
+            if self.nodes.get(&owner.uid).is_some_and(|above| above.waits) {
                 work.push(Work::Attempt(Arc::clone(&owner.uid)));
             }
         }
@@ -324,6 +339,10 @@ impl Graph {
         }
     }
 
+    pub(crate) fn identity(&self, uid: &Uid) -> Option<&Identity> {
+        self.nodes.get(uid).map(|node| &node.identity)
+    }
+
     /// What to know to work on a node; `None` if it is not there any more.
     pub(crate) fn item(&self, uid: &Uid) -> Option<Item> {
         let node = self.nodes.get(uid)?;
@@ -386,24 +405,32 @@ impl Graph {
             .map(|(uid, _)| uid)
     }
 
-    /// A type is not watched any more: nothing is known of its objects but what references say.
-    pub(crate) fn forget_type(&mut self, api_version: &str, kind: &str) {
+    /// A type is not watched any more: nothing is known of its objects but what references say. Owners that wait for one of them
+    /// may have waited long enough, and whether those that have dependents are still there is to be seen.
+    pub(crate) fn forget_type(&mut self, api_version: &str, kind: &str) -> Vec<Work> {
         let uids: Vec<Uid> = self.observed(api_version, kind).cloned().collect();
+        let mut work = Vec::new();
         for uid in uids {
             let Some(node) = self.nodes.get_mut(&uid) else { continue };
             node.observed = false;
+            node.being_deleted = false;
             node.waits = false;
+            node.orphans = false;
             let owners = std::mem::take(&mut node.owners);
             let is_owner = !node.dependents.is_empty();
             for owner in owners {
-                if let Some(above) = self.nodes.get_mut(&owner.uid) {
-                    above.dependents.remove(&uid);
+                self.detach(&uid, &owner.uid);
+                if self.nodes.get(&owner.uid).is_some_and(|above| above.waits) {
+                    work.push(Work::Attempt(Arc::clone(&owner.uid)));
                 }
             }
-            if !is_owner {
+            if is_owner {
+                work.push(Work::Attempt(uid));
+            } else {
                 self.nodes.remove(&uid);
             }
         }
+        work
     }
 }
 

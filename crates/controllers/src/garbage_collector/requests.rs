@@ -8,18 +8,22 @@ use crate::framework::requests::{is_conflict, is_not_found, objects};
 use catamaran_api::meta::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// Objects listed at a time.
+const PAGE: u32 = 500;
 /// The name under which it writes.
 const NAME: &str = "garbage-collector-controller";
 
 pub(crate) struct Requests {
     pub(crate) client: Client,
     pub(crate) catalog: Arc<Catalog>,
+    /// Resources whose watches have not shown anything yet.
+    pub(crate) unseen: Arc<[Arc<Resource>]>,
 }
 
 impl Requests {
@@ -138,6 +142,35 @@ impl Cluster for Requests {
         }
         let finalizers = (!after.is_empty()).then_some(after);
         self.patch(identity, &read, json!({ "finalizers": finalizers })).await
+    }
+
+    async fn unseen_dependents(&self, identity: &Identity) -> Result<Vec<Seen>, Failure> {
+        let mut dependents = Vec::new();
+        for resource in self.unseen.iter() {
+            let namespace = match (resource.namespaced, identity.namespace.is_empty()) {
+                // What lives in no namespace has no owner in one.
+                (false, false) => continue,
+                (true, false) => Some(identity.namespace.as_ref()),
+                (_, true) => None,
+            };
+            let api_version: Arc<str> = resource.api.api_version.as_str().into();
+            let kind: Arc<str> = resource.api.kind.as_str().into();
+            let objects = objects(&self.client, &resource.api, namespace);
+            let mut parameters = ListParams::default().limit(PAGE);
+            loop {
+                let page = objects.list_metadata(&parameters).await?;
+                let owned = page.items.into_iter().filter(|object| {
+                    let mut owners = object.metadata.owner_references.iter().flatten();
+                    owners.any(|owner| *owner.uid == *identity.uid)
+                });
+                dependents.extend(owned.map(|object| seen(&api_version, &kind, object)));
+                match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                    Some(token) => parameters = parameters.continue_token(&token),
+                    None => break,
+                }
+            }
+        }
+        Ok(dependents)
     }
 }
 

@@ -37,12 +37,29 @@ enum Event {
     Was(Uid),
 }
 
-/// An API server with objects of one namespaced and one cluster-wide type.
+/// What the watch of `Hidden` does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Watch {
+    #[default]
+    Works,
+    /// It has shown nothing yet, but lists are answered.
+    Late,
+    /// As where objects cannot be converted: lists with some in them fail, too.
+    Broken,
+}
+
+/// An API server with objects of a cluster-wide type, a namespaced one, and another namespaced one whose watch has troubles.
 #[derive(Default)]
 struct Model {
     /// By namespace and name.
     objects: BTreeMap<(Arc<str>, Arc<str>), Object>,
     events: VecDeque<Event>,
+    hidden: Watch,
+    withheld: VecDeque<Event>,
+    /// Told about wrong references: the object, and the owner that it names.
+    reports: Vec<(Uid, Uid)>,
+    /// Whose dependents are to stay.
+    orphaning: BTreeMap<Uid, Arc<str>>,
     clock: u64,
     /// What must never happen.
     crimes: Vec<String>,
@@ -56,13 +73,30 @@ impl Model {
             return;
         };
         object.version = clock;
-        if object.being_deleted && !object.orphan && !object.foreground {
-            let uid = Arc::clone(&object.identity.uid);
-            self.objects.remove(key);
-            self.events.push_back(Event::Was(uid));
+        let events = if &*object.identity.kind == "Hidden" && self.hidden != Watch::Works {
+            &mut self.withheld
         } else {
-            self.events.push_back(Event::Is(object.seen()));
+            &mut self.events
+        };
+        if object.being_deleted && !object.orphan && !object.foreground {
+            events.push_back(Event::Was(Arc::clone(&object.identity.uid)));
+            self.objects.remove(key);
+        } else {
+            events.push_back(Event::Is(object.seen()));
         }
+    }
+
+    /// A user's deletion.
+    fn ask(&mut self, key: &(Arc<str>, Arc<str>), propagation: Propagation) {
+        if let Some(object) = self.objects.get(key) {
+            let identity = object.identity.clone();
+            if propagation == Propagation::Orphan {
+                self.orphaning.insert(identity.uid, identity.namespace);
+            } else {
+                self.orphaning.remove(&identity.uid);
+            }
+        }
+        self.delete(key, propagation);
     }
 
     fn delete(&mut self, key: &(Arc<str>, Arc<str>), propagation: Propagation) {
@@ -86,10 +120,47 @@ impl Model {
                 .is_some_and(|owner| !(owner.being_deleted && owner.foreground))
         })
     }
+
+    /// Objects that name this one as owner, with the right uid and where that can be.
+    fn dependents<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = (&'a Object, &'a Owner)> {
+        self.objects.values().flat_map(move |object| {
+            let reached = identity.namespace.is_empty() || identity.namespace == object.identity.namespace;
+            let owners = object
+                .owners
+                .iter()
+                .filter(move |owner| reached && owner.uid == identity.uid);
+            owners.map(move |owner| (object, owner))
+        })
+    }
+
+    /// Does it wait, in the end, for an object that nobody will touch? As in Kubernetes, a reference that cannot be right holds up
+    /// the owner that it names all the same.
+    fn is_stuck(&self, object: &Object, met: &mut Vec<Uid>) -> bool {
+        if !(object.being_deleted && object.foreground) || met.contains(&object.identity.uid) {
+            return false;
+        }
+        met.push(object.identity.uid.clone());
+        let uid = &object.identity.uid;
+        let holds = |dependent: &&Object| {
+            let mut owners = dependent.owners.iter();
+            owners.any(|owner| owner.blocks && owner.uid == *uid)
+        };
+        let mut holding = self.objects.values().filter(holds);
+        holding.any(|dependent| is_left_alone(dependent) || self.is_stuck(dependent, met))
+    }
+}
+
+/// What lives in no namespace and names an owner in one is never judged.
+fn is_left_alone(object: &Object) -> bool {
+    object.identity.namespace.is_empty() && object.owners.iter().any(|owner| is_namespaced(&owner.kind))
+}
+
+fn is_namespaced(kind: &str) -> bool {
+    kind != "Global"
 }
 
 fn place(kind: &str, namespace: &Arc<str>, name: &Arc<str>) -> (Arc<str>, Arc<str>) {
-    let namespace = if kind == "Thing" {
+    let namespace = if is_namespaced(kind) {
         Arc::clone(namespace)
     } else {
         "".into()
@@ -121,7 +192,7 @@ impl Shared {
 #[async_trait::async_trait]
 impl Cluster for Shared {
     fn is_namespaced(&self, _: &Arc<str>, kind: &Arc<str>) -> Result<bool, Failure> {
-        Ok(&**kind == "Thing")
+        Ok(is_namespaced(kind))
     }
 
     async fn look(&self, identity: &Identity) -> Result<Option<Live>, Failure> {
@@ -157,6 +228,18 @@ impl Cluster for Shared {
             if model.has_solid_owner(&object) {
                 model.crimes.push(format!("{object:?} was deleted under its owner"));
             }
+            if is_left_alone(&object) {
+                model
+                    .crimes
+                    .push(format!("{object:?} was judged by an owner it cannot have"));
+            }
+            let was_let_go = |owner: &Owner| match model.orphaning.get(&owner.uid) {
+                Some(namespace) => namespace.is_empty() || *namespace == object.identity.namespace,
+                None => false,
+            };
+            if object.owners.iter().any(was_let_go) {
+                model.crimes.push(format!("{object:?} was to outlive its owner"));
+            }
             model.delete(key, propagation);
             Ok(())
         })
@@ -164,6 +247,10 @@ impl Cluster for Shared {
 
     async fn remove_finalizer(&self, identity: &Identity, finalizer: Finalizer) -> Result<(), Failure> {
         self.with(identity, |model, key| {
+            let hidden = |(object, owner): (&Object, &Owner)| &*object.identity.kind == "Hidden" && owner.blocks;
+            if finalizer == Finalizer::Foreground && model.dependents(identity).any(hidden) {
+                model.crimes.push(format!("{identity:?} did not wait"));
+            }
             let object = model.objects.get_mut(key).ok_or(Failure::Gone)?;
             match finalizer {
                 Finalizer::Orphan => object.orphan = false,
@@ -173,6 +260,47 @@ impl Cluster for Shared {
             Ok(())
         })
     }
+
+    async fn unseen_dependents(&self, identity: &Identity) -> Result<Vec<Seen>, Failure> {
+        let model = self.0.lock();
+        let mut hidden = model.objects.values().filter(|object| {
+            &*object.identity.kind == "Hidden"
+                && (identity.namespace.is_empty() || identity.namespace == object.identity.namespace)
+        });
+        match model.hidden {
+            Watch::Works => Ok(Vec::new()),
+            Watch::Broken if hidden.next().is_some() => Err(trouble()),
+            Watch::Broken => Ok(Vec::new()),
+            Watch::Late => Ok(hidden
+                .filter(|object| object.owners.iter().any(|owner| owner.uid == identity.uid))
+                .map(Object::seen)
+                .collect()),
+        }
+    }
+}
+
+/// A failure of no particular kind.
+fn trouble() -> Failure {
+    Failure::UnknownType {
+        api_version: "v1".into(),
+        kind: "Hidden".into(),
+    }
+}
+
+fn show(event: Event, graph: &mut Graph) -> Vec<Work> {
+    match event {
+        Event::Is(seen) => graph.observe(&seen),
+        Event::Was(uid) => graph.remove(&uid),
+    }
+}
+
+/// The watch comes through: once it has shown everything, it is one like the others.
+fn mend(cluster: &Shared, graph: &mut Graph, queue: &mut Queue<Work>) {
+    let mut model = cluster.0.lock();
+    for event in std::mem::take(&mut model.withheld) {
+        show(event, graph).into_iter().for_each(|work| queue.add(work));
+    }
+    model.hidden = Watch::Works;
 }
 
 /// Runs the collector until nothing happens any more. False if that takes too long.
@@ -186,10 +314,7 @@ fn collect(cluster: &Shared, graph: &mut Graph, queue: &mut Queue<Work>, order: 
             None
         };
         if let Some(event) = event {
-            let work = match event {
-                Event::Is(seen) => graph.observe(&seen),
-                Event::Was(uid) => graph.remove(&uid),
-            };
+            let work = show(event, graph);
             work.into_iter().for_each(|work| queue.add(work));
             continue;
         }
@@ -202,9 +327,15 @@ fn collect(cluster: &Shared, graph: &mut Graph, queue: &mut Queue<Work>, order: 
             }
             continue;
         };
-        let (Work::Attempt(uid) | Work::Orphan(uid)) = &work else {
-            queue.succeeded(&work);
-            continue;
+        let uid = match &work {
+            Work::Attempt(uid) | Work::Orphan(uid) => uid,
+            Work::Report(report) => {
+                let (dependent, owner) = &**report;
+                let told = (dependent.uid.clone(), owner.uid.clone());
+                cluster.0.lock().reports.push(told);
+                queue.succeeded(&work);
+                continue;
+            }
         };
         let Some(item) = graph.item(uid) else {
             queue.succeeded(&work);
@@ -218,6 +349,9 @@ fn collect(cluster: &Shared, graph: &mut Graph, queue: &mut Queue<Work>, order: 
         });
         match result {
             Ok(outcome) => {
+                for seen in &outcome.seen {
+                    graph.observe(seen).into_iter().for_each(|work| queue.add(work));
+                }
                 outcome.absent.into_iter().for_each(|owner| graph.note_absent(owner));
                 if outcome.again {
                     queue.failed(&work, now);
@@ -235,19 +369,19 @@ fn collect(cluster: &Shared, graph: &mut Graph, queue: &mut Queue<Work>, order: 
     false
 }
 
-/// An object: is it cluster-wide, its namespace, and its owners: by index, whether they block, and whether the reference has
-/// the right uid.
-type Plan = (bool, bool, Vec<(usize, bool, bool)>);
+/// An object: its type, whether it is in the second namespace, and its owners: by index, whether they block, and whether the
+/// reference has the right uid.
+type Plan = (&'static str, bool, Vec<(usize, bool, bool)>);
 
 fn identity(index: usize, plan: &Plan) -> Identity {
-    let (cluster_wide, second, _) = plan;
+    let (kind, second, _) = plan;
     Identity {
-        kind: if *cluster_wide { "Global" } else { "Thing" }.into(),
+        kind: (*kind).into(),
         api_version: "v1".into(),
-        namespace: match (cluster_wide, second) {
-            (true, _) => "",
-            (false, false) => "a",
-            (false, true) => "b",
+        namespace: match (is_namespaced(kind), second) {
+            (false, _) => "",
+            (true, false) => "a",
+            (true, true) => "b",
         }
         .into(),
         name: format!("o{index}").into(),
@@ -255,16 +389,20 @@ fn identity(index: usize, plan: &Plan) -> Identity {
     }
 }
 
-fn build(plans: &[Plan]) -> Model {
-    let mut model = Model::default();
+fn build(plans: &[Plan], hidden: Watch) -> Model {
+    let mut model = Model {
+        hidden,
+        ..Model::default()
+    };
     for (index, plan) in plans.iter().enumerate() {
         let own = identity(index, plan);
         let owners = plan.2.iter().map(|(owner, blocks, right)| {
             let at = owner % (plans.len() + 1);
             // One past the end is an owner that never was.
-            let mut owner = plans
-                .get(at)
-                .map_or_else(|| identity(at, &(false, false, Vec::new())), |plan| identity(at, plan));
+            let mut owner = plans.get(at).map_or_else(
+                || identity(at, &("Thing", false, Vec::new())),
+                |plan| identity(at, plan),
+            );
             if !right {
                 owner.uid = format!("{}x", owner.uid).into();
             }
@@ -277,8 +415,8 @@ fn build(plans: &[Plan]) -> Model {
             }
         });
         let mut owners: Vec<Owner> = owners.collect();
-        // A cluster-wide object with an owner in a namespace is a mistake that is left alone.
-        owners.retain(|owner| !(plan.0 && &*owner.kind == "Thing"));
+        // What cannot be seen owns nothing, so that it is no part of a circle.
+        owners.retain(|owner| &*owner.kind != "Hidden");
         owners.dedup_by(|a, b| a.uid == b.uid);
         let object = Object {
             identity: own.clone(),
@@ -297,11 +435,8 @@ fn build(plans: &[Plan]) -> Model {
 
 fn plans() -> impl Strategy<Value = Vec<Plan>> {
     let owner = (0..12_usize, any::<bool>(), prop::bool::weighted(0.9));
-    let plan = (
-        prop::bool::weighted(0.2),
-        prop::bool::weighted(0.2),
-        prop::collection::vec(owner, 0..3),
-    );
+    let kind = prop_oneof![3 => Just("Thing"), 1 => Just("Global"), 1 => Just("Hidden")];
+    let plan = (kind, prop::bool::weighted(0.2), prop::collection::vec(owner, 0..3));
     prop::collection::vec(plan, 1..10)
 }
 
@@ -322,43 +457,77 @@ proptest! {
         plans in plans(),
         deletions in deletions(),
         order in prop::collection::vec(any::<bool>(), 64),
+        hidden in prop_oneof![Just(Watch::Works), Just(Watch::Late), Just(Watch::Broken)],
     ) {
-        let cluster = Shared(Mutex::new(build(&plans)));
+        let cluster = Shared(Mutex::new(build(&plans, hidden)));
         let (mut graph, mut queue) = (Graph::default(), Queue::default());
         let mut turn = 0_usize;
         let mut order = || { turn += 1; order[turn % order.len()] || turn.is_multiple_of(3) };
-        prop_assert!(collect(&cluster, &mut graph, &mut queue, &mut order), "it does not end");
+        prop_assert!(collect(&cluster, &mut graph, &mut queue, &mut order) || hidden == Watch::Broken, "it does not end");
+        untold(&cluster.0.lock())?;
         for (index, how) in deletions {
             let mut model = cluster.0.lock();
             let key = model.objects.keys().nth(index % model.objects.len().max(1)).cloned();
             if let Some(key) = key {
-                model.delete(&key, how);
+                model.ask(&key, how);
             }
         }
+        let ends = collect(&cluster, &mut graph, &mut queue, &mut order);
+        prop_assert!(ends || hidden == Watch::Broken, "it does not end");
+        mend(&cluster, &mut graph, &mut queue);
         prop_assert!(collect(&cluster, &mut graph, &mut queue, &mut order), "it does not end");
         let model = cluster.0.lock();
         prop_assert!(model.crimes.is_empty(), "{:?}", model.crimes);
         for object in model.objects.values() {
-            prop_assert!(!object.being_deleted, "{object:?} is left half deleted");
             prop_assert!(
-                object.owners.is_empty() || model.has_solid_owner(object),
+                !object.being_deleted || model.is_stuck(object, &mut Vec::new()),
+                "{object:?} is left half deleted"
+            );
+            prop_assert!(
+                object.owners.is_empty()
+                    || is_left_alone(object)
+                    || object.being_deleted
+                    || model.has_solid_owner(object),
                 "{object:?} has no owner any more"
             );
         }
-        prop_assert_eq!(graph.len(), model.objects.len(), "the graph is what there is");
+        let hearsay = graph.hearsay();
+        prop_assert_eq!(graph.len() - hearsay.len(), model.objects.len(), "the graph is what there is");
+        for (owner, said_by) in hearsay {
+            let is_left_alone = |uid: &Uid| model.objects.values().any(|object| object.identity.uid == *uid && is_left_alone(object));
+            prop_assert!(said_by.iter().any(is_left_alone), "{owner} is remembered without need");
+        }
     }
+}
+
+/// A reference to an owner in another namespace is told about, if both are there.
+fn untold(model: &Model) -> Result<(), TestCaseError> {
+    for owner in model
+        .objects
+        .values()
+        .filter(|owner| !owner.identity.namespace.is_empty())
+    {
+        for object in model.objects.values() {
+            let elsewhere = object.identity.namespace != owner.identity.namespace;
+            let names = object.owners.iter().any(|named| named.uid == owner.identity.uid);
+            let unseen = model.hidden != Watch::Works && &*object.identity.kind == "Hidden";
+            let told = (object.identity.uid.clone(), owner.identity.uid.clone());
+            prop_assert!(
+                !(elsewhere && names) || unseen || model.reports.contains(&told),
+                "nobody was told that {object:?} names {owner:?}"
+            );
+        }
+    }
+    Ok(())
 }
 
 #[test]
 fn orphans_lose_their_owner_and_stay() {
-    let plans: Vec<Plan> = vec![(false, false, vec![]), (false, false, vec![(0, true, true)])];
-    let cluster = Shared(Mutex::new(build(&plans)));
+    let plans: Vec<Plan> = vec![("Thing", false, vec![]), ("Thing", false, vec![(0, true, true)])];
+    let cluster = Shared(Mutex::new(build(&plans, Watch::Works)));
     let (mut graph, mut queue) = (Graph::default(), Queue::default());
     assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
-    cluster
-        .0
-        .lock()
-        .delete(&key(&identity(0, &plans[0])), Propagation::Orphan);
+    cluster.0.lock().ask(&key(&identity(0, &plans[0])), Propagation::Orphan);
     assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
     let model = cluster.0.lock();
     let left: Vec<&Object> = model.objects.values().collect();
@@ -367,16 +536,107 @@ fn orphans_lose_their_owner_and_stay() {
     assert!(left[0].owners.is_empty());
 }
 
+/// Whether an object can be let go does not depend on whether the watches of its dependents come through.
+#[test]
+fn dependents_that_no_watch_shows_are_not_forgotten() {
+    for how in [Propagation::Orphan, Propagation::Foreground] {
+        for hidden in [Watch::Late, Watch::Broken] {
+            let plans: Vec<Plan> = vec![
+                ("Thing", false, vec![]),
+                ("Hidden", false, vec![(0, true, true)]),
+                // Nothing of the resource is where this one is: it does not wait for anything.
+                ("Thing", true, vec![]),
+            ];
+            let cluster = Shared(Mutex::new(build(&plans, hidden)));
+            let (mut graph, mut queue) = (Graph::default(), Queue::default());
+            assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
+            for index in [0, 2] {
+                let key = key(&identity(index, &plans[index]));
+                cluster.0.lock().ask(&key, how);
+            }
+            let ends = collect(&cluster, &mut graph, &mut queue, &mut || true);
+            assert_eq!(ends, hidden == Watch::Late);
+            let count = |cluster: &Shared| cluster.0.lock().objects.len();
+            let while_hidden = count(&cluster);
+            mend(&cluster, &mut graph, &mut queue);
+            assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
+            let model = cluster.0.lock();
+            assert!(model.crimes.is_empty(), "{:?}", model.crimes);
+            let expected = usize::from(how == Propagation::Orphan);
+            assert_eq!(model.objects.len(), expected, "{how:?} {hidden:?}");
+            // Both are there as long as nobody can tell; an owner stays until a watch shows that its dependent is gone.
+            let meanwhile = if hidden == Watch::Broken { 2 } else { 1 };
+            assert_eq!(while_hidden, meanwhile, "{how:?} {hidden:?}");
+        }
+    }
+}
+
+#[test]
+fn a_type_that_goes_away_holds_nobody_up() {
+    let plans: Vec<Plan> = vec![("Thing", false, vec![]), ("Hidden", false, vec![(0, true, true)])];
+    let cluster = Shared(Mutex::new(build(&plans, Watch::Works)));
+    let (mut graph, mut queue) = (Graph::default(), Queue::default());
+    assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
+    let owner = identity(0, &plans[0]);
+    {
+        let mut model = cluster.0.lock();
+        // Its dependent would go, but for a finalizer of somebody else; then its type does, and nothing more is said of it.
+        model.delete(&key(&owner), Propagation::Foreground);
+        let dependent = key(&identity(1, &plans[1]));
+        model.objects.remove(&dependent);
+        let Some(Event::Is(seen)) = model.events.pop_front() else {
+            panic!("a change")
+        };
+        drop(graph.observe(&seen));
+    }
+    let work = graph.forget_type("v1", "Hidden");
+    assert_eq!(work, [Work::Attempt(owner.uid.clone())]);
+    work.into_iter().for_each(|work| queue.add(work));
+    assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
+    assert!(cluster.0.lock().objects.is_empty());
+    assert_eq!(graph.len(), 0);
+}
+
+#[test]
+fn owners_of_a_type_that_went_away_are_looked_up() {
+    let plans: Vec<Plan> = vec![("Hidden", false, vec![]), ("Thing", false, vec![])];
+    let mut model = build(&plans, Watch::Works);
+    let (owner, dependent) = (identity(0, &plans[0]), identity(1, &plans[1]));
+    let reference = Owner {
+        api_version: owner.api_version.clone(),
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+        blocks: false,
+    };
+    model
+        .objects
+        .get_mut(&key(&dependent))
+        .expect("object")
+        .owners
+        .push(reference);
+    model.changed(&key(&dependent));
+    let cluster = Shared(Mutex::new(model));
+    let (mut graph, mut queue) = (Graph::default(), Queue::default());
+    assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
+    cluster.0.lock().objects.remove(&key(&owner));
+    let work = graph.forget_type("v1", "Hidden");
+    assert_eq!(work, [Work::Attempt(owner.uid.clone())]);
+    work.into_iter().for_each(|work| queue.add(work));
+    assert!(collect(&cluster, &mut graph, &mut queue, &mut || true));
+    assert!(cluster.0.lock().objects.is_empty(), "nothing is left of either");
+}
+
 /// Such a reference can never be right, so it is no reason to delete anything, be there an object of that name or not.
 #[test]
 fn what_lives_in_no_namespace_is_left_alone_by_owners_in_one() {
     for exists in [false, true] {
-        let mut plans: Vec<Plan> = vec![(true, false, vec![])];
+        let mut plans: Vec<Plan> = vec![("Global", false, vec![])];
         if exists {
-            plans.push((false, false, vec![]));
+            plans.push(("Thing", false, vec![]));
         }
-        let mut model = build(&plans);
-        let owner = identity(1, &(false, false, vec![]));
+        let mut model = build(&plans, Watch::Works);
+        let owner = identity(1, &("Thing", false, vec![]));
         let dependent = key(&identity(0, &plans[0]));
         if let Some(object) = model.objects.get_mut(&dependent) {
             object.owners.push(Owner {
