@@ -2,7 +2,7 @@
 //!
 //! The JSON schema already says what type each field has; all that protobuf adds is its number. So there is a table of numbers
 //! (`protobuf_fields.txt`) and one walk that writes the same JSON the client would have sent, which then goes the way of all
-//! bodies. Answers go the other way, by the same table ([`encode`]); what has no table (custom resources, tables) stays JSON.
+//! bodies. Answers go the other way, by the same table ([`Encoder`]); what has none (custom resources, tables) stays JSON.
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding>
 
 use std::collections::HashMap;
@@ -14,9 +14,11 @@ use serde_json::{Map, Value};
 
 use super::{Schemas, Type};
 
+mod answers;
 mod encode;
+mod plan;
 
-pub use encode::{encode, encode_event};
+pub use encode::{ENVELOPE_END, Encoder, encode, encode_event, encode_json, event_of, framed, put_item_head};
 
 /// Before every body: four bytes that are no text.
 const MAGIC: &[u8] = b"k8s\0";
@@ -36,12 +38,22 @@ struct Field {
     optional: bool,
     /// Its fields belong to the outer object.
     inlined: Option<&'static str>,
+    special: Option<Special>,
+}
+
+/// What the type of a field does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Special {
     /// It is a message that stands for one of two types.
-    either: Option<Either>,
+    Either(Either),
+    /// It is a list in a message of its own.
+    Wrapped,
+    /// It is a message without fields.
+    Empty,
 }
 
 /// A schema of a custom resource, or something simpler in its place.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Either {
     /// … or a list of schemas.
     Array,
@@ -77,11 +89,14 @@ fn read_table(text: &'static str) -> HashMap<&'static str, Message> {
 
 fn read_field(word: &'static str) -> Option<(u64, Field)> {
     let (name, rest) = word.split_once('=')?;
-    let (rest, either) = match rest.split_once('@') {
-        Some((rest, "array")) => (rest, Some(Either::Array)),
-        Some((rest, "bool")) => (rest, Some(Either::Bool)),
-        Some((rest, _)) => (rest, Some(Either::Strings)),
-        None => (rest, None),
+    let (rest, special) = rest.split_once('@').unwrap_or((rest, ""));
+    let special = match special {
+        "array" => Some(Special::Either(Either::Array)),
+        "bool" => Some(Special::Either(Either::Bool)),
+        "strings" => Some(Special::Either(Either::Strings)),
+        "list" => Some(Special::Wrapped),
+        "empty" => Some(Special::Empty),
+        _ => None,
     };
     let (rest, inlined) = rest
         .split_once(':')
@@ -93,7 +108,7 @@ fn read_field(word: &'static str) -> Option<(u64, Field)> {
             name,
             optional,
             inlined,
-            either,
+            special,
         },
     ))
 }
@@ -138,33 +153,70 @@ pub fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
             _ => {}
         }
     }
-    let name = message_of(&api_version, &kind).ok_or(ProtobufError::UnknownKind)?;
-    let schemas = Schemas::builtin();
-    let definition = schemas
-        .by_name
-        .get(&definition_of(name))
-        .ok_or(ProtobufError::UnknownKind)?;
-    let mut object = Map::new();
-    Walk { schemas }.message(*definition, name, raw, &mut object, 0)?;
+    let name = message_of(&api_version, &kind);
+    let mut object = match (schemas_of(&name), name.strip_suffix("List")) {
+        (Some((schemas, definition)), _) => {
+            let mut object = Map::new();
+            Walk { schemas }.message(definition, &name, raw, &mut object, 0)?;
+            object
+        }
+        (None, Some(item)) => list(item, raw)?,
+        (None, None) => return Err(ProtobufError::UnknownKind),
+    };
     object.insert("apiVersion".to_owned(), api_version.into());
     object.insert("kind".to_owned(), kind.into());
     Ok(Value::Object(object))
 }
 
-fn message_of(api_version: &str, kind: &str) -> Option<&'static str> {
+/// A list of what `item` is the message of. All lists have the same numbers.
+fn list(item: &str, bytes: &[u8]) -> Result<Map<String, Value>, ProtobufError> {
+    let (schemas, definition) = schemas_of(item).ok_or(ProtobufError::UnknownKind)?;
+    let (meta_schemas, meta) = schemas_of(LIST_META).ok_or(ProtobufError::UnknownKind)?;
+    let (mut metadata, mut items) = (Map::new(), Vec::new());
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Bytes(bytes)) => {
+                Walk { schemas: meta_schemas }.message(meta, LIST_META, bytes, &mut metadata, 1)?
+            }
+            (2, Wire::Bytes(bytes)) => {
+                let mut object = Map::new();
+                Walk { schemas }.message(definition, item, bytes, &mut object, 1)?;
+                items.push(Value::Object(object));
+            }
+            _ => {}
+        }
+    }
+    Ok([
+        ("metadata".to_owned(), metadata.into()),
+        ("items".to_owned(), items.into()),
+    ]
+    .into_iter()
+    .collect())
+}
+
+const LIST_META: &str = "meta.v1.ListMeta";
+
+/// The message of a kind, if there is one. Some kinds of `meta` are in any version, or in `v1` alone.
+fn message_of(api_version: &str, kind: &str) -> String {
+    const OF_V1: [&str; 5] = ["APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "Status"];
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let package = group
-        .split('.')
-        .next()
-        .filter(|group| !group.is_empty())
-        .unwrap_or("core");
-    let options = format!("meta.v1.{kind}");
-    let name = if kind.ends_with("Options") {
-        options
-    } else {
-        format!("{package}.{version}.{kind}")
+    let package = match group.split('.').next() {
+        _ if kind.ends_with("Options") || (api_version == "v1" && OF_V1.contains(&kind)) => {
+            return format!("meta.v1.{kind}");
+        }
+        None | Some("") => "core",
+        Some(package) => package,
     };
-    TABLE.get_key_value(name.as_str()).map(|(name, _)| *name)
+    format!("{package}.{version}.{kind}")
+}
+
+/// Where a message is described: with the types of the stable API, or with those of answers only.
+fn schemas_of(message: &str) -> Option<(&'static Schemas, usize)> {
+    TABLE.get(message)?;
+    let name = definition_of(message);
+    [Schemas::builtin, answers::schemas]
+        .into_iter()
+        .find_map(|schemas| Some((schemas(), *schemas().by_name.get(&name)?)))
 }
 
 fn definition_of(message: &str) -> String {
@@ -228,8 +280,18 @@ impl Walk {
         object: &mut Map<String, Value>,
         depth: usize,
     ) -> Result<(), ProtobufError> {
-        if let Some(either) = field.either {
-            return self.either(ty, either, field.name, wire, object, depth);
+        match field.special {
+            Some(Special::Either(either)) => return self.either(ty, either, field.name, wire, object, depth),
+            Some(Special::Wrapped) => {
+                let list = self.value(ty, wire, depth)?;
+                object.insert(field.name.to_owned(), list);
+                return Ok(());
+            }
+            Some(Special::Empty) => {
+                object.insert(field.name.to_owned(), Map::new().into());
+                return Ok(());
+            }
+            None => {}
         }
         match (ty, wire) {
             (Type::List(items, _), Wire::Bytes(packed)) if is_number(items) => {
