@@ -201,7 +201,7 @@ fn message_of(api_version: &str, kind: &str) -> String {
     const OF_V1: [&str; 5] = ["APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "Status"];
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let package = match group.split('.').next() {
-        _ if kind.ends_with("Options") || (api_version == "v1" && OF_V1.contains(&kind)) => {
+        _ if kind.ends_with("Options") || (matches!(api_version, "" | "v1") && OF_V1.contains(&kind)) => {
             return format!("meta.v1.{kind}");
         }
         None | Some("") => "core",

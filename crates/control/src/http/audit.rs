@@ -191,12 +191,13 @@ async fn with_object(draft: &mut Draft, request: Request, long_running: bool) ->
         let too_long = Body::from(vec![b' '; LONGEST_BODY + 1]);
         return Request::from_parts(head, too_long);
     };
-    let media_type = head
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    draft.set_request(object(media_type.unwrap_or_default(), &bytes));
+    draft.set_request(object(media_type(&head.headers), &bytes));
     Request::from_parts(head, Body::from(bytes))
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    let media_type = headers.get(header::CONTENT_TYPE);
+    media_type.and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// A body as JSON: patches are kept as they are, if they are JSON at all.
@@ -230,7 +231,9 @@ async fn with_answer(draft: &mut Draft, response: Response, code: u16) -> Respon
         }
     };
     let plain = !head.headers.contains_key(header::CONTENT_ENCODING);
-    let value: Option<Value> = plain.then(|| serde_json::from_slice(&bytes).ok()).flatten();
+    let value = Some(&head.headers)
+        .filter(|_| plain)
+        .and_then(|headers| object(media_type(headers), &bytes));
     draft.set_status(code, value.as_ref().filter(|_| code >= 400));
     draft.set_response(value);
     Response::from_parts(head, Body::from(bytes))

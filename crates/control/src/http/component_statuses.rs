@@ -22,7 +22,7 @@ pub(super) fn are_meant(resource: &Resource) -> bool {
     resource.api_version == "v1" && resource.info.plural == "componentstatuses"
 }
 
-pub(super) fn answer(call: &Call<'_>, info: &RequestInfo) -> Result<Response, Status> {
+pub(super) async fn answer(call: &Call<'_>, info: &RequestInfo) -> Result<Response, Status> {
     if !readable(&call.head.method) {
         return Err(Status::method_not_allowed());
     }
@@ -51,7 +51,7 @@ pub(super) fn answer(call: &Call<'_>, info: &RequestInfo) -> Result<Response, St
         continue_token: String::new(),
         remaining: None,
     };
-    render::list(resource, style, list)
+    render::list(resource, style, list).await
 }
 
 /// The object of a component that is well.

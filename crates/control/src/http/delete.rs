@@ -52,7 +52,7 @@ impl Call<'_> {
             .registry
             .delete_collection(&self.target, &list, &options)
             .await?;
-        render::list(resource, style, chosen)
+        render::list(resource, style, chosen).await
     }
 
     /// Options of a deletion: the body, or else the query.

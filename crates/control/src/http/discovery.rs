@@ -11,7 +11,9 @@ mod legacy;
 
 use super::App;
 use super::error::Failure;
-use super::negotiate::{self, Form, Shape};
+use super::negotiate::{self, Form, Offer, Shape};
+use super::present::Indentable;
+use super::render;
 use crate::aggregator::Remotes;
 use crate::registry::Table;
 use axum::extract::State;
@@ -106,10 +108,11 @@ impl Documents {
 
     /// The document of a group (`apps`) or a version (`v1`, `apps/v1`).
     pub(crate) fn below(&self, api_version: &str, headers: &HeaderMap) -> Response {
-        match self.version.get(api_version).or_else(|| self.group.get(api_version)) {
-            Some(document) => serve(document, Shape::Whole, headers),
-            None => Failure(Status::unknown_path()).into_response(),
-        }
+        let document = self.version.get(api_version).or_else(|| self.group.get(api_version));
+        document
+            .ok_or_else(Status::unknown_path)
+            .and_then(|document| serve(document, negotiate::accepted(headers, Offer::PLAIN)?, headers))
+            .unwrap_or_else(|status| Failure(status).into_response())
     }
 }
 
@@ -124,40 +127,39 @@ pub(super) async fn groups(State(app): State<Arc<App>>, headers: HeaderMap) -> R
 }
 
 fn either(plain: &Document, aggregated: &Document, headers: &HeaderMap) -> Response {
-    match negotiate::accepted(headers, &[Shape::Discovery]) {
-        Ok(Form {
-            shape: Shape::Discovery,
-            ..
-        }) => serve(aggregated, Shape::Discovery, headers),
-        Ok(_) => serve(plain, Shape::Whole, headers),
-        Err(status) => Failure(status).into_response(),
-    }
+    let answer = negotiate::accepted(headers, Offer::DISCOVERY).and_then(|form| {
+        let document = if form.shape == Shape::Discovery {
+            aggregated
+        } else {
+            plain
+        };
+        serve(document, form, headers)
+    });
+    answer.unwrap_or_else(|status| Failure(status).into_response())
 }
 
-fn serve(document: &Document, shape: Shape, headers: &HeaderMap) -> Response {
-    let form = Form {
-        language: negotiate::Language::Json,
-        shape,
-    };
+fn serve(document: &Document, form: Form, headers: &HeaderMap) -> Result<Response, Status> {
     let known = headers
         .get(header::IF_NONE_MATCH)
         .is_some_and(|tag| tag == document.etag);
     let mut response = Response::new(if known {
         axum::body::Body::empty()
     } else {
-        document.json.clone().into()
+        render::translated(form.language, document.json.clone())?.into()
     });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else if form.language == negotiate::Language::Json {
+        response.extensions_mut().insert(Indentable);
     }
     let out = response.headers_mut();
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
     out.insert(header::VARY, HeaderValue::from_static("Accept"));
-    if shape == Shape::Discovery {
+    if form.shape == Shape::Discovery {
         out.insert(header::ETAG, document.etag.clone());
         out.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
     }
-    response
+    Ok(response)
 }
 
 fn document(value: &Value) -> Document {

@@ -19,6 +19,10 @@ impl IntoResponse for Failure {
     }
 }
 
+/// Marks the response that carries a status: the client may want it in another language.
+#[derive(Clone)]
+pub(super) struct Carried(pub(super) Status);
+
 /// The response that carries a status, error or not.
 pub(crate) fn response(status: &Status) -> Response {
     let mut response = Response::new(status.to_vec().into());
@@ -28,6 +32,7 @@ pub(crate) fn response(status: &Status) -> Response {
     if let Some(seconds) = status.retry_after_seconds() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response.extensions_mut().insert(Carried(status.clone()));
     response
 }
 

@@ -22,6 +22,7 @@ pub(super) struct ListBody {
     head: Vec<u8>,
     items: std::vec::IntoIter<Arc<Record>>,
     write: WriteItem,
+    separator: &'static [u8],
     end: &'static [u8],
     started: bool,
     done: bool,
@@ -41,12 +42,28 @@ impl ListBody {
         }
     }
 
+    /// Items as `write` renders them, one behind the other, `length` bytes with everything around them.
+    pub(super) fn sized(
+        head: Vec<u8>,
+        records: Vec<Arc<Record>>,
+        end: &'static [u8],
+        write: WriteItem,
+        length: usize,
+    ) -> Self {
+        ListBody {
+            separator: b"",
+            left: Some(length as u64),
+            ..Self::rendered(head, records, end, write)
+        }
+    }
+
     /// Items as `write` renders them.
     pub(super) fn rendered(head: Vec<u8>, records: Vec<Arc<Record>>, end: &'static [u8], write: WriteItem) -> Self {
         ListBody {
             head,
             items: records.into_iter(),
             write,
+            separator: b",",
             end,
             started: false,
             done: false,
@@ -76,13 +93,13 @@ impl http_body::Body for ListBody {
                 break;
             };
             if this.started {
-                chunk.put_u8(b',');
+                chunk.put_slice(this.separator);
             }
             this.started = true;
             (this.write)(&item, &mut chunk);
         }
         if let Some(left) = &mut this.left {
-            *left -= chunk.len() as u64;
+            *left = left.saturating_sub(chunk.len() as u64);
         }
         Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))))
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!   serve (TLS, certificate → identity)   in-process client (identity by a layer)
 //!            └───────────────┬───────────────────┘
-//!   panic → 500 Status       │
+//!   language, gzip; panic → 500 Status
+//!                            │
 //!   who, as whom, may they, take turns    layers
 //!   health, version, discovery, OpenAPI : /api/** and /apis/** → resource → registry
 //! ```
@@ -26,6 +27,8 @@ mod node_proxy;
 mod observe;
 mod oidc;
 mod openapi;
+mod present;
+mod protobuf;
 mod query;
 mod render;
 mod request_info;
@@ -75,6 +78,8 @@ pub(crate) struct App {
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) flow: Arc<Flow>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Events that several watches send.
+    frames: Arc<protobuf::Frames>,
     /// Room for watches.
     watches: Arc<Semaphore>,
     /// The objects every cluster has are there.
@@ -110,6 +115,7 @@ impl App {
             audit,
             flow: Flow::new(),
             metrics,
+            frames: Arc::default(),
             watches: Arc::new(Semaphore::new(MOST_WATCHES)),
             bootstrapped: AtomicBool::new(false),
         }
@@ -163,7 +169,6 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/apis/{*path}", any(resource::handle))
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(axum::middleware::from_fn(compress::compress))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(app), layers::authorize))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(app),
@@ -176,6 +181,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             layers::authenticate,
         ))
         .layer(layers::catch_panic())
+        .layer(axum::middleware::from_fn(present::present))
+        .layer(axum::middleware::from_fn(compress::compress))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(app), observe::observe))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(app),

@@ -3,6 +3,8 @@
 use super::compress::Compressible;
 use super::list_body::ListBody;
 use super::negotiate::{Form, Language, Shape};
+use super::present::Indentable;
+use super::protobuf;
 use crate::registry::resource::{Resource, metadata_of};
 use crate::registry::{List, Written};
 use crate::watch_cache::Record;
@@ -61,7 +63,7 @@ pub(crate) fn written(resource: &Resource, style: Style, written: Written) -> Re
 }
 
 /// A list or a page of one.
-pub(crate) fn list(resource: &Arc<Resource>, style: Style, list: List) -> Result<Response, Status> {
+pub(crate) async fn list(resource: &Arc<Resource>, style: Style, list: List) -> Result<Response, Status> {
     let metadata = list_metadata(&list);
     let records = list.records;
     // Rows and metadata are a part of their objects.
@@ -71,6 +73,9 @@ pub(crate) fn list(resource: &Arc<Resource>, style: Style, list: List) -> Result
     };
     let body = match (style.form.shape, style.form.language) {
         (_, Language::Yaml) => return yaml_list(resource, style, &metadata, &records),
+        (shape, Language::Protobuf) => {
+            protobuf::list(resource, shape == Shape::PartialMetadata, &metadata, records).await?
+        }
         (Shape::Whole | Shape::Discovery, Language::Json) => {
             let head = list_head(&resource.info.list_kind, &resource.api_version, &metadata);
             ListBody::whole(head, records, END)
@@ -257,13 +262,7 @@ pub(crate) fn warn_first(response: &mut Response, warning: String) {
 
 /// A whole answer in one piece.
 pub(crate) fn respond(form: Form, status: StatusCode, json: Bytes) -> Result<Response, Status> {
-    let body = match form.language {
-        Language::Json => json,
-        Language::Yaml => {
-            let text = catamaran_api::yaml::to_string(&parse(&json)?).map_err(Status::internal)?;
-            Bytes::from(text)
-        }
-    };
+    let body = translated(form.language, json)?;
     let length = body.len() as u64;
     let mut response = Response::new(Body::from(body));
     response.extensions_mut().insert(Compressible(length));
@@ -272,7 +271,22 @@ pub(crate) fn respond(form: Form, status: StatusCode, json: Bytes) -> Result<Res
     Ok(response)
 }
 
+/// One object in the language of an answer.
+pub(super) fn translated(language: Language, json: Bytes) -> Result<Bytes, Status> {
+    match language {
+        Language::Json => Ok(json),
+        Language::Yaml => {
+            let text = catamaran_api::yaml::to_string(&parse(&json)?).map_err(Status::internal)?;
+            Ok(Bytes::from(text))
+        }
+        Language::Protobuf => protobuf::object(&json),
+    }
+}
+
 fn set_type(response: &mut Response, form: Form) {
+    if form.language == Language::Json {
+        response.extensions_mut().insert(Indentable);
+    }
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));

@@ -1,7 +1,7 @@
 //! The one route of all resources: from method, path and query to a verb of the registry, and back to a response.
 
 use super::error::Failure;
-use super::negotiate::{self, Shape};
+use super::negotiate::{self, Offer};
 use super::query::Query;
 use super::render::{self, Style};
 use super::request_info::RequestInfo;
@@ -94,7 +94,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         return subresources::answer(&call, &info, body).await;
     }
     if component_statuses::are_meant(&call.target.resource) {
-        return component_statuses::answer(&call, &info);
+        return component_statuses::answer(&call, &info).await;
     }
     match layers::verb(&call.head.method, &info, call.head.uri.query().unwrap_or_default()) {
         "list" if readable(&call.head.method) => call.list().await,
@@ -139,7 +139,11 @@ fn target(resource: &Arc<Resource>, info: &RequestInfo) -> Result<Target, Status
 
 impl Call<'_> {
     pub(super) fn style(&self) -> Result<Style, Status> {
-        let form = negotiate::accepted(&self.head.headers, &[Shape::Table, Shape::PartialMetadata])?;
+        let offer = match self.target.resource.kind {
+            KindRef::Builtin(_) => Offer::BUILTIN,
+            KindRef::Defined(_) => Offer::DEFINED,
+        };
+        let form = negotiate::accepted(&self.head.headers, offer)?;
         let text = self.query.get("includeObject");
         let include = IncludeObject::parse(text)
             .ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {text:?}")))?;
@@ -210,7 +214,7 @@ impl Call<'_> {
         let style = self.style()?;
         let options = self.list_options()?;
         let list = self.app.registry.list(&self.target, &options).await?;
-        render::list(&self.target.resource, style, list)
+        render::list(&self.target.resource, style, list).await
     }
 
     async fn watch(&self) -> Result<Response, Status> {
@@ -233,7 +237,7 @@ impl Call<'_> {
         let watching = self.app.registry.watch(&self.target, options).await?;
         let info = &self.target.resource.info;
         let meter = self.app.metrics.watch(&info.group, &info.version, &info.plural);
-        watch_stream::response(watching, style, room, meter)
+        watch_stream::response(watching, style, Arc::clone(&self.app.frames), room, meter)
     }
 
     async fn create(&self, body: axum::body::Body) -> Result<Response, Status> {

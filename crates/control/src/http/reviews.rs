@@ -4,7 +4,7 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access>
 
 use super::App;
-use super::negotiate::{self, Form};
+use super::negotiate::{self, Form, Offer};
 use super::render;
 use super::request_info::RequestInfo;
 use super::resource::{format, read};
@@ -120,7 +120,7 @@ impl Review {
                 &head.method.as_str().to_ascii_lowercase(),
             ));
         }
-        let form: Form = negotiate::accepted(&head.headers, &[])?;
+        let form: Form = negotiate::accepted(&head.headers, Offer::PLAIN)?;
         let mut object = self.object(head, body).await?;
         let anonymous = Identity::anonymous();
         let identity = head.extensions.get::<Identity>().unwrap_or(&anonymous);

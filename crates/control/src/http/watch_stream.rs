@@ -1,6 +1,7 @@
-//! A watch as a stream of JSON lines.
+//! A watch as a stream of events: lines of JSON, or protobuf messages with their lengths in front.
 
-use super::negotiate::{Form, Language, Shape};
+use super::negotiate::{self, Language, Shape};
+use super::protobuf::{self, Frames};
 use super::render::{self, Style};
 use crate::metrics::WatchMeter;
 use crate::registry::resource::{CLOSING, Change, Resource};
@@ -24,14 +25,14 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(super) fn response(
     watching: Watching,
     style: Style,
+    frames: Arc<Frames>,
     room: OwnedSemaphorePermit,
     meter: WatchMeter,
 ) -> Result<Response, Status> {
-    if style.form.language == Language::Yaml {
-        return Err(Status::not_acceptable(&["application/json"]));
-    }
+    let content_type = style.form.stream_type().ok_or_else(negotiate::no_stream)?;
     let writer = Writer {
         style,
+        frames,
         resource: Arc::clone(watching.resource()),
         first_table: true,
     };
@@ -45,18 +46,15 @@ pub(super) fn response(
         },
     );
     let mut response = Response::new(Body::from_stream(lines));
-    let form = Form {
-        shape: Shape::Whole,
-        ..style.form
-    };
     response
         .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(response)
 }
 
 struct Writer {
     style: Style,
+    frames: Arc<Frames>,
     resource: Arc<Resource>,
     /// The first table of a watch has the columns, the others go without.
     first_table: bool,
@@ -66,7 +64,10 @@ impl Writer {
     fn write(&mut self, ticks: &[Tick]) -> Bytes {
         // Most often it is one change of one whole object: its line exists already and all watchers share it.
         if let ([Tick::Object(change, record)], Shape::Whole) = (ticks, self.style.form.shape) {
-            return record.line(*change);
+            match self.style.form.language {
+                Language::Protobuf => return self.frames.get(record, *change).unwrap_or_default(),
+                _ => return record.line(*change),
+            }
         }
         let mut lines = BytesMut::with_capacity(ticks.iter().map(size).sum());
         for tick in ticks {
@@ -76,7 +77,14 @@ impl Writer {
     }
 
     fn line(&mut self, lines: &mut BytesMut, tick: &Tick) {
+        let protobuf = self.style.form.language == Language::Protobuf;
         match tick {
+            Tick::Object(change, record) if protobuf && self.style.form.shape == Shape::PartialMetadata => {
+                protobuf::put_partial_event(lines, *change, record);
+            }
+            Tick::Object(change, record) if protobuf => {
+                lines.put_slice(&self.frames.get(record, *change).unwrap_or_default());
+            }
             Tick::Object(change, record) if self.style.form.shape == Shape::Whole => {
                 lines.put_slice(change.opening());
                 lines.put_slice(record.bytes());
@@ -94,17 +102,28 @@ impl Writer {
                 revision,
                 initial_events_end,
             } => {
-                put(lines, "BOOKMARK", &self.bookmark(*revision, *initial_events_end));
+                let object = self.bookmark(*revision, *initial_events_end);
+                self.put(lines, "BOOKMARK", &object);
             }
-            Tick::Error(status) => put(lines, "ERROR", &status.to_value()),
+            Tick::Error(status) => self.put(lines, "ERROR", &status.to_value()),
         }
+    }
+
+    fn put(&self, lines: &mut BytesMut, event: &str, object: &Value) {
+        let json = object.to_string();
+        if self.style.form.language == Language::Protobuf {
+            return protobuf::put_event(lines, event, json.as_bytes());
+        }
+        lines.put_slice(format!(r#"{{"type":"{event}","object":"#).as_bytes());
+        lines.put_slice(json.as_bytes());
+        lines.put_slice(CLOSING);
     }
 
     /// An object that has to be taken apart: for its shape, or because it is shown with another version than its own.
     fn shaped(&mut self, lines: &mut BytesMut, change: Change, record: &Record, revision: Option<Revision>) {
         match self.shape(record, revision) {
-            Ok(value) => put(lines, change.name(), &value),
-            Err(status) => put(lines, "ERROR", &status.to_value()),
+            Ok(value) => self.put(lines, change.name(), &value),
+            Err(status) => self.put(lines, "ERROR", &status.to_value()),
         }
     }
 
@@ -151,12 +170,6 @@ impl Writer {
             }
         }
     }
-}
-
-fn put(lines: &mut BytesMut, event: &str, object: &Value) {
-    lines.put_slice(format!(r#"{{"type":"{event}","object":"#).as_bytes());
-    lines.put_slice(object.to_string().as_bytes());
-    lines.put_slice(CLOSING);
 }
 
 fn size(tick: &Tick) -> usize {

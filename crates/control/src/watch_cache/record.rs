@@ -7,6 +7,7 @@ use catamaran_store::{Entry, Revision};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The bytes of an object and what selectors ask for. The bytes are those of a line of a watch; the object is a part of
 /// them, so that GET, LIST and WATCH share one allocation.
@@ -24,6 +25,8 @@ pub(crate) struct Record {
     change: Change,
     line: Bytes,
     json: Range<usize>,
+    /// How long it is in another language, once somebody asked: whole, and its metadata alone. 0: nobody did.
+    translated: [AtomicU32; 2],
 }
 
 /// A stored value that cannot be served.
@@ -86,6 +89,7 @@ impl Record {
             change,
             line,
             json,
+            translated: <[AtomicU32; 2]>::default(),
         })
     }
 
@@ -101,6 +105,7 @@ impl Record {
             change: Change::Added,
             json: 0..json.len(),
             line: json,
+            translated: <[AtomicU32; 2]>::default(),
         })
     }
 
@@ -126,6 +131,7 @@ impl Record {
             change: Change::Deleted,
             line,
             json,
+            translated: <[AtomicU32; 2]>::default(),
         })
     }
 
@@ -164,6 +170,23 @@ impl Record {
         line.put_slice(json);
         line.put_slice(CLOSING);
         line.freeze()
+    }
+
+    /// How long it is in protobuf, whole or its `metadata` alone; `measure` finds out if nobody asked before.
+    pub(crate) fn translated_len<E>(
+        &self,
+        metadata: bool,
+        measure: impl FnOnce() -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let known = &self.translated[usize::from(metadata)];
+        match known.load(Ordering::Relaxed) {
+            0 => {
+                let length = measure()?;
+                known.store(u32::try_from(length).unwrap_or(0), Ordering::Relaxed);
+                Ok(length)
+            }
+            length => Ok(length as usize),
+        }
     }
 
     /// Size of the served bytes.

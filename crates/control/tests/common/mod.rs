@@ -123,13 +123,14 @@ impl Cluster {
         self.dir
     }
 
-    pub(crate) async fn send(
+    /// The answer as it is, whole.
+    pub(crate) async fn exchange(
         &self,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Vec<u8>>,
-    ) -> Answer {
+    ) -> http::Response<Vec<u8>> {
         let mut request = http::Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -139,18 +140,24 @@ impl Cluster {
             .send(request.body(Body::from(body.into())).unwrap())
             .await
             .unwrap();
-        let code = response.status().as_u16();
-        let warnings = response
-            .headers()
-            .get_all("warning")
-            .iter()
-            .map(|value| value.to_str().unwrap().to_owned())
-            .collect();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        http::Response::from_parts(head, bytes.to_vec())
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
+        let (head, body) = self.exchange(method, path, headers, body).await.into_parts();
+        let warnings = head.headers.get_all("warning").iter();
         Answer {
-            code,
-            warnings,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
+            code: head.status.as_u16(),
+            warnings: warnings.map(|value| value.to_str().unwrap().to_owned()).collect(),
+            text: String::from_utf8(body).unwrap(),
         }
     }
 

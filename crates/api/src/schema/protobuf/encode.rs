@@ -24,10 +24,10 @@ pub struct Encoder<'k> {
     message: usize,
 }
 
-/// The type an object says it has.
+/// The type an object says it has. `APIVersions` has no version.
 #[derive(Deserialize)]
 struct TypeMeta<'j> {
-    #[serde(borrow, rename = "apiVersion")]
+    #[serde(borrow, default, rename = "apiVersion")]
     api_version: Cow<'j, str>,
     #[serde(borrow)]
     kind: Cow<'j, str>,

@@ -124,3 +124,159 @@ fn events_are_framed() {
     .concat();
     assert_eq!(event[4..], expected);
 }
+
+/// Objects of every kind with values in any of their fields, made out of the schemas: what the table or the walk would lose is
+/// missed by the reader.
+mod every_kind {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::super::super::{
+        Either, JSON_SCHEMA, Special, TABLE, decode, definition_of, encode, message_for, schemas_of,
+    };
+    use crate::schema::{Schemas, Type};
+
+    /// Deterministic dice.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (mixed ^ (mixed >> 31)) % sides
+        }
+    }
+
+    struct Maker<'d> {
+        schemas: &'static Schemas,
+        dice: &'d mut Dice,
+    }
+
+    impl Maker<'_> {
+        fn message(&mut self, definition: usize, message: &str, depth: u32) -> Map<String, Value> {
+            let mut object = Map::new();
+            self.fill(definition, message, depth, &mut object);
+            object
+        }
+
+        fn fill(&mut self, definition: usize, message: &str, depth: u32, object: &mut Map<String, Value>) {
+            let mut fields: Vec<_> = TABLE[message].iter().collect();
+            fields.sort_by_key(|(number, _)| **number);
+            for (_, field) in fields {
+                if self.dice.roll(4) == 0 {
+                    continue;
+                }
+                match (
+                    self.schemas.definitions[definition].fields.get(field.name),
+                    field.inlined,
+                ) {
+                    (Some(ty), _) => {
+                        let value = match field.special {
+                            Some(Special::Either(either)) => self.either(ty, either, depth),
+                            Some(Special::Empty) => Some(json!({})),
+                            Some(Special::Wrapped) | None => self.value(ty, depth),
+                        };
+                        let zero = [json!(0), json!(false)];
+                        if let Some(value) = value.filter(|value| field.optional || !zero.contains(value)) {
+                            object.insert(field.name.to_owned(), value);
+                        }
+                    }
+                    (None, Some(inner)) => self.fill(definition, inner, depth, object),
+                    (None, None) => {}
+                }
+            }
+        }
+
+        fn schema(&mut self, depth: u32) -> Value {
+            let definition = self.schemas.by_name[&definition_of(JSON_SCHEMA)];
+            Value::Object(self.message(definition, JSON_SCHEMA, depth + 3))
+        }
+
+        fn either(&mut self, ty: &Type, either: Either, depth: u32) -> Option<Value> {
+            if depth > 6 {
+                return None;
+            }
+            let one = match (self.dice.roll(2), either) {
+                (0, _) => self.schema(depth),
+                (_, Either::Array) => json!([self.schema(depth), self.schema(depth)]),
+                (_, Either::Bool) => json!(self.dice.roll(2) == 0),
+                (_, Either::Strings) => json!(["a", "b"]),
+            };
+            Some(match ty {
+                Type::Map(..) => json!({ "k": one }),
+                _ => one,
+            })
+        }
+
+        fn value(&mut self, ty: &Type, depth: u32) -> Option<Value> {
+            Some(match ty {
+                Type::Object(_) if depth > 7 => return None,
+                Type::Object(index) => {
+                    let message = message_for(&self.schemas.definitions[*index].name)?;
+                    Value::Object(self.message(*index, message, depth + 1))
+                }
+                Type::Map(values, _) => {
+                    let pairs = (0..=self.dice.roll(2))
+                        .map(|index| Some((format!("k{index}"), self.value(values, depth + 1)?)));
+                    Value::Object(pairs.collect::<Option<_>>()?)
+                }
+                Type::List(items, _) => {
+                    let items = (0..=self.dice.roll(2)).map(|_| self.value(items, depth + 1));
+                    Value::Array(items.collect::<Option<_>>()?)
+                }
+                Type::Any => json!({ "any": [1, "x", null] }),
+                Type::String => json!(["é", "a\"\\\n", "text"][self.dice.roll(3) as usize]),
+                Type::Bytes => json!(["AA==", "/wA=", "aGVsbG8="][self.dice.roll(3) as usize]),
+                Type::Time => json!(["2026-02-03T04:05:06Z", "1969-12-31T23:59:59Z"][self.dice.roll(2) as usize]),
+                Type::Quantity => json!(["500m", "1Gi"][self.dice.roll(2) as usize]),
+                Type::IntOrString if self.dice.roll(2) == 0 => json!("http"),
+                Type::Int32 | Type::IntOrString => json!([-1, 0, 2_147_483_647][self.dice.roll(3) as usize]),
+                Type::Int64 => json!([i64::MIN, 0, i64::MAX][self.dice.roll(3) as usize]),
+                Type::Number => json!([1.5, -2.25][self.dice.roll(2) as usize]),
+                Type::Boolean => json!(self.dice.roll(2) == 0),
+            })
+        }
+    }
+
+    /// Whole objects, by the version and kind that they state.
+    fn kinds() -> Vec<(&'static str, String)> {
+        let mut kinds = Vec::new();
+        for name in TABLE.keys() {
+            let Some((schemas, definition)) = schemas_of(name) else {
+                continue;
+            };
+            let fields = &schemas.definitions[definition].fields;
+            let mut parts = name.split('.');
+            let (package, version) = (parts.next().unwrap(), parts.next().unwrap());
+            if fields.contains_key("metadata") && fields.contains_key("kind") && package != "meta" {
+                let group = if package == "core" {
+                    String::new()
+                } else {
+                    format!("{package}.k8s.io/")
+                };
+                kinds.push((*name, format!("{group}{version}")));
+            }
+        }
+        kinds.sort_unstable();
+        assert!(kinds.len() > 65, "{}", kinds.len());
+        kinds
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn nothing_is_lost(seed in any::<u64>()) {
+            let mut dice = Dice(seed);
+            for (name, api_version) in kinds() {
+                let (schemas, definition) = schemas_of(name).unwrap();
+                let mut object = Maker { schemas, dice: &mut dice }.message(definition, name, 0);
+                object.insert("apiVersion".to_owned(), json!(api_version));
+                object.insert("kind".to_owned(), json!(name.rsplit('.').next().unwrap()));
+                let object = Value::Object(object);
+                let read = decode(&encode(&object).unwrap()).unwrap();
+                prop_assert_eq!(read, object, "{}", name);
+            }
+        }
+    }
+}

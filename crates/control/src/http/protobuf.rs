@@ -1,0 +1,186 @@
+//! Answers in protobuf, made out of the JSON that lies in memory while they are sent.
+
+use super::list_body::ListBody;
+use super::negotiate;
+use super::render::put_partial;
+use crate::registry::resource::{Change, Resource, metadata_of};
+use crate::watch_cache::Record;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use catamaran_api::Status;
+use catamaran_api::schema::protobuf::{ENVELOPE_END, Encoder, encode_json, event_of, framed, put_item_head};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+const META: &str = "meta.k8s.io/v1";
+/// A list that is shorter is made at once, and not measured first.
+const SHORT: usize = 256 << 10;
+/// JSON that is measured before other requests have a turn.
+const TURN: usize = 256 << 10;
+
+/// One object, which says what it is.
+pub(super) fn object(json: &[u8]) -> Result<Bytes, Status> {
+    encode_json(json).map(Bytes::from).ok_or_else(negotiate::not_acceptable)
+}
+
+/// The lists of one kind.
+struct Lists {
+    api_version: String,
+    list_kind: String,
+    kind: String,
+    /// Only of their metadata?
+    metadata: bool,
+}
+
+impl Lists {
+    fn of(resource: &Resource, metadata: bool) -> Self {
+        let (api_version, kind, list_kind) = match metadata {
+            true => (META, "PartialObjectMetadata", "PartialObjectMetadataList"),
+            false => (
+                resource.api_version.as_str(),
+                &*resource.info.kind,
+                &*resource.info.list_kind,
+            ),
+        };
+        Lists {
+            api_version: api_version.to_owned(),
+            list_kind: list_kind.to_owned(),
+            kind: kind.to_owned(),
+            metadata,
+        }
+    }
+
+    /// Appends the message of an item.
+    fn item(&self, record: &Record, out: &mut Vec<u8>) -> Result<(), Status> {
+        let encoder = Encoder::of(&self.api_version, &self.kind).ok_or_else(negotiate::not_acceptable)?;
+        let json = record.bytes();
+        if self.metadata {
+            let part = [&br#"{"metadata":"#[..], metadata_of(json), b"}"].concat();
+            return encoder.message(&part, out).map_err(Status::internal);
+        }
+        encoder.message(json, out).map_err(Status::internal)
+    }
+}
+
+/// A list. How long it is stands at its beginning, so that long ones are measured first, which objects remember: written twice
+/// is better than kept in memory as a whole.
+pub(super) async fn list(
+    resource: &Arc<Resource>,
+    metadata: bool,
+    list_meta: &Value,
+    records: Vec<Arc<Record>>,
+) -> Result<ListBody, Status> {
+    let lists = Lists::of(resource, metadata);
+    let encoder = Encoder::of(&lists.api_version, &lists.list_kind).ok_or_else(negotiate::not_acceptable)?;
+    let mut content = Vec::new();
+    let list_meta = json!({ "metadata": list_meta }).to_string();
+    encoder
+        .message(list_meta.as_bytes(), &mut content)
+        .map_err(Status::internal)?;
+    let short = records.iter().map(|record| record.len()).sum::<usize>() < SHORT;
+    if short {
+        let mut item = Vec::new();
+        for record in &records {
+            item.clear();
+            lists.item(record, &mut item)?;
+            put_item_head(&mut content, item.len());
+            content.extend_from_slice(&item);
+        }
+        let mut whole = encoder.envelope(content.len());
+        whole.extend_from_slice(&content);
+        let length = whole.len() + ENVELOPE_END.len();
+        let nothing = Box::new(|_: &Record, _: &mut BytesMut| {});
+        return Ok(ListBody::sized(whole, Vec::new(), ENVELOPE_END, nothing, length));
+    }
+    let items = measure(&lists, &records).await?;
+    let mut head = encoder.envelope(content.len() + items);
+    head.extend_from_slice(&content);
+    let length = head.len() + items + ENVELOPE_END.len();
+    let mut item = Vec::new();
+    let write = move |record: &Record, out: &mut BytesMut| {
+        item.clear();
+        if lists.item(record, &mut item).is_ok() {
+            let mut head = Vec::with_capacity(8);
+            put_item_head(&mut head, item.len());
+            out.put_slice(&head);
+            out.put_slice(&item);
+        }
+    };
+    Ok(ListBody::sized(head, records, ENVELOPE_END, Box::new(write), length))
+}
+
+/// The length of all items together.
+async fn measure(lists: &Lists, records: &[Arc<Record>]) -> Result<usize, Status> {
+    let (mut total, mut since, mut scratch) = (0, 0, Vec::new());
+    for record in records {
+        total += record.translated_len(lists.metadata, || {
+            since += record.len();
+            scratch.clear();
+            lists.item(record, &mut scratch)?;
+            let length = scratch.len();
+            scratch.clear();
+            put_item_head(&mut scratch, length);
+            Ok::<usize, Status>(length + scratch.len())
+        })?;
+        if since > TURN {
+            since = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(total)
+}
+
+/// Events that several watches send, for as long as they are likely to: an object that changed is made into protobuf once.
+#[derive(Default)]
+pub(super) struct Frames([Mutex<VecDeque<Frame>>; SHARDS]);
+
+struct Frame {
+    record: Arc<Record>,
+    change: Change,
+    bytes: Bytes,
+}
+
+const SHARDS: usize = 16;
+/// Events in each.
+const DEPTH: usize = 8;
+
+impl Frames {
+    /// The event of a whole object, with its length in front.
+    pub(super) fn get(&self, record: &Arc<Record>, change: Change) -> Option<Bytes> {
+        // Records are allocated: their lowest bits say nothing.
+        let shard = (Arc::as_ptr(record).addr() >> 6) % SHARDS;
+        let mut frames = self.0[shard].lock();
+        let found = frames
+            .iter()
+            .find(|frame| Arc::ptr_eq(&frame.record, record) && frame.change == change);
+        if let Some(frame) = found {
+            return Some(frame.bytes.clone());
+        }
+        let bytes = Bytes::from(framed(&event_of(change.name(), &encode_json(record.bytes())?)));
+        if frames.len() == DEPTH {
+            frames.pop_front();
+        }
+        frames.push_back(Frame {
+            record: Arc::clone(record),
+            change,
+            bytes: bytes.clone(),
+        });
+        Some(bytes)
+    }
+}
+
+/// The event of an object's metadata.
+pub(super) fn put_partial_event(out: &mut BytesMut, change: Change, record: &Record) {
+    let mut json = BytesMut::new();
+    put_partial(&mut json, record.bytes());
+    put_event(out, change.name(), &json);
+}
+
+/// An event, with its length in front. What has no protobuf form was refused before the watch began.
+pub(super) fn put_event(out: &mut BytesMut, event: &str, json: &[u8]) {
+    match encode_json(json) {
+        Some(object) => out.put_slice(&framed(&event_of(event, &object))),
+        None => tracing::error!(event, "an event has no protobuf form"),
+    }
+}
