@@ -26,6 +26,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -204,7 +205,13 @@ impl KindCache {
         Ok(Tail { steps, upto })
     }
 
-    /// Wakes up after every change of this kind.
+    /// Nothing follows. Watchers are woken up to see that.
+    fn close(&self) {
+        self.closed.cancel();
+        self.notify();
+    }
+
+    /// Wakes up after every change of this kind, and at its end and that of all.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Revision> {
         self.changed.subscribe()
     }
@@ -262,6 +269,8 @@ pub(crate) struct Caches {
     /// Held while changes are applied, and while kinds come and go.
     feeding: Mutex<kinds::Captures>,
     applied: watch::Sender<Revision>,
+    /// Nothing is applied any more.
+    ended: AtomicBool,
     store: Arc<dyn Store>,
 }
 
@@ -283,6 +292,7 @@ impl Caches {
             kinds: RwLock::new(kinds),
             feeding: Mutex::default(),
             applied,
+            ended: AtomicBool::new(false),
             store,
         }
     }
@@ -295,6 +305,11 @@ impl Caches {
     /// The revision all caches show.
     pub(crate) fn applied(&self) -> Revision {
         *self.applied.borrow()
+    }
+
+    /// Does nothing follow any more, as the server stops?
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Waits until every acknowledged write is visible here.

@@ -38,7 +38,7 @@ pub(super) fn response(
     };
     let lines = stream::unfold(
         (watching, writer, room, meter),
-        |(mut watching, mut writer, room, meter)| async move {
+        |(mut watching, mut writer, room, mut meter)| async move {
             let ticks = watching.next().await?;
             let bytes = writer.write(&ticks);
             meter.sent(ticks.len(), bytes.len());

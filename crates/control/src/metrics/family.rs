@@ -28,7 +28,7 @@ impl<T> Default for Family<T> {
 }
 
 impl<T> Family<T> {
-    fn with(&self, labels: &str, make: impl FnOnce() -> T, use_it: impl FnOnce(&T)) {
+    fn with(&self, labels: &str, make: impl FnOnce() -> T, use_it: impl FnOnce(&Arc<T>)) {
         if let Some(series) = self.series.read().get(labels) {
             return use_it(series);
         }
@@ -36,6 +36,13 @@ impl<T> Family<T> {
         if all.len() < MOST_SERIES || all.contains_key(labels) {
             use_it(all.entry(labels.into()).or_insert_with(|| Arc::new(make())));
         }
+    }
+
+    /// One series, to be used again and again without being looked up; `None` if there are too many.
+    fn series(&self, labels: &str, make: impl FnOnce() -> T) -> Option<Arc<T>> {
+        let mut found = None;
+        self.with(labels, make, |series| found = Some(Arc::clone(series)));
+        found
     }
 
     fn sorted(&self) -> Vec<(Box<str>, Arc<T>)> {
@@ -58,6 +65,11 @@ impl Counters {
             counter.fetch_add(count, Ordering::Relaxed);
         });
     }
+
+    /// The counter with these labels, for whoever adds to it often.
+    pub(super) fn series(&self, labels: &str) -> Option<Arc<AtomicU64>> {
+        self.0.series(labels, AtomicU64::default)
+    }
 }
 
 #[derive(Default)]
@@ -76,7 +88,8 @@ pub(super) struct Histograms {
     family: Family<Histogram>,
 }
 
-struct Histogram {
+pub(super) struct Histogram {
+    bounds: &'static [f64],
     /// How many were within a bound and not within the one before; the last one is for those beyond all.
     buckets: Box<[AtomicU64]>,
     sum: AtomicU64,
@@ -91,20 +104,34 @@ impl Histograms {
     }
 
     pub(super) fn observe(&self, labels: &str, value: f64) {
-        let make = || Histogram {
-            buckets: (0..=self.bounds.len()).map(|_| AtomicU64::default()).collect(),
+        let make = || Histogram::new(self.bounds);
+        self.family.with(labels, make, |histogram| histogram.observe(value));
+    }
+
+    /// The histogram with these labels, for whoever adds to it often.
+    pub(super) fn series(&self, labels: &str) -> Option<Arc<Histogram>> {
+        self.family.series(labels, || Histogram::new(self.bounds))
+    }
+}
+
+impl Histogram {
+    fn new(bounds: &'static [f64]) -> Self {
+        Histogram {
+            bounds,
+            buckets: (0..=bounds.len()).map(|_| AtomicU64::default()).collect(),
             sum: AtomicU64::default(),
-        };
-        self.family.with(labels, make, |histogram| {
-            let index = self.bounds.partition_point(|bound| *bound < value);
-            histogram.buckets[index].fetch_add(1, Ordering::Relaxed);
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "times and lengths are neither negative nor as large as that"
-            )]
-            histogram.sum.fetch_add((value * SCALE) as u64, Ordering::Relaxed);
-        });
+        }
+    }
+
+    pub(super) fn observe(&self, value: f64) {
+        let index = self.bounds.partition_point(|bound| *bound < value);
+        self.buckets[index].fetch_add(1, Ordering::Relaxed);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "times and lengths are neither negative nor as large as that"
+        )]
+        self.sum.fetch_add((value * SCALE) as u64, Ordering::Relaxed);
     }
 }
 

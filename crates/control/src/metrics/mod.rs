@@ -18,10 +18,10 @@ pub(crate) use store::Measured;
 
 use crate::flow::{LevelStats, Refusal, Schema};
 use crate::http::Class;
-use family::{Counters, Gauges, Histograms, Text};
+use family::{Counters, Gauges, Histogram, Histograms, Text};
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const REQUEST_SECONDS: &[f64] = &[
@@ -125,6 +125,7 @@ impl Metrics {
         WatchMeter {
             metrics: Arc::clone(self),
             labels,
+            series: None,
         }
     }
 
@@ -366,13 +367,26 @@ impl Drop for Underway {
 pub(crate) struct WatchMeter {
     metrics: Arc<Metrics>,
     labels: String,
+    /// Looked up when the first event is sent: a watch without any makes no series.
+    series: Option<(Option<Arc<AtomicU64>>, Option<Arc<Histogram>>)>,
 }
 
 impl WatchMeter {
-    pub(crate) fn sent(&self, events: usize, bytes: usize) {
-        self.metrics.watch_events.add(&self.labels, events as u64);
-        #[expect(clippy::cast_precision_loss, reason = "no event is so long")]
-        self.metrics.watch_bytes.observe(&self.labels, bytes as f64);
+    pub(crate) fn sent(&mut self, events: usize, bytes: usize) {
+        let WatchMeter {
+            metrics,
+            labels,
+            series,
+        } = self;
+        let find = || (metrics.watch_events.series(labels), metrics.watch_bytes.series(labels));
+        let (counter, lengths) = series.get_or_insert_with(find);
+        if let Some(counter) = counter {
+            counter.fetch_add(events as u64, Ordering::Relaxed);
+        }
+        if let Some(lengths) = lengths {
+            #[expect(clippy::cast_precision_loss, reason = "no event is so long")]
+            lengths.observe(bytes as f64);
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use crate::watch_cache::{Caches, KindCache, Record, Step, TooOld};
 use catamaran_api::{Errors, Path, Status};
 use catamaran_store::Revision;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep};
 
 /// Changes taken from the tail at a time.
 const BATCH: usize = 256;
@@ -52,6 +52,9 @@ pub(crate) enum Tick {
 }
 
 /// A watch in progress.
+///
+/// Hundreds of them wake up for one change, so waiting costs little: one place in the queue of the kind's changes, through
+/// which the end of the kind and of the server are told as well, and one timer that stays where it is from event to event.
 pub(crate) struct Watching {
     resource: Arc<Resource>,
     cache: Arc<KindCache>,
@@ -71,7 +74,8 @@ pub(crate) struct Watching {
     bookmarks: bool,
     next_bookmark: Instant,
     deadline: Instant,
-    shutdown: CancellationToken,
+    /// Goes off at whichever of the two is next.
+    alarm: Pin<Box<Sleep>>,
     over: bool,
 }
 
@@ -112,6 +116,8 @@ impl Registry {
             (VecDeque::new(), version.unwrap_or_else(|| self.caches.applied()))
         };
         let now = Instant::now();
+        let next_bookmark = now + BOOKMARK_EVERY;
+        let deadline = now + options.timeout.unwrap_or_else(spread_timeout);
         Ok(Watching {
             resource: Arc::clone(&target.resource),
             cache,
@@ -124,9 +130,13 @@ impl Registry {
             initial,
             initial_end: options.send_initial_events == Some(true) && options.bookmarks,
             bookmarks: options.bookmarks,
-            next_bookmark: now + BOOKMARK_EVERY,
-            deadline: now + options.timeout.unwrap_or_else(spread_timeout),
-            shutdown: self.shutdown.clone(),
+            next_bookmark,
+            deadline,
+            alarm: Box::pin(tokio::time::sleep_until(next_alarm(
+                options.bookmarks,
+                next_bookmark,
+                deadline,
+            ))),
             over: false,
         })
     }
@@ -163,38 +173,45 @@ impl Watching {
                     initial_events_end: true,
                 }]);
             }
-            // Also for a watcher that always finds something, and so never gets to wait.
-            if self.shutdown.is_cancelled() {
+            // What comes after this mark wakes it up again. All else that may end the wait is looked at in between, also for a
+            // watcher that always finds something, and so never gets to wait.
+            self.changed.mark_unchanged();
+            if self.caches.ended() {
                 return self.end();
             }
-            if Instant::now() >= self.deadline {
+            let closed = self.cache.closed().is_cancelled();
+            let now = Instant::now();
+            if now >= self.deadline {
                 return self.last().await;
             }
-            self.changed.mark_unchanged();
             let ticks = self.drain().await;
             if !ticks.is_empty() {
                 return Some(ticks);
             }
+            // What happened before the end is told by now, such as the deletion of the last objects.
+            if closed {
+                return self.end();
+            }
+            if self.bookmarks && now >= self.next_bookmark {
+                return Some(self.bookmark());
+            }
             tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return self.end(),
-                () = self.cache.closed().cancelled() => {
-                    // What happened before the end is still told, such as the deletion of the last objects.
-                    let ticks = self.drain().await;
-                    return if ticks.is_empty() { self.end() } else { Some(ticks) };
-                }
-                () = tokio::time::sleep_until(self.deadline) => return self.last().await,
-                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                    self.next_bookmark += BOOKMARK_EVERY;
-                    let mut ticks = self.drain().await;
-                    if !self.over {
-                        ticks.push(Tick::Bookmark { revision: self.seen, initial_events_end: false });
-                    }
-                    return Some(ticks);
-                }
-                result = self.changed.changed() => if result.is_err() { return self.end() }
+                result = self.changed.changed() => if result.is_err() { return self.end() },
+                () = self.alarm.as_mut() => {}
             }
         }
+    }
+
+    /// Tells how far this watch got, and when that is to be told next.
+    fn bookmark(&mut self) -> Vec<Tick> {
+        self.next_bookmark += BOOKMARK_EVERY;
+        let next = next_alarm(self.bookmarks, self.next_bookmark, self.deadline);
+        self.alarm.as_mut().reset(next);
+        vec![Tick::Bookmark {
+            revision: self.seen,
+            initial_events_end: false,
+        }]
     }
 
     /// Before a watch ends as planned, its client learns how far it got.
@@ -267,6 +284,14 @@ impl Watching {
             (true, false) => Some(Tick::Left(Arc::clone(step.old.as_ref()?), step.revision())),
             (false, false) => None,
         }
+    }
+}
+
+fn next_alarm(bookmarks: bool, next_bookmark: Instant, deadline: Instant) -> Instant {
+    if bookmarks {
+        deadline.min(next_bookmark)
+    } else {
+        deadline
     }
 }
 

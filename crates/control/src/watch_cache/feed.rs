@@ -6,6 +6,7 @@ use catamaran_store::{Error, Event};
 use futures::StreamExt as _;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -41,8 +42,14 @@ impl Caches {
         Ok(())
     }
 
-    /// Follows the store until `shutdown`.
+    /// Follows the store until `shutdown`. Then nothing follows, and watches end.
     pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
+        self.follow_until(&shutdown).await;
+        self.ended.store(true, Ordering::Release);
+        self.kinds.read().values().for_each(|kind| kind.notify());
+    }
+
+    async fn follow_until(&self, shutdown: &CancellationToken) {
         loop {
             let error = tokio::select! {
                 () = shutdown.cancelled() => return,

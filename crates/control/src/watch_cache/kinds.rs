@@ -112,7 +112,7 @@ impl Caches {
         cache.notify();
         let before = self.kinds.write().insert(storage.segment().to_owned(), Arc::new(cache));
         if let Some(before) = before {
-            before.closed.cancel();
+            before.close();
         }
         true
     }
@@ -121,7 +121,7 @@ impl Caches {
     pub(crate) fn uninstall(&self, resource: &Resource) {
         let _feeding = self.feeding.lock();
         if let Some(gone) = self.kinds.write().remove(resource.segment()) {
-            gone.closed.cancel();
+            gone.close();
         }
     }
 }
