@@ -40,7 +40,6 @@ pub use pki::NodeCredentials;
 
 use aggregator::Aggregator;
 use authn::{Authenticator, Identity};
-use axum::Router;
 use encryption::Vault;
 use registry::Registry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -130,7 +129,7 @@ pub struct ControlPlane {
     pki: pki::Pki,
     /// Names and addresses in the server's certificate.
     advertise: Vec<String>,
-    router: Router,
+    stack: http::Stack,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -220,8 +219,8 @@ impl ControlPlane {
             path: kubeconfig.clone(),
             source,
         })?;
-        let Assembled { router, tasks, .. } = assembled;
-        let serve = http::serve::serve(listener, tls, router.clone(), tasks.clone(), stop.token.clone());
+        let Assembled { stack, tasks, .. } = assembled;
+        let serve = http::serve::serve(listener, tls, stack.clone(), tasks.clone(), stop.token.clone());
         tasks.spawn(serve);
         let shutdown = stop.disarm();
         Ok(ControlPlane {
@@ -230,7 +229,7 @@ impl ControlPlane {
             ca_pem: pki.ca_pem().to_owned(),
             pki,
             advertise,
-            router,
+            stack,
             tasks,
             shutdown,
         })
@@ -238,18 +237,18 @@ impl ControlPlane {
 
     /// A client inside this process: no socket, the same layers. Streams that upgrade (exec, attach) do not work on it.
     pub fn client(&self, user: &str, groups: &[&str]) -> kube::Client {
-        client(&self.router, Identity::authenticated(user, groups))
+        client(&self.stack, Identity::authenticated(user, groups))
     }
 
     /// Clients for controllers, by the name of their service account in `kube-system`. What they list and watch they read as
     /// `system:kube-controller-manager`, which may; everything else they do as the account, which may do just that.
     pub fn controller_clients(&self) -> Box<dyn Fn(&str) -> kube::Client + Send + Sync> {
         use tower::Layer as _;
-        let router = self.router.clone();
+        let stack = self.stack.clone();
         Box::new(move |account| {
             let reader = Identity::authenticated("system:kube-controller-manager", &[]);
             let writer = Identity::service_account("kube-system", account);
-            let service = http::with_identities(reader, writer).layer(router.clone());
+            let service = http::with_identities(reader, writer).layer(stack.clone());
             kube::Client::new(service, "default")
         })
     }
@@ -270,10 +269,10 @@ impl ControlPlane {
             self.pki.ca_pem(),
             self.pki.front_proxy_ca_pem(),
         )?;
-        let (router, tasks) = (self.router.clone(), self.tasks.clone());
+        let (stack, tasks) = (self.stack.clone(), self.tasks.clone());
         self.tasks
-            .spawn(http::serve::serve(listener, tls, router, tasks, self.shutdown.clone()));
-        let client = client(&self.router, Identity::system());
+            .spawn(http::serve::serve(listener, tls, stack, tasks, self.shutdown.clone()));
+        let client = client(&self.stack, Identity::system());
         bootstrap::publish_address(&client, bound)
             .await
             .map_err(|error| Error::Bootstrap(Box::new(error)))?;
@@ -328,7 +327,7 @@ struct Parts {
 /// The server without its socket.
 struct Assembled {
     app: Arc<http::App>,
-    router: Router,
+    stack: http::Stack,
     tasks: TaskTracker,
 }
 
@@ -364,12 +363,12 @@ impl Assembled {
         if let Some(following) = flow::Following::new(&app.registry, &app.flow) {
             tasks.spawn(following.run(shutdown.clone()));
         }
-        let router = http::router(&app);
-        Ok(Assembled { app, router, tasks })
+        let stack = http::stack(&app);
+        Ok(Assembled { app, stack, tasks })
     }
 
     fn client(&self, identity: &Identity) -> kube::Client {
-        client(&self.router, identity.clone())
+        client(&self.stack, identity.clone())
     }
 }
 
@@ -447,9 +446,9 @@ async fn vital(name: &'static str, task: impl Future<Output = ()>, shutdown: Can
     }
 }
 
-fn client(router: &Router, identity: Identity) -> kube::Client {
+fn client(stack: &http::Stack, identity: Identity) -> kube::Client {
     use tower::Layer as _;
-    let service = http::with_identity(identity).layer(router.clone());
+    let service = http::with_identity(identity).layer(stack.clone());
     kube::Client::new(service, "default")
 }
 

@@ -4,11 +4,11 @@
 use super::App;
 use super::classify::Class;
 use super::layers::Impersonator;
+use super::stack::Next;
 use crate::audit::{Audit, Draft, Level, Stage, Subject, noting, user};
 use crate::authn::Identity;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use catamaran_api::body::Format;
@@ -35,9 +35,9 @@ const LONGEST_ANSWER: usize = 1 << 20;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-pub(super) async fn audit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn audit(app: &App, request: Request, next: impl Next) -> Response {
     let id = audit_id(request.headers());
-    let mut response = match plan(&app, &request, &id) {
+    let mut response = match plan(app, &request, &id) {
         Some((audit, draft)) => told(audit, draft, request, next).await,
         None => next.run(request).await,
     };
@@ -56,7 +56,7 @@ fn audit_id(headers: &HeaderMap) -> String {
     }
 }
 
-fn plan(app: &Arc<App>, request: &Request, id: &str) -> Option<(Arc<Audit>, Draft)> {
+fn plan(app: &App, request: &Request, id: &str) -> Option<(Arc<Audit>, Draft)> {
     let audit = app.audit.as_ref()?;
     let class = request.extensions().get::<Arc<Class>>()?;
     let effective = request.extensions().get::<Identity>()?;
@@ -141,7 +141,7 @@ fn sources(request: &Request) -> Vec<String> {
     sources
 }
 
-async fn told(audit: Arc<Audit>, mut draft: Draft, request: Request, next: Next) -> Response {
+async fn told(audit: Arc<Audit>, mut draft: Draft, request: Request, next: impl Next) -> Response {
     audit.tell(&draft, Stage::RequestReceived).await;
     let class = request.extensions().get::<Arc<Class>>().cloned();
     let long_running = class.is_some_and(|class| class.long_running);

@@ -2,9 +2,9 @@
 
 use super::request_info::RequestInfo;
 use super::reviews::Review;
+use super::stack::Next;
 use super::{App, layers};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use std::sync::Arc;
 
@@ -99,8 +99,8 @@ fn lower(method: &http::Method) -> &'static str {
     }
 }
 
-pub(super) async fn classify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let class = Class::of(&app, &request);
+pub(super) async fn classify(app: &App, mut request: Request, next: impl Next) -> Response {
+    let class = Class::of(app, &request);
     request.extensions_mut().insert(Arc::new(class));
     next.run(request).await
 }

@@ -1,9 +1,9 @@
 //! gzip for long answers, where the client says it reads it: as Kubernetes does, from 128 kB on, quickly rather than well.
 //! Streams that have no end (watches, logs) are never compressed, as their events would wait for each other.
 
+use super::stack::Next;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Buf as _, Bytes};
 use flate2::Compression;
@@ -21,7 +21,7 @@ const THRESHOLD: u64 = 128 << 10;
 #[derive(Clone, Copy)]
 pub(super) struct Compressible(pub(super) u64);
 
-pub(super) async fn compress(request: Request, next: Next) -> Response {
+pub(super) async fn compress(request: Request, next: impl Next) -> Response {
     let wanted = accepts_gzip(request.headers());
     let mut response = next.run(request).await;
     let long = response

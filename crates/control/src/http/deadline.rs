@@ -3,8 +3,8 @@
 use super::classify::Class;
 use super::error::response;
 use super::query;
+use super::stack::Next;
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use catamaran_api::Status;
 use catamaran_api::duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Nobody waits longer.
 const LONGEST: Duration = Duration::from_secs(60);
 
-pub(super) async fn deadline(request: Request, next: Next) -> Response {
+pub(super) async fn deadline(request: Request, next: impl Next) -> Response {
     if request
         .extensions()
         .get::<Arc<Class>>()

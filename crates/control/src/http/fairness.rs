@@ -4,11 +4,11 @@
 use super::App;
 use super::classify::Class;
 use super::query;
+use super::stack::Next;
 use crate::authn::Identity;
 use crate::flow::{Digest, DigestResource, Found, Turn};
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -23,7 +23,7 @@ const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-priorityl
 /// Answers longer than this hold their turn until they are sent.
 const SHORT: u64 = 64 << 10;
 
-pub(super) async fn take_turns(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn take_turns(app: &App, request: Request, next: impl Next) -> Response {
     let Some(class) = request.extensions().get::<Arc<Class>>().cloned() else {
         return next.run(request).await;
     };
@@ -41,7 +41,7 @@ pub(super) async fn take_turns(State(app): State<Arc<App>>, request: Request, ne
         };
         app.flow.classify(&digest(&class, identity, request.uri().path()))
     };
-    let seats = seats(&app, &class, &found, request.uri().query().unwrap_or_default());
+    let seats = seats(app, &class, &found, request.uri().query().unwrap_or_default());
     let arrived = Instant::now();
     let mut response = match app.flow.turn(&found, seats).await {
         Ok(None) => {

@@ -2,18 +2,19 @@
 
 use super::error::response;
 use super::request_info::RequestInfo;
+use super::stack::Next;
 use super::{App, query};
 use crate::authn::{self, Identity, Refused};
 use crate::authz::{Attempt, AttemptedResource, Verdict, forbidden};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use catamaran_api::Status;
 use catamaran_api::selector::FieldSelector;
+use futures::FutureExt as _;
 use http::Method;
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use tower_http::catch_panic::CatchPanicLayer;
 
 /// A layer that says who all requests through it are from.
 pub(crate) fn with_identity<B>(
@@ -44,15 +45,15 @@ pub(crate) fn with_identities<B>(
 /// Objects that the role of the controllers' common reader lets it get one by one.
 const READ_BY_ALL: &[&str] = &["configmaps", "namespaces", "secrets", "serviceaccounts"];
 
-type PanicHandler = fn(Box<dyn Any + Send + 'static>) -> Response;
-
 /// A bug in a handler costs its request, not the server.
-pub(super) fn catch_panic() -> CatchPanicLayer<PanicHandler> {
-    CatchPanicLayer::custom(panicked as PanicHandler)
+pub(super) async fn catch_panic(request: Request, next: impl Next) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => panicked(&*panic),
+    }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]
-fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+fn panicked(panic: &(dyn Any + Send)) -> Response {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -69,7 +70,7 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 pub(crate) struct Impersonator(pub(crate) Identity);
 
 /// Finds out who asks, as whom, and what for.
-pub(super) async fn authenticate(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn authenticate(app: &App, request: Request, next: impl Next) -> Response {
     let (mut head, body) = request.into_parts();
     let identity = match app.authenticator.authenticate(&mut head).await {
         Ok(identity) => identity,
@@ -102,8 +103,8 @@ fn internal_error(uri: &http::Uri, why: &str) -> Response {
 }
 
 /// Asks the authoriser.
-pub(super) async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if let Err(status) = may(&app, &request) {
+pub(super) async fn authorize(app: &App, request: Request, next: impl Next) -> Response {
+    if let Err(status) = may(app, &request) {
         crate::audit::annotate("authorization.k8s.io/decision", "forbid");
         return response(&status);
     }

@@ -35,6 +35,7 @@ mod request_info;
 mod resource;
 mod reviews;
 pub(crate) mod serve;
+mod stack;
 mod subresources;
 mod watch_stream;
 
@@ -44,6 +45,7 @@ pub(crate) use discovery::priorities;
 pub(crate) use health::GIT_VERSION;
 pub(crate) use layers::{with_identities, with_identity};
 pub(crate) use node_proxy::NodeDialer;
+pub(crate) use stack::Stack;
 
 use crate::aggregator::Aggregator;
 use crate::audit::Audit;
@@ -54,7 +56,7 @@ use crate::flow::Flow;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use axum::Router;
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
@@ -141,9 +143,13 @@ impl App {
     }
 }
 
-/// The whole stack. Requests carry their [`Identity`](crate::authn::Identity) as an extension; without one they are
-/// anonymous.
-pub(crate) fn router(app: &Arc<App>) -> Router {
+/// The whole stack.
+pub(crate) fn stack(app: &Arc<App>) -> Stack {
+    Stack::new(Arc::clone(app), routes(app))
+}
+
+/// Everything that is no resource.
+fn routes(app: &Arc<App>) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/healthz/{*check}", get(health::healthz))
@@ -165,28 +171,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/", get(discovery::core))
         .route("/apis", get(discovery::groups))
         .route("/apis/", get(discovery::groups))
-        .route("/api/{*path}", any(resource::handle))
-        .route("/apis/{*path}", any(resource::handle))
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), layers::authorize))
-        .layer(axum::middleware::from_fn_with_state(
-            Arc::clone(app),
-            fairness::take_turns,
-        ))
-        .layer(axum::middleware::from_fn(deadline::deadline))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), audit::audit))
-        .layer(axum::middleware::from_fn_with_state(
-            Arc::clone(app),
-            layers::authenticate,
-        ))
-        .layer(layers::catch_panic())
-        .layer(axum::middleware::from_fn(present::present))
-        .layer(axum::middleware::from_fn(compress::compress))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), observe::observe))
-        .layer(axum::middleware::from_fn_with_state(
-            Arc::clone(app),
-            classify::classify,
-        ))
         .with_state(Arc::clone(app))
 }

@@ -3,10 +3,10 @@
 use super::App;
 use super::classify::Class;
 use super::query;
+use super::stack::Next;
 use crate::metrics::Underway;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, header};
@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn observe(app: &App, request: Request, next: impl Next) -> Response {
     let Some(class) = request.extensions().get::<Arc<Class>>() else {
         return next.run(request).await;
     };

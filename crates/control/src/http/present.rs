@@ -6,9 +6,9 @@
 use super::error::Carried;
 use super::negotiate::{self, Form, Language, Offer, Shape};
 use super::render;
+use super::stack::Next;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 #[derive(Clone, Copy)]
 pub(super) struct Indentable;
 
-pub(super) async fn present(request: Request, next: Next) -> Response {
+pub(super) async fn present(request: Request, next: impl Next) -> Response {
     let indent = negotiate::wants_indentation(request.uri(), request.headers());
     let accept = request.headers().get(header::ACCEPT).cloned();
     let mut response = next.run(request).await;

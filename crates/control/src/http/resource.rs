@@ -12,7 +12,7 @@ use crate::kinds::KindRef;
 use crate::registry::filter::Filter;
 use crate::registry::resource::Resource;
 use crate::registry::{Caller, ListOptions, Part, Target, VersionMatch, WatchOptions, WriteOptions};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use catamaran_api::body::{self, Body, Format};
@@ -28,9 +28,9 @@ const LONGEST_BODY: usize = 3 << 20;
 /// How long a client may take to send its body.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
-    let deprecation = deprecation(&app, &request);
-    let mut response = dispatch(&app, request)
+pub(super) async fn handle(app: &Arc<App>, request: Request) -> Response {
+    let deprecation = deprecation(app, &request);
+    let mut response = dispatch(app, request)
         .await
         .unwrap_or_else(|status| Failure(status).into_response());
     if let Some(text) = deprecation {

@@ -1,8 +1,8 @@
 //! Connections: TLS, who is at the other end, HTTP/1.1 and HTTP/2, and an orderly end.
 
+use super::Stack;
 use crate::authn::Peer;
 use crate::pki::{self, Pair};
-use axum::Router;
 use axum::extract::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -100,7 +100,7 @@ pub(crate) async fn listen(address: SocketAddr, before: Option<u16>) -> Result<T
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Tls,
-    router: Router,
+    stack: Stack,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
@@ -116,10 +116,11 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
+                // A token of its own: one that is shared would be a lock that all connections take whenever they do anything.
+                let (tls, stack, shutdown) = (tls.clone(), stack.clone(), shutdown.child_token());
                 tasks.spawn(async move {
                     let _permit = permit;
-                    connection(stream, peer, tls, router, shutdown)
+                    connection(stream, peer, tls, stack, shutdown)
                         .await
                         .unwrap_or_else(|error| tracing::debug!(%peer, error = &*error, "a connection ended badly"));
                 });
@@ -136,7 +137,7 @@ async fn connection(
     stream: TcpStream,
     address: SocketAddr,
     tls: Tls,
-    router: Router,
+    stack: Stack,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Answers are written whole; waiting for more to put into a packet only makes watches late.
@@ -147,7 +148,7 @@ async fn connection(
         .1
         .peer_certificates()
         .and_then(|chain| Peer::of_certificate(chain.first()?, &tls.front_proxy_ca));
-    let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
+    let service = stack.map_request(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(super::Peer(address));
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
@@ -158,6 +159,7 @@ async fn connection(
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
+        biased;
         result = connection.as_mut() => return result,
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
