@@ -29,6 +29,16 @@ const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 pub(crate) async fn rows(cata: &Path, chosen: &dyn Fn(&str) -> bool, report: &dyn Fn(Vec<Row>)) -> Result<()> {
+    if ["A1", "A2", "A4"].into_iter().any(chosen) {
+        requests(cata, chosen, report).await?;
+    }
+    if chosen("A3") {
+        report(watchers::rows(cata).await?);
+    }
+    Ok(())
+}
+
+async fn requests(cata: &Path, chosen: &dyn Fn(&str) -> bool, report: &dyn Fn(Vec<Row>)) -> Result<()> {
     let server = Server::start(cata).await?;
     let config_maps = create(&server, CONFIG_MAPS, 0..OBJECTS, config_map).await?;
     let pods = create(&server, PODS, 0..OBJECTS, pod).await?;
@@ -100,11 +110,7 @@ pub(crate) async fn rows(cata: &Path, chosen: &dyn Fn(&str) -> bool, report: &dy
         ]);
         report(lists(&server, ".x10", false).await?);
     }
-    server.stop().await?;
-    if chosen("A3") {
-        report(watchers::rows(cata).await?);
-    }
-    Ok(())
+    server.stop().await
 }
 
 /// Lists of all pods there are: whole, and the first page.

@@ -1,17 +1,19 @@
 //! A3: how soon many watchers hear of a change.
+//!
+//! The watchers share the machine with the server, so they do as little as a client can while events come: they take what TLS
+//! hands them and note the time. What it was is read when all is there.
 
 use super::connection::Connection;
 use super::{CONFIG_MAPS, config_map, name};
 use crate::row::{Peer, Row, Samples, Target};
 use crate::server::Server;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use http::Method;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 const WATCHERS: usize = 100;
 const GROWTH: usize = 10;
@@ -59,7 +61,6 @@ pub(super) async fn rows(cata: &Path) -> Result<Vec<Row>> {
 
 /// Times from the sending of a create to each watcher's sight of it.
 async fn fan_out(server: &Server, watchers: usize, round: usize, gap: Option<Duration>) -> Result<Samples> {
-    let (sender, mut receiver) = mpsc::unbounded_channel();
     let selector = format!("{CONFIG_MAPS}?watch=1&labelSelector=shard&resourceVersion=");
     let mut connection = Connection::open(server).await?;
     let list = connection
@@ -68,20 +69,10 @@ async fn fan_out(server: &Server, watchers: usize, round: usize, gap: Option<Dur
     let list: serde_json::Value = serde_json::from_slice(&list)?;
     let version = list["metadata"]["resourceVersion"].as_str().context("a version")?;
     let path = format!("{selector}{version}");
-    let done = Arc::new(Notify::new());
     let mut running = tokio::task::JoinSet::new();
     for _ in 0..watchers {
-        let mut own = Connection::open(server).await?;
-        let response = own.send(Method::GET, &path, bytes::Bytes::new()).await?;
-        let (sender, done) = (sender.clone(), Arc::clone(&done));
-        running.spawn(async move {
-            tokio::select! {
-                result = read(response.into_body(), sender) => result,
-                () = done.notified() => Ok(()),
-            }
-        });
+        running.spawn(Watcher::open(server, &path).await?.read(OBJECTS));
     }
-    drop(sender);
     let first = round * OBJECTS;
     let mut sent = Vec::with_capacity(OBJECTS);
     if let Some(gap) = gap {
@@ -114,31 +105,99 @@ async fn fan_out(server: &Server, watchers: usize, round: usize, gap: Option<Dur
     }
     let sent: std::collections::HashMap<String, Instant> = sent.into_iter().collect();
     let mut samples = Samples::default();
-    for _ in 0..watchers * OBJECTS {
-        let (object, at): (String, Instant) = receiver.recv().await.context("the watches ended early")?;
-        samples.add(at.duration_since(*sent.get(&object).context("an object nobody made")?));
+    while let Some(seen) = running.join_next().await {
+        for (object, at) in seen?? {
+            samples.add(at.duration_since(*sent.get(&object).context("an object nobody made")?));
+        }
     }
-    done.notify_waiters();
-    running.abort_all();
     Ok(samples)
 }
 
-/// Tells of every object that is seen, with the moment.
-async fn read(mut body: Incoming, sender: mpsc::UnboundedSender<(String, Instant)>) -> Result<()> {
-    let mut rest = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        let now = Instant::now();
-        rest.extend_from_slice(&data);
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            let event: Event = serde_json::from_slice(&line)?;
-            if event.kind == "ADDED" && sender.send((event.object.metadata.name, now)).is_err() {
-                return Ok(());
+/// A watch on a connection of its own.
+struct Watcher {
+    stream: TlsStream<TcpStream>,
+    /// What came, and when how much of it was there.
+    text: Vec<u8>,
+    marks: Vec<(usize, Instant)>,
+}
+
+impl Watcher {
+    /// Asks for it; it has begun when this returns.
+    async fn open(server: &Server, path: &str) -> Result<Self> {
+        let stream = TcpStream::connect(server.address).await?;
+        stream.set_nodelay(true)?;
+        let name = rustls::pki_types::ServerName::from(server.address.ip());
+        let mut stream = server.tls.connect(name, stream).await.context("TLS handshake")?;
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nUser-Agent: catamaran-bench\r\n\r\n",
+            server.address
+        );
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        let end = loop {
+            ensure!(stream.read_buf(&mut answer).await? > 0, "the server hung up");
+            if let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break end + 4;
             }
-        }
+        };
+        let text = answer.split_off(end);
+        let head = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+        ensure!(head.starts_with("http/1.1 200 "), "a watch was refused: {head}");
+        ensure!(
+            head.contains("transfer-encoding: chunked"),
+            "a watch in another form: {head}"
+        );
+        Ok(Self {
+            stream,
+            text,
+            marks: Vec::new(),
+        })
     }
-    Ok(())
+
+    /// Reads until `count` objects were seen, and says which and when.
+    async fn read(mut self, count: usize) -> Result<Vec<(String, Instant)>> {
+        // Every event is a line; JSON has no line ends within.
+        let mut lines = 0;
+        while lines < count {
+            let before = self.text.len().saturating_sub(1);
+            ensure!(self.stream.read_buf(&mut self.text).await? > 0, "the watch ended early");
+            self.marks.push((self.text.len(), Instant::now()));
+            lines += self.text[before..].windows(2).filter(|bytes| bytes == b"}\n").count();
+        }
+        self.seen()
+    }
+
+    fn seen(&self) -> Result<Vec<(String, Instant)>> {
+        let mut seen = Vec::new();
+        let mut line = Vec::new();
+        let mut at = 0;
+        while at < self.text.len() {
+            let head = self.text[at..]
+                .windows(2)
+                .position(|bytes| bytes == b"\r\n")
+                .context("a chunk's head")?;
+            let length = usize::from_str_radix(std::str::from_utf8(&self.text[at..at + head])?, 16)?;
+            let begin = at + head + 2;
+            let chunk = self.text.get(begin..begin + length).context("a chunk")?;
+            for (index, byte) in chunk.iter().enumerate() {
+                line.push(*byte);
+                if *byte == b'\n' {
+                    let event: Event = serde_json::from_slice(&line)?;
+                    ensure!(event.kind == "ADDED", "an event of another sort: {}", event.kind);
+                    seen.push((event.object.metadata.name, self.when(begin + index)?));
+                    line.clear();
+                }
+            }
+            at = begin + length + 2;
+        }
+        Ok(seen)
+    }
+
+    /// When the byte at this place was there.
+    fn when(&self, at: usize) -> Result<Instant> {
+        let mark = self.marks.partition_point(|(length, _)| *length <= at);
+        Ok(self.marks.get(mark).context("what came")?.1)
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -155,6 +214,5 @@ struct Object {
 
 #[derive(serde::Deserialize)]
 struct Metadata {
-    #[serde(default)]
     name: String,
 }
