@@ -136,7 +136,7 @@ impl Server {
             .await
             .map_err(|error| explain_listen(error, listen))?;
         let scheduler = catamaran_scheduler::Config {
-            client: control.client("system:kube-scheduler", &[]),
+            client: control.component_client("system:kube-scheduler", &[]),
             name: "default-scheduler".to_owned(),
         };
         let scheduler = tokio::spawn(catamaran_scheduler::run(scheduler, shutdown.clone()));

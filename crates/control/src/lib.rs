@@ -240,6 +240,14 @@ impl ControlPlane {
         client(&self.stack, Identity::authenticated(user, groups))
     }
 
+    /// A [`client`](Self::client) for a part of the control plane or a node: its watches do not show `managedFields`, as they would
+    /// be read again and again for nothing.
+    pub fn component_client(&self, user: &str, groups: &[&str]) -> kube::Client {
+        use tower::Layer as _;
+        let service = http::with_identity(Identity::authenticated(user, groups)).layer(self.stack.clone());
+        kube::Client::new(http::without_owners().layer(service), "default")
+    }
+
     /// Clients for controllers, by the name of their service account in `kube-system`. What they list and watch they read as
     /// `system:kube-controller-manager`, which may; everything else they do as the account, which may do just that.
     pub fn controller_clients(&self) -> Box<dyn Fn(&str) -> kube::Client + Send + Sync> {

@@ -403,3 +403,37 @@ async fn an_apply_that_creates_needs_leave_to_create() {
         .await
         .ok();
 }
+
+/// Parts of the control plane see changes without who owns what; it is cut out of what everybody else sees.
+#[tokio::test]
+async fn watches_of_components_leave_owners_out() {
+    use futures::TryStreamExt as _;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::{Api, WatchEvent, WatchParams};
+
+    let cluster = Cluster::start().await;
+    let component = cluster.control.component_client("tester", &["system:masters"]);
+    let maps: Api<ConfigMap> = Api::default_namespaced(component);
+    let version = cluster.get(MAPS).await.ok()["metadata"]["resourceVersion"].clone();
+    let version = version.as_str().unwrap();
+    let bare = maps.watch(&WatchParams::default(), version).await.unwrap();
+    let partial = maps.watch_metadata(&WatchParams::default(), version).await.unwrap();
+    let mut whole = cluster
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={version}"))
+        .await;
+
+    let path = format!("{MAPS}/a?fieldManager=me");
+    apply(&cluster, &path, map(&json!({"k": "v"}))).await.ok();
+    let Some(WatchEvent::Added(bare)) = std::pin::pin!(bare).try_next().await.unwrap() else {
+        panic!("another event");
+    };
+    assert!(bare.metadata.managed_fields.is_none());
+    assert_eq!(bare.metadata.name.as_deref(), Some("a"));
+    assert_eq!(bare.data.unwrap()["k"], "v");
+    let Some(WatchEvent::Added(partial)) = std::pin::pin!(partial).try_next().await.unwrap() else {
+        panic!("another event");
+    };
+    assert!(partial.metadata.managed_fields.is_none() && partial.metadata.uid.is_some());
+    assert!(owners(&whole.next().await.unwrap()["object"]).starts_with("me Apply"));
+    assert!(owners(&cluster.get(&format!("{MAPS}/a")).await.ok()).starts_with("me Apply"));
+}

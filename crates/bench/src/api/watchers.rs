@@ -24,7 +24,9 @@ const WRITERS: usize = 16;
 
 pub(super) async fn rows(cata: &Path) -> Result<Vec<Row>> {
     let server = Server::start(cata).await?;
+    let before = server.cpu()?;
     let mut paced = fan_out(&server, WATCHERS, 0, Some(GAP)).await?;
+    let cpu = (server.cpu()? - before) * 1e6 / (WATCHERS * OBJECTS) as f64;
     let mut burst = fan_out(&server, WATCHERS, 1, None).await?;
     let mut crowd = fan_out(&server, WATCHERS * GROWTH, 2, Some(GAP)).await?;
     server.stop().await?;
@@ -40,6 +42,12 @@ pub(super) async fn rows(cata: &Path) -> Result<Vec<Row>> {
         Row::new("A3.p99", "the same, p99", paced.percentile(99), "ms")
             .peer(figure(6.9))
             .target(target),
+        Row::new(
+            "A3.cpu",
+            "the same, server CPU for each event sent, connecting and writing included",
+            cpu,
+            "µs",
+        ),
         Row::new(
             "A3.burst.p50",
             "all 100 objects at once, p50",

@@ -51,7 +51,7 @@ pub(super) fn run(args: Args, data_dir: DataDir) -> Result<ExitCode> {
             let credentials = server.control.issue_node_credentials(name, &[ip.into()])?;
             let user = format!("system:node:{name}");
             Ok(NodeIdentity {
-                client: server.control.client(&user, &["system:nodes"]),
+                client: server.control.component_client(&user, &["system:nodes"]),
                 tls: ServerTls {
                     cert_pem: credentials.serving_cert_pem,
                     key_pem: credentials.serving_key_pem,

@@ -16,6 +16,19 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+/// Marks requests from parts of this process. They look at every change of what they watch and never at the owners of its
+/// fields, which are a good part of it: their watches leave those out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithoutOwners;
+
+/// A layer that marks them.
+pub(crate) fn without_owners<B>() -> tower::util::MapRequestLayer<fn(http::Request<B>) -> http::Request<B>> {
+    tower::util::MapRequestLayer::new(|mut request: http::Request<B>| {
+        request.extensions_mut().insert(WithoutOwners);
+        request
+    })
+}
+
 /// A layer that says who all requests through it are from.
 pub(crate) fn with_identity<B>(
     identity: Identity,
@@ -38,6 +51,7 @@ pub(crate) fn with_identities<B>(
                 .is_none_or(|info| info.name.is_empty() || READ_BY_ALL.contains(&info.plural.as_str()));
         let identity = if reads { &reader } else { &writer };
         request.extensions_mut().insert(identity.clone());
+        request.extensions_mut().insert(WithoutOwners);
         request
     })
 }

@@ -43,7 +43,7 @@ pub(crate) use audit::Peer;
 pub(crate) use classify::Class;
 pub(crate) use discovery::priorities;
 pub(crate) use health::GIT_VERSION;
-pub(crate) use layers::{with_identities, with_identity};
+pub(crate) use layers::{with_identities, with_identity, without_owners};
 pub(crate) use node_proxy::NodeDialer;
 pub(crate) use stack::Stack;
 

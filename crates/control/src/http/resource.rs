@@ -1,6 +1,7 @@
 //! The one route of all resources: from method, path and query to a verb of the registry, and back to a response.
 
 use super::error::Failure;
+use super::layers::WithoutOwners;
 use super::negotiate::{self, Offer};
 use super::query::Query;
 use super::render::{self, Style};
@@ -237,7 +238,8 @@ impl Call<'_> {
         let watching = self.app.registry.watch(&self.target, options).await?;
         let info = &self.target.resource.info;
         let meter = self.app.metrics.watch(&info.group, &info.version, &info.plural);
-        watch_stream::response(watching, style, Arc::clone(&self.app.frames), room, meter)
+        let bare = self.head.extensions.get::<WithoutOwners>().is_some();
+        watch_stream::response(watching, style, bare, Arc::clone(&self.app.frames), room, meter)
     }
 
     async fn create(&self, body: axum::body::Body) -> Result<Response, Status> {

@@ -4,7 +4,7 @@ use super::negotiate::{self, Language, Shape};
 use super::protobuf::{self, Frames};
 use super::render::{self, Style};
 use crate::metrics::WatchMeter;
-use crate::registry::resource::{CLOSING, Change, Resource};
+use crate::registry::resource::{CLOSING, Change, Resource, around_owners};
 use crate::registry::{Tick, Watching};
 use crate::watch_cache::Record;
 use axum::body::Body;
@@ -21,10 +21,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The answer that carries a watch. `room` is given back at its end.
+/// The answer that carries a watch. `room` is given back at its end. `bare`: without the owners of fields.
 pub(super) fn response(
     watching: Watching,
     style: Style,
+    bare: bool,
     frames: Arc<Frames>,
     room: OwnedSemaphorePermit,
     meter: WatchMeter,
@@ -32,6 +33,7 @@ pub(super) fn response(
     let content_type = style.form.stream_type().ok_or_else(negotiate::no_stream)?;
     let writer = Writer {
         style,
+        bare: bare && style.form.language == Language::Json,
         frames,
         resource: Arc::clone(watching.resource()),
         first_table: true,
@@ -54,6 +56,8 @@ pub(super) fn response(
 
 struct Writer {
     style: Style,
+    /// JSON without the owners of fields.
+    bare: bool,
     frames: Arc<Frames>,
     resource: Arc<Resource>,
     /// The first table of a watch has the columns, the others go without.
@@ -63,7 +67,7 @@ struct Writer {
 impl Writer {
     fn write(&mut self, ticks: &[Tick]) -> Bytes {
         // Most often it is one change of one whole object: its line exists already and all watchers share it.
-        if let ([Tick::Object(change, record)], Shape::Whole) = (ticks, self.style.form.shape) {
+        if let ([Tick::Object(change, record)], Shape::Whole, false) = (ticks, self.style.form.shape, self.bare) {
             match self.style.form.language {
                 Language::Protobuf => return self.frames.get(record, *change).unwrap_or_default(),
                 _ => return record.line(*change),
@@ -85,6 +89,7 @@ impl Writer {
             Tick::Object(change, record) if protobuf => {
                 lines.put_slice(&self.frames.get(record, *change).unwrap_or_default());
             }
+            Tick::Object(change, record) if self.bare && self.put_bare(lines, *change, record) => {}
             Tick::Object(change, record) if self.style.form.shape == Shape::Whole => {
                 lines.put_slice(change.opening());
                 lines.put_slice(record.bytes());
@@ -107,6 +112,27 @@ impl Writer {
             }
             Tick::Error(status) => self.put(lines, "ERROR", &status.to_value()),
         }
+    }
+
+    /// Without the owners of fields, if there are any.
+    fn put_bare(&self, lines: &mut BytesMut, change: Change, record: &Record) -> bool {
+        let Some((before, after)) = around_owners(record.bytes()) else {
+            return false;
+        };
+        match self.style.form.shape {
+            Shape::Whole => {
+                lines.put_slice(change.opening());
+                lines.put_slice(before);
+                lines.put_slice(after);
+            }
+            Shape::PartialMetadata => {
+                lines.put_slice(change.opening());
+                render::put_partial(lines, &[before, after].concat());
+            }
+            Shape::Table | Shape::Discovery => return false,
+        }
+        lines.put_slice(CLOSING);
+        true
     }
 
     fn put(&self, lines: &mut BytesMut, event: &str, object: &Value) {

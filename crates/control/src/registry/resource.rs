@@ -288,12 +288,28 @@ pub(crate) fn metadata_of(json: &[u8]) -> &[u8] {
     }
 }
 
-/// Where a field of the outermost object is, from its key to behind its value. `from` is the start of some key, `wanted`
+/// An object's JSON in two parts, between which its `metadata.managedFields` were; `None` if it has none.
+pub(crate) fn around_owners(json: &[u8]) -> Option<(&[u8], &[u8])> {
+    const METADATA: &[u8] = br#""metadata":{"#;
+    const OWNERS: &[u8] = br#""managedFields":"#;
+    let start = json.windows(METADATA.len()).position(|bytes| bytes == METADATA)? + METADATA.len();
+    let (key, end) = find_field(json, start, OWNERS)?;
+    let (before, after) = (&json[..key], &json[end..]);
+    Some(match after.strip_prefix(b",") {
+        Some(after) => (before, after),
+        None => (before.strip_suffix(b",").unwrap_or(before), after),
+    })
+}
+
+/// Where a field of an object is, from its key to behind its value. `from` is the start of some key of that object, `wanted`
 /// the key with its quotes and colon.
 fn find_field(json: &[u8], from: usize, wanted: &[u8]) -> Option<(usize, usize)> {
     let mut key = from;
     loop {
-        let found = json.get(key..)?.starts_with(wanted);
+        if *json.get(key)? != b'"' {
+            return None;
+        }
+        let found = json[key..].starts_with(wanted);
         let mut at = skip_string(json, key)?;
         let mut depth = 0_usize;
         // To the comma or brace that ends the value.
@@ -312,6 +328,9 @@ fn find_field(json: &[u8], from: usize, wanted: &[u8]) -> Option<(usize, usize)>
         }
         if found {
             return Some((key, at));
+        }
+        if json[at] == b'}' {
+            return None;
         }
         key = at + 1;
     }
@@ -384,6 +403,30 @@ mod tests {
         for field in ["metadata", "data", "immutable"] {
             assert_eq!(served[field], value[field]);
         }
+    }
+
+    #[test]
+    fn owners_are_cut_out_wherever_they_are() {
+        let bare = |json: &str| {
+            let (before, after) = around_owners(json.as_bytes())?;
+            String::from_utf8([before, after].concat()).ok()
+        };
+        let owners = r#""managedFields":[{"manager":"a\"]","fieldsV1":{"f:x":{}}}]"#;
+        let object = |metadata: &str| {
+            format!(r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{{metadata}}},"spec":{{"managedFields":[1]}}}}"#)
+        };
+        let (first, last) = (r#""labels":{"managedFields":"[,"}"#, r#""name":"n""#);
+        for (with, without) in [
+            (format!("{first},{owners},{last}"), format!("{first},{last}")),
+            (format!("{owners},{last}"), last.to_owned()),
+            (format!("{first},{owners}"), first.to_owned()),
+            (owners.to_owned(), String::new()),
+        ] {
+            assert_eq!(bare(&object(&with)), Some(object(&without)));
+        }
+        assert_eq!(bare(&object(&format!("{first},{last}"))), None);
+        assert_eq!(bare(&object("")), None);
+        assert_eq!(bare("{}"), None);
     }
 
     #[test]
