@@ -143,6 +143,7 @@ impl Server {
         let controllers = catamaran_controllers::Config {
             client: control.controller_clients(),
             ca_pem: control.ca_pem.clone(),
+            sign: control.certificate_signer().context("cannot sign certificates")?,
         };
         let controllers = tokio::spawn(catamaran_controllers::run(controllers, shutdown.clone()));
         Ok(Self {

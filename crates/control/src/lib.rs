@@ -37,6 +37,7 @@ mod webhook_client;
 
 pub use catamaran_kinds as kinds;
 pub use pki::NodeCredentials;
+pub use pki::issue::IssueError;
 
 use aggregator::Aggregator;
 use authn::{Authenticator, Identity};
@@ -51,6 +52,10 @@ use tokio_util::task::TaskTracker;
 
 /// How long connections and tasks may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Signs with the cluster's CA: a request (PEM) that was approved, for what the certificate is, and for how long.
+pub type CertificateSigner =
+    Arc<dyn Fn(&[u8], &[String], Duration) -> Result<String, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
 
 /// How a control plane is to be.
 #[derive(Clone, Debug)]
@@ -259,6 +264,18 @@ impl ControlPlane {
             let service = http::with_identities(reader, writer).layer(stack.clone());
             kube::Client::new(service, "default")
         })
+    }
+
+    /// What controllers sign certificates with.
+    ///
+    /// # Errors
+    /// If the CA cannot be read.
+    pub fn certificate_signer(&self) -> Result<CertificateSigner, Error> {
+        let issuer = self.pki.issuer()?;
+        Ok(Arc::new(move |request, usages, lifetime| {
+            let lifetime = jiff::SignedDuration::try_from(lifetime)?;
+            Ok(issuer.issue(request, usages, lifetime, jiff::Timestamp::now())?)
+        }))
     }
 
     /// Serves at another address too, with a certificate that names it: for pods, which cannot reach loopback.

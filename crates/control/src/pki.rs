@@ -15,6 +15,9 @@
 //!   pki/sa.key                       signs the tokens of service accounts
 //! ```
 
+mod der;
+pub(crate) mod issue;
+
 use crate::authn::front_proxy;
 use crate::authn::jwt::{Key, KeyError};
 use crate::files;
@@ -229,6 +232,16 @@ impl Pki {
             serving_key_pem: serving.key_pem,
             ca_pem: self.ca.pair.cert_pem.clone(),
         })
+    }
+
+    /// The CA as one that signs what others ask for.
+    pub(crate) fn issuer(&self) -> Result<issue::Issuer, Error> {
+        let damaged = |extension: &str| Error::Damaged {
+            path: self.dir.join(format!("ca.{extension}")),
+        };
+        let certificate = der(&self.ca.pair.cert_pem).map_err(|_| damaged("crt"))?;
+        let key = KeyPair::from_pem(&self.ca.pair.key_pem).map_err(|_| damaged("key"))?;
+        Ok(issue::Issuer::new(certificate, key))
     }
 
     fn client(&self, file: &str, common_name: &str, organization: &str) -> Result<Pair, Error> {

@@ -8,7 +8,16 @@ use serde_json::{Value, json};
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 fn request(common_name: &str, organisation: &str) -> String {
+    request_and_key(common_name, organisation).0
+}
+
+fn encoded(text: impl AsRef<[u8]>) -> String {
     use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// A request, as objects have it, and the key it is for, PEM.
+fn request_and_key(common_name: &str, organisation: &str) -> (String, String) {
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
     params
@@ -16,7 +25,7 @@ fn request(common_name: &str, organisation: &str) -> String {
         .push(rcgen::DnType::OrganizationName, organisation);
     let key = rcgen::KeyPair::generate().unwrap();
     let pem = params.serialize_request(&key).unwrap().pem().unwrap();
-    base64::engine::general_purpose::STANDARD.encode(pem)
+    (encoded(pem), key.serialize_pem())
 }
 
 fn object(name: &str, request: &str) -> Value {
@@ -108,4 +117,138 @@ async fn a_request_is_from_whoever_sent_it() {
     );
     let done = as_user(&cluster, "eve", "PUT", &path, &approved).await.ok();
     assert_eq!(done["status"]["conditions"][0]["type"], "Approved");
+}
+
+/// Somebody whom only a certificate knows.
+async fn with_certificate(cluster: &Cluster, certificate: &str, key: &str) -> kube::Client {
+    let mut config = kube::config::Kubeconfig::read_from(&cluster.control.kubeconfig).unwrap();
+    let mut user = serde_json::to_value(&config.auth_infos[0]).unwrap();
+    user["user"] = json!({"client-certificate-data": certificate, "client-key-data": encoded(key)});
+    config.auth_infos = vec![serde_json::from_value(user).unwrap()];
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(config, &options).await.unwrap();
+    kube::Client::try_from(config).unwrap()
+}
+
+#[tokio::test]
+async fn an_approved_request_becomes_a_certificate_that_opens_the_api() {
+    let cluster = Cluster::start_with_controllers().await;
+    let (request, key) = request_and_key("ann", "team");
+    let made = cluster.post(REQUESTS, &object("ann", &request)).await.ok();
+    let mut approved = made.clone();
+    approved["status"] = json!({"conditions": [
+        {"type": "Approved", "status": "True", "reason": "KubectlApprove", "message": "by hand"},
+    ]});
+    let path = format!("{REQUESTS}/ann");
+    cluster.put(&format!("{path}/approval"), &approved).await.ok();
+    let issued = cluster
+        .until(&path, |answer| answer.ok()["status"]["certificate"].is_string())
+        .await;
+    let issued = issued.ok();
+    assert_eq!(issued["status"]["conditions"][0]["reason"], "KubectlApprove");
+
+    let certificate = issued["status"]["certificate"].as_str().unwrap();
+    let ann = with_certificate(&cluster, certificate, &key).await;
+    let review = http::Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+        .header("content-type", "application/json")
+        .body(
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
+                .to_string()
+                .into_bytes(),
+        )
+        .unwrap();
+    let answer: Value = ann.request(review).await.unwrap();
+    assert_eq!(answer["status"]["userInfo"]["username"], "ann");
+    assert_eq!(
+        answer["status"]["userInfo"]["groups"],
+        json!(["team", "system:authenticated"])
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_fit_its_signer_fails() {
+    let cluster = Cluster::start_with_controllers().await;
+    let mut wrong = object("wrong", &request("ann", "team"));
+    wrong["spec"]["usages"] = json!(["client auth", "server auth"]);
+    let mut approved = cluster.post(REQUESTS, &wrong).await.ok();
+    approved["status"] = json!({"conditions": [{"type": "Approved", "status": "True"}]});
+    let path = format!("{REQUESTS}/wrong");
+    cluster.put(&format!("{path}/approval"), &approved).await.ok();
+    let failed = cluster
+        .until(&path, |answer| !answer.ok()["status"]["conditions"][1].is_null())
+        .await
+        .ok();
+    let condition = &failed["status"]["conditions"][1];
+    assert_eq!(condition["type"], "Failed");
+    assert_eq!(condition["reason"], "SignerValidationFailure");
+    assert_eq!(
+        condition["message"],
+        "invalid usage for client certificate: server auth"
+    );
+    assert!(condition["lastTransitionTime"].is_string());
+}
+
+/// A node that has a token asks for its certificate, and gets it without anybody's help.
+#[tokio::test]
+async fn nodes_are_approved_by_what_they_may() {
+    let cluster = Cluster::start_with_controllers().await;
+    let group = "/apis/rbac.authorization.k8s.io/v1";
+    let binding = json!({
+        "metadata": {"name": "nodes-bootstrap"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+            "name": "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        },
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:masters"}],
+    });
+    let mut asked = object("node", &request("system:node:n1", "system:nodes"));
+    asked["spec"]["signerName"] = json!("kubernetes.io/kube-apiserver-client-kubelet");
+    asked["spec"]["usages"] = json!(["digital signature", "client auth"]);
+    cluster
+        .post(&format!("{group}/clusterrolebindings"), &binding)
+        .await
+        .ok();
+    cluster.post(REQUESTS, &asked).await.ok();
+    let path = format!("{REQUESTS}/node");
+    let issued = cluster
+        .until(&path, |answer| answer.ok()["status"]["certificate"].is_string())
+        .await
+        .ok();
+    assert_eq!(issued["status"]["conditions"][0]["reason"], "AutoApproved");
+    assert!(issued["status"]["conditions"][0]["lastUpdateTime"].is_string());
+}
+
+/// Tokens sign what whoever joins has to know, through the roles that Kubernetes gives these controllers.
+#[tokio::test]
+async fn bootstrap_tokens_sign_and_expire() {
+    let cluster = Cluster::start_with_controllers().await;
+    let token = |id: &str, expiration: &str| {
+        json!({
+            "metadata": {"name": format!("bootstrap-token-{id}")},
+            "type": "bootstrap.kubernetes.io/token",
+            "stringData": {
+                "token-id": id, "token-secret": "0123456789abcdef", "expiration": expiration,
+                "usage-bootstrap-signing": "true",
+            },
+        })
+    };
+    let secrets = "/api/v1/namespaces/kube-system/secrets";
+    cluster
+        .post(secrets, &token("aaaaaa", "2120-01-01T00:00:00Z"))
+        .await
+        .ok();
+    cluster
+        .post(secrets, &token("bbbbbb", "2020-01-01T00:00:00Z"))
+        .await
+        .ok();
+    let maps = "/api/v1/namespaces/kube-public/configmaps";
+    let info = json!({"metadata": {"name": "cluster-info"}, "data": {"kubeconfig": "apiVersion: v1"}});
+    cluster.post(maps, &info).await.ok();
+    cluster.until_gone(&format!("{secrets}/bootstrap-token-bbbbbb")).await;
+    let signature = "jws-kubeconfig-aaaaaa";
+    let signed = |answer: &common::Answer| answer.ok()["data"][signature].is_string();
+    let map = cluster.until(&format!("{maps}/cluster-info"), signed).await.ok();
+    let text = map["data"][signature].as_str().unwrap();
+    assert!(text.starts_with("eyJhbGciOiJIUzI1NiIsImtpZCI6ImFhYWFhYSJ9.."), "{text}");
+    cluster.get(&format!("{secrets}/bootstrap-token-aaaaaa")).await.ok();
 }

@@ -2,6 +2,8 @@
 //!
 //! | file | keeps |
 //! |---|---|
+//! | [`bootstrap_tokens`] | tokens from outliving their time, and their signatures of `cluster-info` |
+//! | [`certificates`] | requests for certificates from waiting, once approved, and old ones from staying |
 //! | [`garbage_collector`] | objects whose owners are gone from staying, and owners until their dependents are gone |
 //! | [`namespaces`] | a namespace that is being deleted until it is empty |
 //! | [`cluster_roles`] | aggregated roles up to date |
@@ -14,6 +16,8 @@
 //! that moment, and its writes name the uid and the version they were decided on.
 #![forbid(unsafe_code)]
 
+mod bootstrap_tokens;
+mod certificates;
 mod cluster_roles;
 mod framework;
 mod garbage_collector;
@@ -23,6 +27,8 @@ mod quotas;
 mod root_ca;
 mod service_accounts;
 mod touched;
+
+pub use certificates::Sign;
 
 use framework::discovery::Discovery;
 use std::future::Future;
@@ -37,6 +43,8 @@ pub struct Config {
     pub client: Box<dyn Fn(&str) -> kube::Client + Send + Sync>,
     /// The certificate by which pods know the API server.
     pub ca_pem: String,
+    /// The cluster's CA, for requests that were approved.
+    pub sign: Sign,
 }
 
 /// Why the controllers stopped before they were told to.
@@ -82,6 +90,18 @@ fn all(config: &Config, shutdown: &CancellationToken) -> Vec<(&'static str, Runn
     let touched = touched::Touched::default();
     let (discovery, discovering) = Discovery::new(client("generic-garbage-collector"), stop());
     vec![
+        (
+            "bootstrapsigner",
+            Box::pin(bootstrap_tokens::sign(client("bootstrap-signer"), stop())),
+        ),
+        (
+            "certificatesigningrequest",
+            Box::pin(certificates::run(
+                client("certificate-controller"),
+                Arc::clone(&config.sign),
+                stop(),
+            )),
+        ),
         (
             "clusterrole-aggregation",
             Box::pin(cluster_roles::run(client("clusterrole-aggregation-controller"), stop())),
@@ -132,6 +152,10 @@ fn all(config: &Config, shutdown: &CancellationToken) -> Vec<(&'static str, Runn
         (
             "serviceaccount",
             Box::pin(service_accounts::run(client("service-account-controller"), stop())),
+        ),
+        (
+            "tokencleaner",
+            Box::pin(bootstrap_tokens::clean(client("token-cleaner"), stop())),
         ),
     ]
 }

@@ -60,6 +60,7 @@ impl Cluster {
         let config = catamaran_controllers::Config {
             client: cluster.control.controller_clients(),
             ca_pem: cluster.control.ca_pem.clone(),
+            sign: cluster.control.certificate_signer().unwrap(),
         };
         tokio::spawn(catamaran_controllers::run(config, cluster.shutdown.clone()));
         cluster

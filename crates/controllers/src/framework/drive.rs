@@ -33,6 +33,8 @@ pub(crate) enum Next {
     Done,
     /// Look again then, whatever happens.
     After(Duration),
+    /// Look again as after a failure: after longer and longer pauses.
+    Again,
 }
 
 /// A change of an object.
@@ -118,6 +120,7 @@ pub(crate) async fn drive<K, F>(
                 let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
                 let Some(key) = running.remove(&id) else { continue };
                 match done.map(|(_, result)| result) {
+                Ok(Ok(Next::Again)) => queue.failed(&key, Instant::now()),
                 Ok(Ok(next)) => {
                     queue.succeeded(&key);
                     if let Next::After(pause) = next {

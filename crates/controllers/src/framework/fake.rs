@@ -29,6 +29,7 @@ struct State {
     watches: Vec<(String, Option<String>, mpsc::UnboundedSender<Bytes>)>,
     /// Whoever asks for an access review gets this answer.
     allowed: bool,
+    reviews: usize,
     news: Vec<mpsc::UnboundedSender<()>>,
 }
 
@@ -85,6 +86,16 @@ impl Fake {
         Client::new(service, "default")
     }
 
+    /// From now on everybody may do everything.
+    pub(crate) fn allow(&self) {
+        self.0.lock().allowed = true;
+    }
+
+    /// How often it was asked.
+    pub(crate) fn reviews(&self) -> usize {
+        self.0.lock().reviews
+    }
+
     /// Puts an object there: `resource` as in a path, without the namespace.
     pub(crate) fn put(&self, resource: &str, mut object: Value) {
         let mut state = self.0.lock();
@@ -132,6 +143,8 @@ impl Fake {
                 answer(StatusCode::OK, &json!({ "metadata": metadata, "items": items }))
             }
             (&Method::POST, None) if target.resource.ends_with("reviews") => {
+                state.reviews += 1;
+                state.news.retain(|sender| sender.send(()).is_ok());
                 let mut review = body;
                 review["status"] = json!({ "allowed": state.allowed });
                 answer(StatusCode::CREATED, &review)
