@@ -368,8 +368,11 @@ pub(crate) struct WatchMeter {
     metrics: Arc<Metrics>,
     labels: String,
     /// Looked up when the first event is sent: a watch without any makes no series.
-    series: Option<(Option<Arc<AtomicU64>>, Option<Arc<Histogram>>)>,
+    series: Option<WatchSeries>,
 }
+
+/// Those of events and of their lengths, if there is room for them.
+type WatchSeries = (Option<Arc<AtomicU64>>, Option<Arc<Histogram>>);
 
 impl WatchMeter {
     pub(crate) fn sent(&mut self, events: usize, bytes: usize) {
