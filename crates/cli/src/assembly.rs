@@ -2,7 +2,7 @@
 
 use crate::data_dir::DataDir;
 use anyhow::{Context, Result, bail};
-use catamaran_control::{ControlPlane, audit};
+use catamaran_control::{ClusterIpRange, ControlPlane, NodePortRange, ServiceNetwork, audit};
 use catamaran_net::{Ipv4Net, PodNetwork};
 use catamaran_node::{Agent, ServerTls, Stop};
 use catamaran_shim::client::Launcher;
@@ -73,6 +73,12 @@ pub(crate) struct ApiArgs {
     /// Static bearer tokens: token,user,uid,"group1,group2" on each line
     #[arg(long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
+    /// Addresses of services: one block, or two of different families (10.96.0.0/16,fd00:10:96::/112)
+    #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDRS")]
+    pub(crate) service_cluster_ip_range: ClusterIpRange,
+    /// Ports of the nodes that services get
+    #[arg(long, default_value = "30000-32767", value_name = "PORTS")]
+    pub(crate) service_node_port_range: NodePortRange,
 }
 
 impl ApiArgs {
@@ -132,6 +138,10 @@ impl Server {
         config.audit = args.audit();
         config.advertise.clone_from(&args.tls_sans);
         config.token_auth_file.clone_from(&args.token_auth_file);
+        config.service_network = ServiceNetwork {
+            cluster_ips: args.service_cluster_ip_range.clone(),
+            node_ports: args.service_node_port_range.clone(),
+        };
         let control = ControlPlane::start(config, shutdown.clone())
             .await
             .map_err(|error| explain_listen(error, listen))?;

@@ -152,7 +152,7 @@ impl Aggregator {
     /// Makes the backends those of the APIServices; what did not change keeps its connections.
     fn set_targets(&self, targets: Vec<Target>) {
         let table = self.registry.table();
-        let ours: Vec<&str> = table
+        let ours: std::collections::HashSet<&str> = table
             .resources()
             .iter()
             .map(|resource| resource.api_version.as_str())
@@ -161,7 +161,7 @@ impl Aggregator {
         let mut before = std::mem::take(&mut *backends);
         for target in targets {
             let key = target.api_version();
-            if ours.contains(&key.as_str()) || local::is_ours(&key) {
+            if ours.contains(key.as_str()) || local::is_ours(&key) {
                 continue;
             }
             let kept = before.remove(&key).filter(|backend| backend.target == target);

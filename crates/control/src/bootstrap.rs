@@ -7,9 +7,12 @@ mod api_service;
 mod front_proxy;
 mod priority_classes;
 mod rbac;
+mod service_cidr;
 mod token_secrets;
 
 use crate::http::App;
+use crate::registry::Registry;
+use crate::service_network::ServiceNetwork;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -35,7 +38,12 @@ pub(crate) struct Authorities<'a> {
 }
 
 /// Creates what is missing. `address` is where the server listens.
-pub(crate) async fn ensure(client: &Client, address: SocketAddr, authorities: Authorities<'_>) -> kube::Result<()> {
+pub(crate) async fn ensure(
+    client: &Client,
+    address: SocketAddr,
+    authorities: Authorities<'_>,
+    network: &ServiceNetwork,
+) -> kube::Result<()> {
     for name in NAMESPACES {
         create(
             client,
@@ -68,12 +76,27 @@ pub(crate) async fn ensure(client: &Client, address: SocketAddr, authorities: Au
     }
     rbac::ensure(client).await?;
     front_proxy::ensure(client, authorities).await?;
-    api_service::ensure(client, address).await
+    service_cidr::ensure(client, network).await?;
+    api_service::ensure(client, address, network).await
 }
 
 /// Tells clients in the cluster where the server listens now.
-pub(crate) async fn publish_address(client: &Client, address: SocketAddr) -> kube::Result<()> {
-    api_service::ensure(client, address).await
+pub(crate) async fn publish_address(
+    client: &Client,
+    address: SocketAddr,
+    network: &ServiceNetwork,
+) -> kube::Result<()> {
+    api_service::ensure(client, address, network).await
+}
+
+/// Makes the default ServiceCIDR anew whenever it is gone.
+pub(crate) async fn keep_service_cidr(
+    client: Client,
+    registry: Arc<Registry>,
+    network: ServiceNetwork,
+    shutdown: CancellationToken,
+) {
+    service_cidr::keep(client, registry, network, shutdown).await;
 }
 
 /// Keeps the tokens in Secrets: the one controller that needs the server's key.

@@ -32,12 +32,14 @@ mod metrics;
 mod openapi;
 mod pki;
 mod registry;
+mod service_network;
 mod watch_cache;
 mod webhook_client;
 
 pub use catamaran_kinds as kinds;
 pub use pki::NodeCredentials;
 pub use pki::issue::IssueError;
+pub use service_network::{ClusterIpRange, NodePortRange, RangeError, ServiceNetwork};
 
 use aggregator::Aggregator;
 use authn::{Authenticator, Identity};
@@ -74,6 +76,8 @@ pub struct Config {
     pub advertise: Vec<String>,
     /// Tokens that hold without any object: `token,user,uid,"groups"` on each line.
     pub token_auth_file: Option<PathBuf>,
+    /// Where services get addresses and ports from.
+    pub service_network: ServiceNetwork,
 }
 
 impl Config {
@@ -88,6 +92,7 @@ impl Config {
             audit: None,
             advertise: Vec::new(),
             token_auth_file: None,
+            service_network: ServiceNetwork::default(),
         }
     }
 }
@@ -134,6 +139,7 @@ pub struct ControlPlane {
     pki: pki::Pki,
     /// Names and addresses in the server's certificate.
     advertise: Vec<String>,
+    service_network: ServiceNetwork,
     stack: http::Stack,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -190,6 +196,7 @@ impl ControlPlane {
             },
             front_proxy: aggregator::FrontProxy::new(&pki.front_proxy_client()?)?,
             metrics,
+            service_network: config.service_network.clone(),
         };
         let assembled = Assembled::new(&vault, parts, &stop.token).await?;
         let client = assembled.client(&Identity::system());
@@ -197,7 +204,7 @@ impl ControlPlane {
             clients: pki.ca_pem(),
             front_proxies: pki.front_proxy_ca_pem(),
         };
-        bootstrap::ensure(&client, addr, authorities)
+        bootstrap::ensure(&client, addr, authorities, &config.service_network)
             .await
             .map_err(|error| Error::Bootstrap(Box::new(error)))?;
         let aggregator = &assembled.app.aggregator;
@@ -205,6 +212,12 @@ impl ControlPlane {
         prepared.map_err(|error| Error::Bootstrap(Box::new(error)))?;
         let keep = Arc::clone(aggregator).run(client.clone(), stop.token.clone());
         assembled.tasks.spawn(keep);
+        assembled.tasks.spawn(bootstrap::keep_service_cidr(
+            client.clone(),
+            Arc::clone(&assembled.app.registry),
+            config.service_network.clone(),
+            stop.token.clone(),
+        ));
         let informer = Identity::authenticated("system:kube-controller-manager", &[]);
         assembled.tasks.spawn(bootstrap::token_secrets(
             assembled.client(&informer),
@@ -234,6 +247,7 @@ impl ControlPlane {
             ca_pem: pki.ca_pem().to_owned(),
             pki,
             advertise,
+            service_network: config.service_network,
             stack,
             tasks,
             shutdown,
@@ -298,7 +312,7 @@ impl ControlPlane {
         self.tasks
             .spawn(http::serve::serve(listener, tls, stack, tasks, self.shutdown.clone()));
         let client = client(&self.stack, Identity::system());
-        bootstrap::publish_address(&client, bound)
+        bootstrap::publish_address(&client, bound, &self.service_network)
             .await
             .map_err(|error| Error::Bootstrap(Box::new(error)))?;
         Ok(bound)
@@ -347,6 +361,7 @@ struct Parts {
     front_proxy: aggregator::FrontProxy,
     metrics: Arc<metrics::Metrics>,
     audit: Option<Arc<audit::Audit>>,
+    service_network: ServiceNetwork,
 }
 
 /// The server without its socket.
@@ -358,7 +373,8 @@ struct Assembled {
 
 impl Assembled {
     async fn new(vault: &Arc<Vault>, parts: Parts, shutdown: &CancellationToken) -> Result<Self, Error> {
-        let registry = Arc::new(Registry::open(vault.store(), shutdown.clone()).await?);
+        let registry = Registry::open_with(vault.store(), &parts.service_network, shutdown.clone()).await?;
+        let registry = Arc::new(registry);
         registry.connect();
         let tasks = TaskTracker::new();
         let follow = Arc::clone(&registry.caches).follow(shutdown.clone());
@@ -368,6 +384,7 @@ impl Assembled {
         definitions.settle().await;
         tasks.spawn(vital("the custom kinds", definitions.follow(), shutdown.clone()));
         tasks.spawn(Arc::clone(&registry).sweep_events(shutdown.clone()));
+        tasks.spawn(Arc::clone(&registry).keep_addresses(shutdown.clone()));
         tasks.spawn(settle(Arc::clone(vault), shutdown.clone()));
         let aggregator = Arc::new(Aggregator::new(Arc::clone(&registry), parts.front_proxy));
         let authenticator = Authenticator::new(

@@ -35,7 +35,7 @@ pub(crate) struct Documents {
     generation: u64,
     version: &'static str,
     /// By the path below `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
-    parts: BTreeMap<String, Part>,
+    parts: BTreeMap<String, Arc<Part>>,
     v2: OnceLock<V2>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Documents {
 struct Part {
     hash: String,
     kinds: Vec<KindRef>,
-    document: Arc<OnceLock<Bytes>>,
+    document: OnceLock<Bytes>,
 }
 
 /// The one document of v2, in both languages.
@@ -68,12 +68,12 @@ impl Cache {
         {
             return Arc::clone(documents);
         }
-        let kinds = table.resources().iter().map(|resource| resource.kind.clone());
-        let mut documents = Documents::new(kinds, self.version);
+        let kinds = table
+            .resources()
+            .iter()
+            .map(|resource| (&resource.info, &resource.kind));
+        let mut documents = Documents::new(kinds, self.version, current.as_deref());
         documents.generation = table.generation;
-        if let Some(before) = current.as_ref() {
-            documents.keep(before);
-        }
         let documents = Arc::new(documents);
         *current = Some(Arc::clone(&documents));
         documents
@@ -81,19 +81,24 @@ impl Cache {
 }
 
 impl Documents {
-    fn new(kinds: impl Iterator<Item = KindRef>, version: &'static str) -> Self {
+    /// Of these kinds; what was made `before` and is still right is taken over.
+    fn new<'k>(
+        kinds: impl Iterator<Item = (&'k Info, &'k KindRef)>,
+        version: &'static str,
+        before: Option<&Documents>,
+    ) -> Self {
         let mut parts: BTreeMap<String, Vec<KindRef>> = BTreeMap::new();
         for path in reviews::PATHS {
             parts.insert((*path).to_owned(), Vec::new());
         }
-        for kind in kinds {
-            parts.entry(root(&kind.info())).or_default().push(kind);
+        for (info, kind) in kinds {
+            parts.entry(root(info)).or_default().push(kind.clone());
         }
         let part = |(path, kinds): (String, Vec<KindRef>)| {
-            let part = Part {
-                hash: hash(&path, &kinds, version),
-                kinds,
-                document: Arc::default(),
+            let old = before.and_then(|before| before.parts.get(&path));
+            let part = match old.filter(|old| same(&old.kinds, &kinds)) {
+                Some(old) => Arc::clone(old),
+                None => Arc::new(Part::new(&path, kinds, version, old)),
             };
             (path, part)
         };
@@ -102,15 +107,6 @@ impl Documents {
             version,
             parts: parts.into_iter().map(part).collect(),
             v2: OnceLock::new(),
-        }
-    }
-
-    /// Takes over what was made before and is still right.
-    fn keep(&mut self, before: &Documents) {
-        for (path, part) in &mut self.parts {
-            if let Some(old) = before.parts.get(path).filter(|old| old.hash == part.hash) {
-                part.document = Arc::clone(&old.document);
-            }
         }
     }
 
@@ -156,6 +152,24 @@ impl Documents {
             made.json.clone()
         }
     }
+}
+
+impl Part {
+    fn new(path: &str, kinds: Vec<KindRef>, version: &str, before: Option<&Arc<Part>>) -> Self {
+        let hash = hash(path, &kinds, version);
+        let before = before.filter(|before| before.hash == hash);
+        Part {
+            document: before.map(|before| before.document.clone()).unwrap_or_default(),
+            hash,
+            kinds,
+        }
+    }
+}
+
+/// Are these the very same kinds, and not only kinds of the same name? Schemas need not be looked at to know.
+fn same(a: &[KindRef], b: &[KindRef]) -> bool {
+    let same = |(a, b): (&KindRef, &KindRef)| std::ptr::addr_eq(&raw const **a, &raw const **b);
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
 /// Where a kind's group and version live: `api/v1`, `apis/apps/v1`.

@@ -13,10 +13,12 @@
 //! watchers there are or how slow they are. Such a watcher goes on with the store's history, as far as that reaches.
 
 mod feed;
+mod follow;
 mod kinds;
 mod past;
 mod record;
 
+pub(crate) use follow::{Follower, News, Position};
 pub(crate) use record::Record;
 
 use crate::registry::resource::{Change, Resource};

@@ -11,6 +11,7 @@
 //! | [`quotas`] | the counts in the status of ResourceQuotas |
 //! | [`root_ca`] | the cluster's certificate in every namespace |
 //! | [`service_accounts`] | an account in every namespace |
+//! | [`service_cidrs`] | blocks of addresses that services still use |
 //!
 //! *Architecture invariant:* a controller does nothing while nothing changes: no ticks, no polling. It acts on what it reads at
 //! that moment, and its writes name the uid and the version they were decided on.
@@ -26,6 +27,7 @@ mod protection;
 mod quotas;
 mod root_ca;
 mod service_accounts;
+mod service_cidrs;
 mod touched;
 
 pub use certificates::Sign;
@@ -152,6 +154,10 @@ fn all(config: &Config, shutdown: &CancellationToken) -> Vec<(&'static str, Runn
         (
             "serviceaccount",
             Box::pin(service_accounts::run(client("service-account-controller"), stop())),
+        ),
+        (
+            "service-cidrs",
+            Box::pin(service_cidrs::run(client("service-cidrs-controller"), stop())),
         ),
         (
             "tokencleaner",

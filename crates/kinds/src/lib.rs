@@ -53,7 +53,7 @@ pub mod pods {
 
 /// What the system chooses for services.
 pub mod services {
-    pub use crate::core::services::{Pools, Refusal, Taken, allocate};
+    pub use crate::core::services::{Block, Choice, Occupied, Pools, Refusal, Taken, addresses, allocate};
 }
 
 use catamaran_api::Errors;

@@ -7,7 +7,7 @@ use crate::http::priorities;
 use crate::registry::Table;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// On objects that this server makes.
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
@@ -45,14 +45,15 @@ pub(super) fn served(table: &Table) -> BTreeMap<String, bool> {
 /// Pure: from what is served and the APIServices there are to what has to change. `starting`: nobody can have deleted any yet.
 pub(super) fn plan(served: &BTreeMap<String, bool>, existing: &[APIService], starting: bool) -> Plan {
     let mut plan = Plan::default();
-    let mut wanted = Vec::new();
+    let mut wanted = HashSet::new();
+    let named = existing
+        .iter()
+        .filter_map(|one| Some((one.metadata.name.as_deref()?, one)));
+    let by_name: HashMap<&str, &APIService> = named.collect();
     for (api_version, builtin) in served {
         let object = object(api_version, *builtin);
         let name = object.metadata.name.clone().unwrap_or_default();
-        let found = existing
-            .iter()
-            .find(|other| other.metadata.name.as_deref() == Some(&name));
-        match found {
+        match by_name.get(name.as_str()).copied() {
             None if starting || !builtin => plan.create.push(object),
             // What people made of it is theirs.
             Some(found) if label(found).is_some() && found.spec != object.spec => {
@@ -65,7 +66,7 @@ pub(super) fn plan(served: &BTreeMap<String, bool>, existing: &[APIService], sta
             }
             _ => {}
         }
-        wanted.push(name);
+        wanted.insert(name);
     }
     for found in existing {
         let name = found.metadata.name.clone().unwrap_or_default();

@@ -9,7 +9,6 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authorization/>
 
 pub(crate) mod escalation;
-mod follow;
 pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod rbac;

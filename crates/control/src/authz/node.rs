@@ -8,13 +8,13 @@
 //! generated resource claims.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/node/>
 
-use super::follow::{Follower, News, Position};
 use super::rule::Rule;
 use super::{Attempt, AttemptedResource, policy};
 use crate::authn::Identity;
 use crate::registry::Table;
 use crate::registry::resource::Change;
 use crate::watch_cache::{Caches, Record};
+use crate::watch_cache::{Follower, News, Position};
 use catamaran_api::selector::FieldSelector;
 use parking_lot::RwLock;
 use serde_json::Value;

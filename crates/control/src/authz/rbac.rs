@@ -8,13 +8,13 @@
 //! the watch caches change by change.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/rbac/>
 
-use super::follow::{Follower, News, Position};
 use super::rule::Rule;
 use super::{Attempt, PathRule, ResourceRule, Rules};
 use crate::authn::{Identity, service_account_user};
 use crate::registry::Table;
 use crate::registry::resource::Change;
 use crate::watch_cache::{Caches, Record};
+use crate::watch_cache::{Follower, News, Position};
 use catamaran_api::field::quote;
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 use parking_lot::RwLock;

@@ -4,7 +4,7 @@
 //! service is there all the same, since clients take its name and address for granted.
 
 use super::is_conflict;
-use crate::kinds::services::Pools;
+use crate::service_network::ServiceNetwork;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service, ServicePort, ServiceSpec,
 };
@@ -33,8 +33,8 @@ fn metadata(labels: &[(&str, &str)]) -> ObjectMeta {
     }
 }
 
-fn service(port: u16) -> Service {
-    let ip = Pools::default().first().to_string();
+fn service(port: u16, network: &ServiceNetwork) -> Service {
+    let ip = network.first().to_string();
     Service {
         metadata: metadata(&[("component", "apiserver"), ("provider", "kubernetes")]),
         spec: Some(ServiceSpec {
@@ -100,18 +100,18 @@ fn slice(address: SocketAddr) -> EndpointSlice {
 }
 
 /// Creates what is missing, and makes it say where the server listens now.
-pub(super) async fn ensure(client: &Client, address: SocketAddr) -> kube::Result<()> {
+pub(super) async fn ensure(client: &Client, address: SocketAddr, network: &ServiceNetwork) -> kube::Result<()> {
     let services = Api::<Service>::namespaced(client.clone(), NAMESPACE);
-    let wanted = service(address.port());
-    match services.create(&PostParams::default(), &wanted).await {
-        Err(error) if is_conflict(&error) => {
-            let mut present = services.get(NAME).await?;
+    let wanted = service(address.port(), network);
+    // Looked at first: to create it anew would be refused, as it has the address that it asks for.
+    match services.get_opt(NAME).await? {
+        Some(mut present) => {
             if let (Some(present), Some(wanted)) = (&mut present.spec, &wanted.spec) {
                 present.ports.clone_from(&wanted.ports);
             }
             services.replace(NAME, &PostParams::default(), &present).await?;
         }
-        other => drop(other?),
+        None => drop(services.create(&PostParams::default(), &wanted).await?),
     }
     let api = Api::<Endpoints>::namespaced(client.clone(), NAMESPACE);
     let wanted = endpoints(address);

@@ -3,8 +3,13 @@ use crate::kinds::ALL;
 use expect_test::expect;
 use std::collections::BTreeSet;
 
+fn made(kinds: impl Iterator<Item = KindRef>, before: Option<&Documents>) -> Documents {
+    let kinds: Vec<_> = kinds.map(|kind| (kind.info(), kind)).collect();
+    Documents::new(kinds.iter().map(|(info, kind)| (info, kind)), "v0", before)
+}
+
 fn documents() -> Documents {
-    Documents::new(ALL.iter().map(|kind| KindRef::Builtin(*kind)), "v0")
+    made(ALL.iter().map(|kind| KindRef::Builtin(*kind)), None)
 }
 
 fn read(path: &str) -> Value {
@@ -256,11 +261,11 @@ impl ErasedKind for Defined {
 
 #[test]
 fn defined_kinds_are_described_like_others() {
-    let with = |description: &str| {
+    let with = |description: &str, before: Option<&Documents>| {
         let schema = json!({ "description": description, "properties": { "spec": { "type": "object" } } });
-        Documents::new(std::iter::once(KindRef::Defined(Arc::new(Defined(schema)))), "v0")
+        made(std::iter::once(KindRef::Defined(Arc::new(Defined(schema)))), before)
     };
-    let documents = with("first");
+    let documents = with("first", None);
     let document: Value = serde_json::from_slice(&documents.document("apis/example.com/v1").unwrap()).unwrap();
     let schema = &document["components"]["schemas"]["com.example.v1.Thing"];
     assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "Thing");
@@ -275,10 +280,15 @@ fn defined_kinds_are_described_like_others() {
         "Scale"
     );
     // A client that keeps a document sees that there is another one.
-    let mut same = with("first");
-    same.keep(&documents);
-    assert!(same.parts["apis/example.com/v1"].document.get().is_some());
-    let mut other = with("second");
-    other.keep(&documents);
+    let kept = with("first", Some(&documents));
+    assert!(kept.parts["apis/example.com/v1"].document.get().is_some());
+    let other = with("second", Some(&documents));
     assert!(other.parts["apis/example.com/v1"].document.get().is_none());
+    // Of the very same kinds, not even the hash is made anew.
+    let kinds = || documents.parts["apis/example.com/v1"].kinds.iter().cloned();
+    let again = made(kinds(), Some(&documents));
+    assert!(Arc::ptr_eq(
+        &again.parts["apis/example.com/v1"],
+        &documents.parts["apis/example.com/v1"]
+    ));
 }

@@ -1,6 +1,7 @@
 //! POST to a collection.
 
 use super::managed::Tracking;
+use super::services::{Claim, Failure, Write};
 use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body, codec_failed, metadata, store_failed};
 use crate::admission::{Attributes, Operation};
 use crate::kinds::Object;
@@ -54,7 +55,6 @@ impl Registry {
         metadata::settle_namespace(object.meta_mut(), target.namespace.as_deref())?;
         let has_generation = resource.kind.spec_changed(object.as_ref(), object.as_ref()).is_some();
         metadata::birth(object.meta_mut(), has_generation);
-        let _held = self.hold_addresses(target).await;
         self.caches.fresh().await?;
 
         let template = generated(object.as_ref()).then(|| object.boxed_clone());
@@ -64,11 +64,11 @@ impl Registry {
             {
                 object = template.boxed_clone();
             }
-            let noticed = self.prepare(target, &mut object, options, tracking).await?;
+            let (noticed, claim) = self.prepare(target, &mut object, options, tracking).await?;
             if attempt == 1 {
                 warnings.extend(noticed);
             }
-            match self.insert(target, object.as_mut(), options).await {
+            match self.insert(target, object.as_mut(), claim, options).await {
                 Err(Insert::Exists(_)) if template.is_some() && attempt < ATTEMPTS => {}
                 Err(Insert::Exists(name)) => return Err(Status::already_exists(&resource.group_resource, &name)),
                 Err(Insert::Failed(status)) => return Err(status),
@@ -84,14 +84,14 @@ impl Registry {
         unreachable!("the last attempt returns")
     }
 
-    /// Everything between decoding and writing. Returns warnings.
+    /// Everything between decoding and writing. Returns warnings, and what was reserved for the object.
     async fn prepare(
         &self,
         target: &Target,
         object: &mut Box<dyn Object>,
         options: &WriteOptions,
         tracking: Tracking,
-    ) -> Result<Vec<String>, Status> {
+    ) -> Result<(Vec<String>, Option<Claim>), Status> {
         let resource = &target.resource;
         let world = self.world();
         let attributes = Attributes::new(target, Operation::Create, None, options);
@@ -105,7 +105,7 @@ impl Registry {
         }
         self.admission.mutate(&world, &attributes, object).await?;
         resource.kind.prepare_create(object.as_mut());
-        self.allocate(target, None, object.as_mut())?;
+        let claim = self.allocate(target, None, object.as_mut(), options)?;
         let mut errors = metadata::validate(resource, object.as_ref());
         resource.kind.validate(object.as_ref(), &mut errors);
         resource.kind.validate_create(object.as_ref(), &mut errors);
@@ -118,13 +118,14 @@ impl Registry {
             .await?;
         let mut warnings = resource.kind.warnings(object.as_ref(), None);
         warnings.extend(attributes.take_warnings());
-        Ok(warnings)
+        Ok((warnings, claim))
     }
 
     async fn insert(
         &self,
         target: &Target,
         object: &mut dyn Object,
+        claim: Option<Claim>,
         options: &WriteOptions,
     ) -> Result<bytes::Bytes, Insert> {
         let resource = &target.resource;
@@ -141,12 +142,22 @@ impl Registry {
                 None => Ok(encoded),
             };
         }
-        match self.store.create(&key, stored).await {
-            Ok(entry) => resource
-                .served(&encoded, entry.modified)
+        let written = match claim {
+            None => {
+                let created = self.store.create(&key, stored).await;
+                created.map(|entry| entry.modified).map_err(Failure::Store)
+            }
+            Some(claim) => claim.write(Write::Create { key, value: stored }).await,
+        };
+        match written {
+            Ok(revision) => resource
+                .served(&encoded, revision)
                 .map_err(|error| Insert::Failed(codec_failed(&error))),
-            Err(StoreError::Exists { .. }) => Err(Insert::Exists(name)),
-            Err(error) => Err(Insert::Failed(store_failed(&error))),
+            Err(Failure::Store(StoreError::Exists { .. })) => Err(Insert::Exists(name)),
+            Err(Failure::Store(error)) => Err(Insert::Failed(store_failed(&error))),
+            Err(Failure::AddressTaken) => Err(Insert::Failed(Status::internal(
+                "failed to allocate a serviceIP: provided IP is already allocated",
+            ))),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Registry {
                     if options.dry_run {
                         return Ok(Deleted::Gone(current));
                     }
-                    match self.store.delete(&target.key(), Some(current.revision)).await {
+                    match self.remove(target.key(), old.as_ref(), current.revision).await {
                         Ok(_) => return Ok(Deleted::Gone(current)),
                         Err(StoreError::Conflict { .. }) => {}
                         Err(StoreError::NotFound { .. }) => return Err(target.not_found()),
@@ -104,7 +104,7 @@ impl Registry {
                 }
                 Plan::Mark(mut marked) => {
                     if let Some(json) = self
-                        .replace(target, marked.as_mut(), old.as_ref(), &current, &write)
+                        .replace(target, marked.as_mut(), old.as_ref(), &current, None, &write)
                         .await?
                     {
                         return Ok(Deleted::Begun(json));

@@ -46,6 +46,7 @@ use crate::admission;
 use crate::authn::Identity;
 use crate::authz::{self, Authorizer};
 use crate::kinds;
+use crate::service_network::ServiceNetwork;
 use crate::watch_cache::{Caches, KindCache, Record};
 use crate::webhook_client::{RegistryServices, WebhookClient};
 use bytes::Bytes;
@@ -66,7 +67,7 @@ pub(crate) struct Registry {
     pub(crate) caches: Arc<Caches>,
     served: table::Served,
     admission: admission::Chain,
-    addresses: services::Addresses,
+    addresses: Arc<services::Addresses>,
     /// Calls servers of others: admission, conversions.
     pub(crate) webhooks: Arc<WebhookClient>,
     services: Arc<RegistryServices>,
@@ -136,8 +137,18 @@ pub(crate) struct Written {
 }
 
 impl Registry {
-    /// Reads the store. Follow with [`Caches::follow`].
+    /// With the usual networks of services.
+    #[cfg(test)]
     pub(crate) async fn open(store: Arc<dyn Store>, shutdown: CancellationToken) -> Result<Registry, StoreError> {
+        Self::open_with(store, &ServiceNetwork::default(), shutdown).await
+    }
+
+    /// Reads the store. Follow with [`Caches::follow`].
+    pub(crate) async fn open_with(
+        store: Arc<dyn Store>,
+        network: &ServiceNetwork,
+        shutdown: CancellationToken,
+    ) -> Result<Registry, StoreError> {
         let builtin = |kind: &&'static dyn kinds::ErasedKind| Arc::new(Resource::builtin(*kind));
         let resources: Vec<Arc<Resource>> = kinds::ALL.iter().map(builtin).collect();
         let is_stored = |resource: &&Arc<Resource>| resource.storage().api_version == resource.api_version;
@@ -146,6 +157,7 @@ impl Registry {
         caches.load().await?;
         let services = Arc::new(RegistryServices::default());
         let table = Arc::new(Table::new(1, resources));
+        let addresses = services::Addresses::new(&table, &caches, network);
         let authorizer = Arc::new(authz::Standard::new(&table, &caches));
         Ok(Registry {
             webhooks: Arc::new(WebhookClient::new(Arc::clone(&services) as _)),
@@ -155,7 +167,7 @@ impl Registry {
             served: table::Served::new(&table),
             definitions: crate::crd::Settled::default(),
             admission: admission::Chain::standard(),
-            addresses: services::Addresses::default(),
+            addresses: Arc::new(addresses),
             authorizer,
             shutdown,
         })

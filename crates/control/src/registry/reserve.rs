@@ -28,7 +28,7 @@ impl Registry {
         };
         let options = WriteOptions::default();
         let written = self
-            .replace(&target, new.as_mut(), old.as_ref(), current, &options)
+            .replace(&target, new.as_mut(), old.as_ref(), current, None, &options)
             .await?;
         Ok(written.is_some())
     }

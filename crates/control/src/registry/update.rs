@@ -1,13 +1,14 @@
 //! PUT to an object, and what every other change of an object (patch, status, binding, finalize) has in common with it.
 
 use super::managed::Tracking;
+use super::services::{Claim, Failure, Write};
 use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body, codec_failed, metadata, store_failed};
 use crate::admission::{Attributes, Operation};
 use crate::kinds::Object;
 use crate::watch_cache::Record;
 use catamaran_api::body::Body;
 use catamaran_api::{Errors, Path, Status};
-use catamaran_store::Error as StoreError;
+use catamaran_store::{Error as StoreError, Revision};
 use std::sync::Arc;
 
 /// Which part of an object a request may change.
@@ -94,7 +95,6 @@ impl Registry {
         tracking: Tracking,
         remake: &mut Remake<'_>,
     ) -> Result<Written, Status> {
-        let _held = self.hold_addresses(target).await;
         for _ in 0..ATTEMPTS {
             let current = self.get(target).await?;
             let old = target
@@ -105,12 +105,12 @@ impl Registry {
             let mut warnings = Vec::new();
             let mut new = remake(&current, old.as_ref(), &mut warnings)?;
             let bound = check_identity(target, new.as_ref(), old.as_ref(), &current)?;
-            warnings.extend(
-                self.prepare_change(target, part, &mut new, old.as_ref(), options, tracking)
-                    .await?,
-            );
+            let (noticed, claim) = self
+                .prepare_change(target, part, &mut new, old.as_ref(), options, tracking)
+                .await?;
+            warnings.extend(noticed);
             match self
-                .replace(target, new.as_mut(), old.as_ref(), &current, options)
+                .replace(target, new.as_mut(), old.as_ref(), &current, claim, options)
                 .await?
             {
                 Some(json) => {
@@ -127,7 +127,8 @@ impl Registry {
         Err(target.modified())
     }
 
-    /// Everything between the new object as it was asked for and the write. Returns warnings.
+    /// Everything between the new object as it was asked for and the write. Returns warnings, and what was reserved for the
+    /// object.
     #[expect(clippy::too_many_arguments, reason = "a change is all of this")]
     async fn prepare_change(
         &self,
@@ -137,12 +138,13 @@ impl Registry {
         old: &dyn Object,
         options: &WriteOptions,
         tracking: Tracking,
-    ) -> Result<Vec<String>, Status> {
+    ) -> Result<(Vec<String>, Option<Claim>), Status> {
         let resource = &target.resource;
         let kind = &resource.kind;
         if part == Part::System {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
+        let mut claim = None;
         let world = self.world();
         let attributes = Attributes::new(target, Operation::Update, Some(old), options);
         kind.default(new.as_mut());
@@ -162,7 +164,7 @@ impl Registry {
         match part {
             Part::Whole | Part::Scale => {
                 kind.prepare_update(new.as_mut(), old);
-                self.allocate(target, Some(old), new.as_mut())?;
+                claim = self.allocate(target, Some(old), new.as_mut(), options)?;
             }
             Part::Status => {
                 kind.prepare_status(new.as_mut(), old);
@@ -199,7 +201,7 @@ impl Registry {
             return Err(Status::invalid(&resource.group_kind, &target.name, &errors));
         }
         if matches!(part, Part::Finalize | Part::Scale) {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), claim));
         }
         self.admission.validate(&world, &attributes, Some(new)).await?;
         let mut warnings = Vec::new();
@@ -207,16 +209,18 @@ impl Registry {
             warnings.extend(kind.warnings(new, Some(old)));
         }
         warnings.extend(attributes.take_warnings());
-        Ok(warnings)
+        Ok((warnings, claim))
     }
 
-    /// Writes a prepared object. `None`: the one it replaces is not the present one any more.
+    /// Writes a prepared object, with what was reserved for it. `None`: the one it replaces is not the present one any more.
+    #[expect(clippy::too_many_arguments, reason = "a write is all of this")]
     pub(super) async fn replace(
         &self,
         target: &Target,
         new: &mut dyn Object,
         old: &dyn Object,
         current: &Arc<Record>,
+        claim: Option<Claim>,
         options: &WriteOptions,
     ) -> Result<Option<bytes::Bytes>, Status> {
         let resource = &target.resource;
@@ -234,16 +238,50 @@ impl Registry {
         let key = target.key();
         let stored = self.to_storage(resource, &encoded).await?;
         if self.is_over(target, new, old) {
-            return match self.store.delete(&key, Some(current.revision)).await {
-                Ok((_, revision)) => served(revision).map(Some),
+            return match self.remove(key, old, current.revision).await {
+                Ok(revision) => served(revision).map(Some),
                 Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => Ok(None),
                 Err(error) => Err(store_failed(&error)),
             };
         }
-        match self.store.update(&key, stored, current.revision).await {
-            Ok(entry) => served(entry.modified).map(Some),
-            Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(store_failed(&error)),
+        let expected = current.revision;
+        let written = match claim {
+            None => {
+                let updated = self.store.update(&key, stored, expected).await;
+                updated.map(|entry| entry.modified).map_err(Failure::Store)
+            }
+            Some(claim) => {
+                let value = stored;
+                claim.write(Write::Update { key, value, expected }).await
+            }
+        };
+        match written {
+            Ok(revision) => served(revision).map(Some),
+            Err(Failure::Store(StoreError::Conflict { .. } | StoreError::NotFound { .. }) | Failure::AddressTaken) => {
+                Ok(None)
+            }
+            Err(Failure::Store(error)) => Err(store_failed(&error)),
+        }
+    }
+
+    /// Removes an object, and gives back what it has.
+    pub(super) async fn remove(
+        &self,
+        key: String,
+        old: &dyn Object,
+        expected: Revision,
+    ) -> Result<Revision, StoreError> {
+        let claim = self.relinquish(old).ok().flatten();
+        match claim {
+            None => {
+                let deleted = self.store.delete(&key, Some(expected)).await;
+                deleted.map(|(_, revision)| revision)
+            }
+            Some(claim) => match claim.write(Write::Delete { key, expected }).await {
+                Ok(revision) => Ok(revision),
+                Err(Failure::Store(error)) => Err(error),
+                Err(Failure::AddressTaken) => unreachable!("a deletion takes no address"),
+            },
         }
     }
 

@@ -3,10 +3,12 @@
 //! | what | where |
 //! |---|---|
 //! | what an update takes over or drops, because the user said it with the type | `update` |
+//! | what there is to choose from, and how | `pools` |
 //! | addresses, ports and families that the system chooses | `allocation` |
 //! | what is refused | `validate` |
 
 mod allocation;
+mod pools;
 mod update;
 mod validate;
 
@@ -21,7 +23,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub use allocation::{Pools, Refusal, Taken, allocate};
+pub use allocation::{Choice, Refusal, addresses, allocate};
+pub use pools::{Block, Occupied, Pools, Taken};
 
 pub(crate) struct Services;
 

@@ -1,76 +1,18 @@
 //! What the system chooses for a service while it is written: families, cluster addresses, ports of the nodes.
 //!
-//! Nothing is kept but the services themselves: an address is taken if another service has it. Whoever calls must see to it that
-//! no two services are written from the same view of what is taken. Chance is an argument.
+//! Pure: what others have is an argument, and so is chance. Whoever calls must see to it that no two services are written from
+//! the same view of what is taken. Of a write that is only tried, nothing is kept: it gets what stands for any address or port,
+//! as in Kubernetes.
 
+use super::pools::{Occupied, Pools};
 use super::{has_cluster_ip, has_health_check, has_node_ports, is_headless, kind, validate};
 use catamaran_api::{Errors, Path};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
-use std::ops::RangeInclusive;
+use std::net::IpAddr;
 
-/// What there is to choose from. One family: IPv4.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pools {
-    /// The network of cluster addresses.
-    pub network: Ipv4Addr,
-    /// Length of its prefix, in bits.
-    pub prefix: u8,
-    /// Ports of the nodes.
-    pub node_ports: RangeInclusive<u16>,
-}
-
-impl Default for Pools {
-    fn default() -> Self {
-        Pools {
-            network: Ipv4Addr::new(10, 96, 0, 0),
-            prefix: 16,
-            node_ports: 30_000..=32_767,
-        }
-    }
-}
-
-impl Pools {
-    /// The address of the API itself.
-    pub fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.network.to_bits() + 1)
-    }
-
-    fn size(&self) -> u32 {
-        1u32.checked_shl(u32::from(32 - self.prefix)).unwrap_or(u32::MAX)
-    }
-
-    fn contains(&self, address: Ipv4Addr) -> bool {
-        address.to_bits().wrapping_sub(self.network.to_bits()) < self.size()
-    }
-
-    /// Neither the network itself nor its broadcast address.
-    fn is_usable(&self, address: Ipv4Addr) -> bool {
-        let offset = address.to_bits().wrapping_sub(self.network.to_bits());
-        offset > 0 && offset < self.size() - 1
-    }
-}
-
-/// What the other services have.
-#[derive(Clone, Debug, Default)]
-pub struct Taken {
-    pub addresses: HashSet<IpAddr>,
-    /// Ports of the nodes, health checks included, of whatever protocol.
-    pub node_ports: HashSet<i32>,
-}
-
-impl Taken {
-    /// Notes what a service has.
-    pub fn add(&mut self, service: &Service) {
-        let Some(spec) = &service.spec else { return };
-        let ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-        self.addresses.extend(ips.filter_map(|ip| ip.parse::<IpAddr>().ok()));
-        let ports = spec.ports.iter().flatten().filter_map(|port| port.node_port);
-        self.node_ports
-            .extend(ports.chain(spec.health_check_node_port).filter(|port| *port != 0));
-    }
-}
+/// The first port that stands for any.
+const ANY_PORT: i32 = 32_769;
 
 /// Why a service cannot have what it asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,22 +23,39 @@ pub enum Refusal {
     Internal(String),
 }
 
-/// Fills in what the service needs and checks what it asks for. `old` is what it replaces, `taken` is what all others have;
-/// `random` gives any number.
-pub fn allocate(
-    old: Option<&Service>,
-    new: &mut Service,
-    pools: &Pools,
-    taken: &Taken,
-    random: &mut dyn FnMut() -> u64,
-) -> Result<(), Refusal> {
+/// How to choose.
+pub struct Choice<'c> {
+    pub pools: &'c Pools,
+    /// What all services have.
+    pub taken: &'c dyn Occupied,
+    /// Gives any number.
+    pub random: &'c mut dyn FnMut() -> u64,
+    /// The service is not going to be written.
+    pub dry_run: bool,
+}
+
+/// Fills in what the service needs and checks what it asks for. `old` is what it replaces.
+pub fn allocate(old: Option<&Service>, new: &mut Service, choice: &mut Choice<'_>) -> Result<(), Refusal> {
     let no_spec = ServiceSpec::default();
     let old = old.map(|old| old.spec.as_ref().unwrap_or(&no_spec));
     let spec = new.spec.get_or_insert_default();
-    settle_families(spec, old)?;
-    cluster_ips(spec, old, pools, taken, random)?;
-    node_ports(spec, old, pools, taken, random)?;
-    health_check_port(spec, old, pools, taken, random)
+    if !old.is_some_and(|old| prefers_dual_unchanged(spec, old)) {
+        settle_families(spec, old, choice.pools)?;
+        cluster_ips(spec, old, choice)?;
+    }
+    let mut ports = Ports {
+        choice,
+        own: HashSet::new(),
+    };
+    ports.of_nodes(spec, old)?;
+    ports.of_health_check(spec, old)
+}
+
+/// The cluster addresses of a service; none if it is headless.
+pub fn addresses(service: &Service) -> Vec<IpAddr> {
+    let spec = service.spec.iter().filter(|spec| kind(spec) != "ExternalName");
+    let ips = spec.flat_map(|spec| spec.cluster_ips.iter().flatten());
+    ips.filter_map(|ip| crate::addresses::parse(ip)).collect()
 }
 
 fn refused(build: impl FnOnce(&mut Errors)) -> Result<(), Refusal> {
@@ -117,9 +76,9 @@ fn families(spec: &ServiceSpec) -> &[String] {
     spec.ip_families.as_deref().unwrap_or_default()
 }
 
-/// Settles `ipFamilyPolicy` and `ipFamilies`, on a cluster that has IPv4.
-fn settle_families(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) -> Result<(), Refusal> {
-    if kind(spec) == "ExternalName" || old.is_some_and(|old| prefers_dual_unchanged(spec, old)) {
+/// Settles `ipFamilyPolicy` and `ipFamilies`.
+fn settle_families(spec: &mut ServiceSpec, old: Option<&ServiceSpec>, pools: &Pools) -> Result<(), Refusal> {
+    if kind(spec) == "ExternalName" {
         return Ok(());
     }
     let without_selector = spec.selector.as_ref().is_none_or(std::collections::BTreeMap::is_empty);
@@ -135,23 +94,19 @@ fn settle_families(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) -> Result<
         if let Some(old) = old {
             release_second(spec, old, single, errors);
         }
-        infer_families(spec, single, errors);
+        infer_families(spec, single, pools, errors);
     })?;
-    if loose {
-        let list = spec.ip_families.get_or_insert_default();
-        if list.is_empty() {
-            list.push("IPv4".to_owned());
-        }
-        if list.len() < 2 && !single {
-            let other = if list[0] == "IPv4" { "IPv6" } else { "IPv4" };
-            list.push(other.to_owned());
-        }
-        return Ok(());
+    if !loose {
+        refused(|errors| configured(spec, pools, errors))?;
     }
-    refused(|errors| configured(spec, errors))?;
     let list = spec.ip_families.get_or_insert_default();
     if list.is_empty() {
-        list.push("IPv4".to_owned());
+        list.extend(pools.families.first().map(|family| (*family).to_owned()));
+    }
+    // Who has neither address nor selector may name a family that the cluster does not have.
+    if !single && list.len() == 1 && (loose || pools.families.len() == 2) {
+        let other = if list[0] == "IPv4" { "IPv6" } else { "IPv4" };
+        list.push(other.to_owned());
     }
     Ok(())
 }
@@ -200,7 +155,7 @@ fn release_second(spec: &mut ServiceSpec, old: &ServiceSpec, single: bool, error
     }
 }
 
-fn infer_families(spec: &mut ServiceSpec, single: bool, errors: &mut Errors) {
+fn infer_families(spec: &mut ServiceSpec, single: bool, pools: &Pools, errors: &mut Errors) {
     if single {
         for (count, what) in [(ips(spec).len(), "cluster IPs"), (families(spec).len(), "IP families")] {
             if count == 2 {
@@ -221,18 +176,18 @@ fn infer_families(spec: &mut ServiceSpec, single: bool, errors: &mut Errors) {
         if index < families(spec).len() {
             continue;
         }
-        match validate::family_of(ip) {
-            "IPv4" => spec.ip_families.get_or_insert_default().push("IPv4".to_owned()),
-            family => {
-                let detail = format!("{family} is not configured on this cluster");
-                errors.invalid(&list.index(index), ips(spec).to_vec(), detail);
-            }
+        let family = validate::family_of(ip);
+        if pools.has(family) {
+            spec.ip_families.get_or_insert_default().push(family.to_owned());
+        } else {
+            let detail = format!("{family} is not configured on this cluster");
+            errors.invalid(&list.index(index), ips(spec).to_vec(), detail);
         }
     }
 }
 
-fn configured(spec: &ServiceSpec, errors: &mut Errors) {
-    if spec.ip_family_policy.as_deref() == Some("RequireDualStack") {
+fn configured(spec: &ServiceSpec, pools: &Pools, errors: &mut Errors) {
+    if spec.ip_family_policy.as_deref() == Some("RequireDualStack") && pools.families.len() < 2 {
         policy_error(spec, "this cluster is not configured for dual-stack services", errors);
     }
     let path = Path::new("spec");
@@ -240,298 +195,187 @@ fn configured(spec: &ServiceSpec, errors: &mut Errors) {
     for (index, family) in families(spec)
         .iter()
         .enumerate()
-        .filter(|(_, family)| *family != "IPv4")
+        .filter(|(_, family)| !pools.has(family))
     {
         errors.invalid(&list.index(index), family.as_str(), "not configured on this cluster");
     }
 }
 
-fn cluster_ips(
-    spec: &mut ServiceSpec,
-    old: Option<&ServiceSpec>,
-    pools: &Pools,
-    taken: &Taken,
-    random: &mut dyn FnMut() -> u64,
-) -> Result<(), Refusal> {
-    let had = old.is_some_and(has_cluster_ip);
-    if !has_cluster_ip(spec) || is_headless(spec) || had {
+/// Gives addresses to a service that had none, and a second one to a service that grows. What it has it keeps.
+fn cluster_ips(spec: &mut ServiceSpec, old: Option<&ServiceSpec>, choice: &mut Choice<'_>) -> Result<(), Refusal> {
+    if kind(spec) == "ExternalName" || is_headless(spec) {
         return Ok(());
     }
-    let ip = match ips(spec).first() {
-        Some(ip) => {
-            if let Err(why) = check_address(ip, pools, taken) {
-                return refused(|errors| {
-                    let path = Path::new("spec");
-                    let detail = format!("failed to allocate IP {ip}: {why}");
-                    errors.invalid(&path.child("clusterIPs"), ips(spec).to_vec(), detail);
-                });
-            }
+    let from = match old {
+        None => 0,
+        Some(old) if kind(old) == "ExternalName" => 0,
+        Some(old) if is_headless(old) => return Ok(()),
+        Some(old) if families(old).len() == 1 && families(spec).len() == 2 => 1,
+        Some(_) => return Ok(()),
+    };
+    let families = families(spec).to_vec();
+    // Places for those that are to come.
+    let ips = spec.cluster_ips.get_or_insert_default();
+    ips.resize(ips.len().max(families.len()), String::new());
+    for (index, family) in families.iter().enumerate().skip(from) {
+        let ip = address(spec, index, family, choice)?;
+        if index == 0 {
+            spec.cluster_ip = Some(ip.clone());
+        }
+        spec.cluster_ips.get_or_insert_default()[index] = ip;
+    }
+    Ok(())
+}
+
+fn address(spec: &ServiceSpec, index: usize, family: &str, choice: &mut Choice<'_>) -> Result<String, Refusal> {
+    let wanted = ips(spec)[index].as_str();
+    if !wanted.is_empty() {
+        if let Err(why) = check_address(wanted, family, choice) {
+            refused(|errors| {
+                let path = Path::new("spec");
+                let detail = format!("failed to allocate IP {wanted}: {why}");
+                errors.invalid(&path.child("clusterIPs"), ips(spec).to_vec(), detail);
+            })?;
+        }
+        return Ok(wanted.to_owned());
+    }
+    let (pools, taken) = (choice.pools, choice.taken);
+    let mut blocks = pools.blocks_of(family);
+    let chosen = if choice.dry_run {
+        blocks.next().map(super::pools::Block::network)
+    } else {
+        blocks.find_map(|block| block.choose(&|ip| taken.address(ip), choice.random))
+    };
+    match chosen {
+        Some(ip) => Ok(ip.to_string()),
+        None => Err(Refusal::Internal(
+            "failed to allocate a serviceIP: range is full".to_owned(),
+        )),
+    }
+}
+
+fn check_address(ip: &str, family: &str, choice: &Choice<'_>) -> Result<(), &'static str> {
+    let address = crate::addresses::parse(ip);
+    let in_block = |address: &IpAddr| choice.pools.blocks_of(family).any(|block| block.contains(*address));
+    match address.filter(in_block) {
+        None => Err("the provided network does not match the current range"),
+        Some(address) if !choice.dry_run && choice.taken.address(address) => Err("provided IP is already allocated"),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Ports of the nodes for one service.
+struct Ports<'p, 'c> {
+    choice: &'p mut Choice<'c>,
+    /// Those it got or asked for.
+    own: HashSet<i32>,
+}
+
+impl Ports<'_, '_> {
+    fn of_nodes(&mut self, spec: &mut ServiceSpec, old: Option<&ServiceSpec>) -> Result<(), Refusal> {
+        if !has_node_ports(spec) {
             return Ok(());
         }
-        None => choose_address(pools, taken, random)
-            .ok_or_else(|| Refusal::Internal("failed to allocate a serviceIP: range is full".to_owned()))?,
-    };
-    spec.cluster_ip = Some(ip.to_string());
-    spec.cluster_ips = Some(vec![ip.to_string()]);
-    Ok(())
-}
-
-fn check_address(ip: &str, pools: &Pools, taken: &Taken) -> Result<(), String> {
-    let parsed: Option<IpAddr> = ip.parse().ok();
-    let Some(IpAddr::V4(address)) = parsed.filter(|ip| matches!(ip, IpAddr::V4(ip) if pools.contains(*ip))) else {
-        return Err("the provided network does not match the current range".to_owned());
-    };
-    if !pools.is_usable(address) {
-        return Err(format!(
-            "the provided IP ({address}) is not in the valid range. The range of valid IPs is {}/{}",
-            pools.network, pools.prefix
-        ));
-    }
-    if taken.addresses.contains(&IpAddr::V4(address)) {
-        return Err("provided IP is already allocated".to_owned());
-    }
-    Ok(())
-}
-
-/// Any free one. The lower part is left to those who ask for a certain address, until the upper part is full.
-fn choose_address(pools: &Pools, taken: &Taken, random: &mut dyn FnMut() -> u64) -> Option<Ipv4Addr> {
-    let size = pools.size();
-    let reserved = (size / 16).clamp(16, 256).min(size);
-    let first_free = |from: u32, to: u32, random: &mut dyn FnMut() -> u64| {
-        let count = to.checked_sub(from).filter(|count| *count > 0)?;
-        let start = u32::try_from(random() % u64::from(count)).ok()?;
-        let candidates = (0..count).map(|step| pools.network.to_bits() + from + (start + step) % count);
-        let mut candidates = candidates.map(Ipv4Addr::from_bits);
-        candidates.find(|address| pools.is_usable(*address) && !taken.addresses.contains(&IpAddr::V4(*address)))
-    };
-    first_free(reserved, size, random).or_else(|| first_free(1, reserved, random))
-}
-
-fn node_ports(
-    spec: &mut ServiceSpec,
-    old: Option<&ServiceSpec>,
-    pools: &Pools,
-    taken: &Taken,
-    random: &mut dyn FnMut() -> u64,
-) -> Result<(), Refusal> {
-    if !has_node_ports(spec) {
-        return Ok(());
-    }
-    let wants = kind(spec) == "NodePort" || spec.allocate_load_balancer_node_ports != Some(false);
-    let mut kept: HashSet<i32> = old
-        .iter()
-        .flat_map(|old| old.ports.iter().flatten())
-        .filter_map(|port| port.node_port)
-        .collect();
-    let path = Path::new("spec");
-    let list = path.child("ports");
-    // Those that are asked for come first, so that none of them is given away.
-    for (index, port) in spec.ports.iter().flatten().enumerate() {
-        let Some(number) = port.node_port.filter(|port| *port != 0) else {
-            continue;
-        };
-        if kept.insert(number)
-            && let Err(why) = check_port(number, pools, taken)
-        {
-            return refused(|errors| errors.invalid(&list.index(index).child("nodePort"), number, why));
-        }
-    }
-    if !wants {
-        return Ok(());
-    }
-    let mut own: HashSet<i32> = kept;
-    let ports = spec.ports.get_or_insert_default();
-    for index in 0..ports.len() {
-        if ports[index].node_port.unwrap_or(0) != 0 {
-            continue;
-        }
-        // One port of the service in several protocols has one port of the nodes.
-        let twin = ports
+        let wants = kind(spec) == "NodePort" || spec.allocate_load_balancer_node_ports != Some(false);
+        let mut kept: HashSet<i32> = old
             .iter()
-            .filter(|other| other.port == ports[index].port && other.protocol != ports[index].protocol)
-            .find_map(|other| other.node_port.filter(|port| *port != 0));
-        let is_free_in_protocol = |number: i32| {
-            !ports
-                .iter()
-                .any(|other| other.protocol == ports[index].protocol && other.node_port == Some(number))
-        };
-        let number = match twin.filter(|number| is_free_in_protocol(*number)) {
-            Some(number) => number,
-            None => choose_port(pools, taken, &own, random)
-                .ok_or_else(|| Refusal::Internal("failed to allocate a nodePort: range is full".to_owned()))?,
-        };
-        own.insert(number);
-        ports[index].node_port = Some(number);
-    }
-    Ok(())
-}
-
-fn check_port(port: i32, pools: &Pools, taken: &Taken) -> Result<(), String> {
-    if !u16::try_from(port).is_ok_and(|port| pools.node_ports.contains(&port)) {
-        return Err(format!(
-            "provided port is not in the valid range. The range of valid ports is {}-{}",
-            pools.node_ports.start(),
-            pools.node_ports.end()
-        ));
-    }
-    if taken.node_ports.contains(&port) {
-        return Err("provided port is already allocated".to_owned());
-    }
-    Ok(())
-}
-
-fn choose_port(pools: &Pools, taken: &Taken, own: &HashSet<i32>, random: &mut dyn FnMut() -> u64) -> Option<i32> {
-    let (first, last) = (i32::from(*pools.node_ports.start()), i32::from(*pools.node_ports.end()));
-    let size = last - first + 1;
-    let reserved = (size / 32).clamp(16, 128).min(size);
-    let is_free = |port: &i32| !taken.node_ports.contains(port) && !own.contains(port);
-    let count = size - reserved;
-    let upper = (count > 0).then(|| {
-        let start = i32::try_from(random() % u64::try_from(count).unwrap_or(1)).unwrap_or(0);
-        (0..count)
-            .map(move |step| first + reserved + (start + step) % count)
-            .find(is_free)
-    });
-    upper.flatten().or_else(|| (first..first + reserved).find(is_free))
-}
-
-fn health_check_port(
-    spec: &mut ServiceSpec,
-    old: Option<&ServiceSpec>,
-    pools: &Pools,
-    taken: &Taken,
-    random: &mut dyn FnMut() -> u64,
-) -> Result<(), Refusal> {
-    if !has_health_check(spec) || old.is_some_and(has_health_check) {
-        return Ok(());
-    }
-    let own: HashSet<i32> = spec.ports.iter().flatten().filter_map(|port| port.node_port).collect();
-    match spec.health_check_node_port.filter(|port| *port != 0) {
-        Some(port) => check_port(port, pools, taken).map_err(|why| {
-            Refusal::Internal(format!(
-                "failed to allocate requested HealthCheck NodePort {port}: {why}"
-            ))
-        }),
-        None => {
-            let port = choose_port(pools, taken, &own, random);
-            spec.health_check_node_port = Some(port.ok_or_else(|| {
-                Refusal::Internal("failed to allocate a HealthCheck NodePort: range is full".to_owned())
-            })?);
-            Ok(())
+            .flat_map(|old| old.ports.iter().flatten())
+            .filter_map(|port| port.node_port)
+            .collect();
+        let path = Path::new("spec");
+        let list = path.child("ports");
+        // Those that are asked for come first, so that none of them is given away.
+        for (index, port) in spec.ports.iter().flatten().enumerate() {
+            let Some(number) = port.node_port.filter(|port| *port != 0) else {
+                continue;
+            };
+            if kept.insert(number)
+                && let Err(why) = self.claim(number)
+            {
+                return refused(|errors| errors.invalid(&list.index(index).child("nodePort"), number, why));
+            }
         }
+        if !wants {
+            return Ok(());
+        }
+        self.own.extend(kept);
+        let ports = spec.ports.get_or_insert_default();
+        for index in 0..ports.len() {
+            if ports[index].node_port.unwrap_or(0) != 0 {
+                continue;
+            }
+            // One port of the service in several protocols has one port of the nodes.
+            let twin = ports
+                .iter()
+                .filter(|other| other.port == ports[index].port && other.protocol != ports[index].protocol)
+                .find_map(|other| other.node_port.filter(|port| *port != 0));
+            let is_free_in_protocol = |number: i32| {
+                !ports
+                    .iter()
+                    .any(|other| other.protocol == ports[index].protocol && other.node_port == Some(number))
+            };
+            let number = match twin.filter(|number| is_free_in_protocol(*number)) {
+                Some(number) => number,
+                None => self
+                    .choose()
+                    .ok_or_else(|| Refusal::Internal("failed to allocate a nodePort: range is full".to_owned()))?,
+            };
+            ports[index].node_port = Some(number);
+        }
+        Ok(())
+    }
+
+    fn of_health_check(&mut self, spec: &mut ServiceSpec, old: Option<&ServiceSpec>) -> Result<(), Refusal> {
+        if !has_health_check(spec) || old.is_some_and(has_health_check) {
+            return Ok(());
+        }
+        let numbers = spec.ports.iter().flatten().filter_map(|port| port.node_port);
+        self.own.extend(numbers.filter(|port| *port != 0));
+        match spec.health_check_node_port.filter(|port| *port != 0) {
+            Some(port) => self.claim(port).map_err(|why| {
+                Refusal::Internal(format!(
+                    "failed to allocate requested HealthCheck NodePort {port}: {why}"
+                ))
+            }),
+            None => {
+                spec.health_check_node_port = Some(self.choose().ok_or_else(|| {
+                    Refusal::Internal("failed to allocate a HealthCheck NodePort 0: range is full".to_owned())
+                })?);
+                Ok(())
+            }
+        }
+    }
+
+    /// A port that is asked for. One that is only tried may be any that nobody has.
+    fn claim(&mut self, port: i32) -> Result<(), String> {
+        let pools = self.choice.pools;
+        let range = &pools.node_ports;
+        if !self.choice.dry_run && !u16::try_from(port).is_ok_and(|port| range.contains(&port)) {
+            return Err(format!(
+                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                range.start(),
+                range.end()
+            ));
+        }
+        if self.choice.taken.node_port(port) {
+            return Err("provided port is already allocated".to_owned());
+        }
+        self.own.insert(port);
+        Ok(())
+    }
+
+    fn choose(&mut self) -> Option<i32> {
+        let number = if self.choice.dry_run {
+            self.own.iter().max().map_or(ANY_PORT, |last| last + 1)
+        } else {
+            let (pools, taken, own) = (self.choice.pools, self.choice.taken, &self.own);
+            let is_taken = |port: i32| taken.node_port(port) || own.contains(&port);
+            pools.choose_port(&is_taken, self.choice.random)?
+        };
+        self.own.insert(number);
+        Some(number)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    fn service(spec: serde_json::Value) -> Service {
-        let mut service: Service = serde_json::from_value(json!({"metadata": {"name": "s"}, "spec": spec})).unwrap();
-        crate::Kind::default(&super::super::Services, &mut service);
-        crate::Kind::prepare_create(&super::super::Services, &mut service);
-        service
-    }
-
-    fn refusal(spec: serde_json::Value, taken: &Taken) -> String {
-        let mut service = service(spec);
-        match allocate(None, &mut service, &Pools::default(), taken, &mut || 7) {
-            Ok(()) => "allowed".to_owned(),
-            Err(Refusal::Invalid(errors)) => errors.message(),
-            Err(Refusal::Internal(text)) => text,
-        }
-    }
-
-    #[test]
-    fn what_is_given() {
-        let mut web = service(json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local",
-            "ports": [{"name": "dns", "port": 53}, {"name": "dns-udp", "port": 53, "protocol": "UDP"}]}));
-        let mut next = 0;
-        let mut random = || {
-            next += 1;
-            next
-        };
-        allocate(None, &mut web, &Pools::default(), &Taken::default(), &mut random).unwrap();
-        let spec = web.spec.clone().unwrap();
-        assert_eq!(spec.cluster_ips, Some(vec!["10.96.1.1".to_owned()]));
-        assert_eq!(spec.ip_families, Some(vec!["IPv4".to_owned()]));
-        assert_eq!(spec.ip_family_policy.as_deref(), Some("SingleStack"));
-        let ports: Vec<_> = spec.ports.iter().flatten().map(|port| port.node_port).collect();
-        assert_eq!(ports, [Some(30_088), Some(30_088)]);
-        assert_eq!(spec.health_check_node_port, Some(30_089));
-
-        let mut headless = service(json!({"clusterIP": "None", "ports": [{"port": 1}]}));
-        allocate(None, &mut headless, &Pools::default(), &Taken::default(), &mut || 0).unwrap();
-        let spec = headless.spec.unwrap();
-        assert_eq!(spec.ip_family_policy.as_deref(), Some("RequireDualStack"));
-        assert_eq!(spec.ip_families.unwrap(), ["IPv4", "IPv6"]);
-    }
-
-    #[test]
-    fn what_is_refused() {
-        let mut taken = Taken::default();
-        taken.add(&service(
-            json!({"type": "NodePort", "clusterIP": "10.96.0.10", "ports": [{"port": 1, "nodePort": 30_001}]}),
-        ));
-        let with_ip = |ip: &str| refusal(json!({"clusterIP": ip, "ports": [{"port": 1}]}), &taken);
-        let with_port = |port: i32| {
-            refusal(
-                json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": port}]}),
-                &taken,
-            )
-        };
-        let all = [
-            with_ip("10.96.0.10"),
-            with_ip("10.97.0.1"),
-            with_ip("10.96.0.0"),
-            with_ip("fd00::1"),
-            with_port(30_001),
-            with_port(80),
-            refusal(
-                json!({"ipFamilyPolicy": "RequireDualStack", "ports": [{"port": 1}]}),
-                &taken,
-            ),
-            refusal(json!({"ipFamilies": ["IPv6"], "ports": [{"port": 1}]}), &taken),
-        ];
-        expect_test::expect![[r#"
-            spec.clusterIPs: Invalid value: ["10.96.0.10"]: failed to allocate IP 10.96.0.10: provided IP is already allocated
-            spec.clusterIPs: Invalid value: ["10.97.0.1"]: failed to allocate IP 10.97.0.1: the provided network does not match the current range
-            spec.clusterIPs: Invalid value: ["10.96.0.0"]: failed to allocate IP 10.96.0.0: the provided IP (10.96.0.0) is not in the valid range. The range of valid IPs is 10.96.0.0/16
-            spec.clusterIPs[0]: Invalid value: ["fd00::1"]: IPv6 is not configured on this cluster
-            spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated
-            spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767
-            spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services
-            spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster"#]]
-        .assert_eq(&all.join("\n"));
-    }
-
-    proptest! {
-        /// However many services there are, no two have one address or port until there are none left.
-        #[test]
-        fn nothing_is_given_twice(seeds in proptest::collection::vec(any::<u64>(), 1..40)) {
-            let pools = Pools { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 27, node_ports: 30_000..=30_031 };
-            let mut taken = Taken::default();
-            let (mut given, mut full) = (0, false);
-            for mut seed in seeds {
-                let mut one = service(json!({"type": "NodePort", "ports": [{"port": 1}]}));
-                let mut random = || { seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); seed >> 8 };
-                match allocate(None, &mut one, &pools, &taken, &mut random) {
-                    Ok(()) => {
-                        prop_assert!(!full);
-                        let before = (taken.addresses.len(), taken.node_ports.len());
-                        taken.add(&one);
-                        prop_assert_eq!((before.0 + 1, before.1 + 1), (taken.addresses.len(), taken.node_ports.len()));
-                        given += 1;
-                    }
-                    Err(refusal) => {
-                        prop_assert_eq!(refusal, Refusal::Internal("failed to allocate a serviceIP: range is full".to_owned()));
-                        prop_assert_eq!(given, 30);
-                        full = true;
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

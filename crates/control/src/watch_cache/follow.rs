@@ -1,22 +1,23 @@
 //! Structures that follow a watch cache without a task of their own: whoever asks finds out for the price of a shared
 //! lock whether anything happened, and applies it first.
 
+use super::{Caches, KindCache, Record, Step};
 use crate::registry::Table;
-use crate::watch_cache::{Caches, KindCache, Record, Step};
 use catamaran_store::Revision;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The changes of one kind.
-pub(super) struct Follower {
+pub(crate) struct Follower {
     cache: Option<Arc<KindCache>>,
 }
 
 /// Up to where changes were seen.
 #[derive(Default)]
-pub(super) struct Position(Option<Revision>);
+pub(crate) struct Position(Option<Revision>);
 
 /// What happened since.
-pub(super) enum News {
+pub(crate) enum News {
     Steps(Vec<Arc<Step>>),
     /// Too much to tell step by step: this is how it is now.
     Anew(Vec<Arc<Record>>),
@@ -24,19 +25,19 @@ pub(super) enum News {
 
 impl Follower {
     /// Of a built-in resource. One that is not served never changes.
-    pub(super) fn new(table: &Table, caches: &Caches, api_version: &str, plural: &str) -> Self {
+    pub(crate) fn new(table: &Table, caches: &Caches, api_version: &str, plural: &str) -> Self {
         let cache = table.find(api_version, plural).and_then(|resource| caches.of(resource));
         Follower { cache }
     }
 
     /// Has something happened since `position`?
-    pub(super) fn is_behind(&self, position: &Position) -> bool {
+    pub(crate) fn is_behind(&self, position: &Position) -> bool {
         let Some(cache) = &self.cache else { return false };
         position.0.is_none_or(|seen| !cache.unchanged_since(seen))
     }
 
     /// What happened since `position`, which moves on.
-    pub(super) fn news(&self, position: &mut Position) -> News {
+    pub(crate) fn news(&self, position: &mut Position) -> News {
         let Some(cache) = &self.cache else {
             return News::Steps(Vec::new());
         };
@@ -51,15 +52,20 @@ impl Follower {
         News::Anew(selection.records)
     }
 
+    /// Wakes up after every change; `None` if the resource is not served.
+    pub(crate) fn subscribe(&self) -> Option<watch::Receiver<Revision>> {
+        self.cache.as_ref().map(|cache| cache.subscribe())
+    }
+
     /// All objects, as they are now.
-    pub(super) fn records(&self) -> Vec<Arc<Record>> {
+    pub(crate) fn records(&self) -> Vec<Arc<Record>> {
         match &self.cache {
             Some(cache) => cache.select(&cache.resource.prefix(None), None, 0, |_| true).records,
             None => Vec::new(),
         }
     }
 
-    pub(super) fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<Record>> {
+    pub(crate) fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<Record>> {
         self.cache.as_ref()?.get(namespace, name)
     }
 }
