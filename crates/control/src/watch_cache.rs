@@ -28,7 +28,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +83,8 @@ pub(crate) struct KindCache {
     state: RwLock<State>,
     changed: watch::Sender<Revision>,
     applied: watch::Receiver<Revision>,
+    /// How often an object could not be read.
+    decode_errors: AtomicU64,
     /// Nothing follows: the kind is gone, or was defined anew and has another cache.
     closed: CancellationToken,
 }
@@ -90,6 +92,8 @@ pub(crate) struct KindCache {
 #[derive(Clone)]
 struct State {
     objects: BTreeMap<Arc<str>, Arc<Record>>,
+    /// What stands for objects that cannot be served.
+    broken: BTreeMap<Arc<str>, Arc<Record>>,
     /// Revision of the last change.
     last: Revision,
     tail: VecDeque<Arc<Step>>,
@@ -99,9 +103,14 @@ struct State {
 }
 
 impl State {
-    fn new(objects: BTreeMap<Arc<str>, Arc<Record>>, revision: Revision) -> Self {
+    fn new(mut objects: BTreeMap<Arc<str>, Arc<Record>>, revision: Revision) -> Self {
+        let mut broken = BTreeMap::new();
+        if objects.values().any(|record| record.failure().is_some()) {
+            (broken, objects) = objects.into_iter().partition(|(_, record)| record.failure().is_some());
+        }
         State {
             objects,
+            broken,
             last: revision,
             tail: VecDeque::new(),
             tail_bytes: 0,
@@ -117,6 +126,7 @@ impl KindCache {
             state: RwLock::new(state),
             changed: watch::Sender::new(0),
             applied,
+            decode_errors: AtomicU64::new(0),
             closed: CancellationToken::new(),
         }
     }
@@ -132,6 +142,30 @@ impl KindCache {
             .objects
             .get(self.resource.key(namespace, name).as_str())
             .cloned()
+    }
+
+    /// What stands for an object below `prefix` that cannot be served, if there is one: who asks for all of them has to know.
+    pub(crate) fn broken(&self, prefix: &str) -> Option<Arc<Record>> {
+        let state = self.state.read();
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let (key, record) = state.broken.range::<str, _>(from).next()?;
+        key.starts_with(prefix).then(|| Arc::clone(record))
+    }
+
+    /// How often an object could not be read since the start.
+    pub(crate) fn decode_errors(&self) -> u64 {
+        self.decode_errors.load(Ordering::Relaxed)
+    }
+
+    fn count_broken(&self, count: usize) {
+        self.decode_errors.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// An object is deleted, readable or not.
+    fn forget_broken(&self, key: &str, revision: Revision) {
+        let mut state = self.state.write();
+        state.broken.remove(key);
+        state.last = state.last.max(revision);
     }
 
     /// Objects below `prefix` that sort after `after`, at most `limit` of those that `wanted` accepts (0: all).
@@ -223,8 +257,17 @@ impl KindCache {
         let state = &mut *state;
         state.last = step.revision();
         match step.change {
-            Change::Deleted => drop(state.objects.remove(&step.new.key)),
+            Change::Deleted => {
+                state.objects.remove(&step.new.key);
+                if step.new.failure().is_some() {
+                    state.broken.insert(Arc::clone(&step.new.key), Arc::clone(&step.new));
+                    self.count_broken(1);
+                }
+            }
             Change::Added | Change::Modified => {
+                if !state.broken.is_empty() {
+                    state.broken.remove(&step.new.key);
+                }
                 state.objects.insert(Arc::clone(&step.new.key), Arc::clone(&step.new));
             }
         }

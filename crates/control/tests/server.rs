@@ -136,3 +136,36 @@ async fn errors_about_containers_name_the_choice() {
     let unreachable = message(Some("a")).await;
     assert!(unreachable.starts_with("500 ") && unreachable.contains("error dialing backend: node n1 at 127.0.0.1:1"));
 }
+
+/// Without its key, a Secret cannot be read. Lists of Secrets say so, everything else goes on.
+#[tokio::test]
+async fn a_secret_whose_key_is_lost_is_not_hidden() {
+    const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+    let cluster = Cluster::start_in(tempfile::tempdir().unwrap(), None).await;
+    let secret = |name: &str| json!({"metadata": {"name": name}, "data": {"a": "Yg=="}});
+    cluster.post(SECRETS, &secret("old")).await.ok();
+    let dir = cluster.stop().await;
+    std::fs::remove_file(dir.path().join("data/encryption-keys")).unwrap();
+    let cluster = Cluster::start_in(dir, None).await;
+    cluster.post(SECRETS, &secret("new")).await.ok();
+    cluster.get(&format!("{SECRETS}/new")).await.ok();
+    cluster.get("/api/v1/configmaps").await.ok();
+    let start = "500 InternalError: Internal error occurred: unable to transform key \"/registry/core/secrets/default/old\": \
+                 it was encrypted with the key ";
+    let all = [
+        "/api/v1/secrets".to_owned(),
+        SECRETS.to_owned(),
+        format!("{SECRETS}/old"),
+        format!("{SECRETS}?limit=1"),
+    ];
+    for path in all {
+        let failure = cluster.get(&path).await.failure();
+        assert!(failure.starts_with(start), "{path}: {failure}");
+    }
+    let exists = cluster.post(SECRETS, &secret("old")).await;
+    assert_eq!(exists.code, 409, "{}", exists.text);
+    cluster.get("/api/v1/namespaces/kube-system/secrets").await.ok();
+    let metrics = cluster.get("/metrics").await.text;
+    let line = "apiserver_storage_decode_errors_total{group=\"\",resource=\"secrets\"} 1";
+    assert!(metrics.lines().any(|own| own == line), "{metrics}");
+}

@@ -29,6 +29,8 @@ pub(super) async fn run(registry: &Registry, definition: &Target, storage: Optio
                 false,
             )
             .await;
+            // Nobody may create any more; whoever was about to has done so then.
+            registry.definitions.created().await;
             empty(registry, &storage).await;
             ("InstanceDeletionCompleted", "removed all instances")
         }

@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{RwLockReadGuard, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const API_VERSION: &str = "apiextensions.k8s.io/v1";
@@ -56,6 +56,8 @@ pub(crate) struct Settled {
     seen: watch::Sender<Revision>,
     /// Names of the definitions that are going away.
     terminating: parking_lot::RwLock<HashSet<String>>,
+    /// Held shared while a new object of a defined kind is written.
+    creating: tokio::sync::RwLock<()>,
     /// How often a definition was looked at, for those who watch over the work that is done.
     looks: AtomicU64,
 }
@@ -65,6 +67,7 @@ impl Default for Settled {
         Settled {
             seen: watch::Sender::new(0),
             terminating: parking_lot::RwLock::default(),
+            creating: tokio::sync::RwLock::default(),
             looks: AtomicU64::new(0),
         }
     }
@@ -85,6 +88,33 @@ impl Settled {
         }
         let why = "create not allowed while custom resource definition is terminating";
         Err(Status::forbidden(&resource.group_resource, name, why))
+    }
+
+    /// The same once more, directly before a new object is written: webhooks may have taken their time. The definition stays
+    /// until the guard is dropped. `None` for kinds that are built in.
+    ///
+    /// # Errors
+    /// 403 `Forbidden`, or 404 if the kind is gone.
+    pub(crate) async fn creating(
+        &self,
+        registry: &Registry,
+        resource: &Resource,
+        name: &str,
+    ) -> Result<Option<RwLockReadGuard<'_, ()>>, Status> {
+        if matches!(resource.kind, KindRef::Builtin(_)) {
+            return Ok(None);
+        }
+        let guard = self.creating.read().await;
+        self.check_create(resource, name)?;
+        match registry.caches.of(resource) {
+            Some(_) => Ok(Some(guard)),
+            None => Err(Status::unknown_path()),
+        }
+    }
+
+    /// Waits until what was allowed to be created is there.
+    async fn created(&self) {
+        drop(self.creating.write().await);
     }
 
     /// Waits until everything written to definitions so far has its effect.
@@ -251,6 +281,8 @@ impl Definitions {
         }
         for (name, step) in latest {
             match step.change {
+                // Damaged is not deleted: it goes on as it was.
+                Change::Deleted if step.new.failure().is_some() => {}
                 Change::Deleted => news.gone.push(name.to_owned()),
                 Change::Added | Change::Modified => news.changed.push(Arc::clone(&step.new)),
             }

@@ -28,6 +28,7 @@ mod sealed;
 
 pub(crate) use key_file::FILE as KEY_FILE;
 pub use rotation::Rotated;
+pub(crate) use sealed::unreadable;
 
 use catamaran_store::{Error as StoreError, Store};
 use key_file::KeyFile;
@@ -119,7 +120,15 @@ impl Vault {
     /// The first one that cannot.
     pub(crate) async fn check(&self) -> Result<(), Error> {
         for prefix in self.sealed.rules().prefixes() {
-            self.sealed.range(prefix, None, 0, None).await?;
+            let page = self.sealed.range(prefix, None, 0, None).await?;
+            for entry in &page.entries {
+                if let Some(reason) = unreadable(&entry.value) {
+                    return Err(Error::Store(StoreError::Sealed {
+                        key: entry.key.to_string(),
+                        reason: reason.to_owned(),
+                    }));
+                }
+            }
         }
         Ok(())
     }

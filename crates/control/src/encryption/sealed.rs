@@ -64,22 +64,35 @@ pub(super) fn opened(rules: &Rules, key: &str, value: Bytes) -> Result<Opened, E
     })
 }
 
-fn open_entry(rules: &Rules, entry: Entry) -> Result<Entry, Error> {
-    let value = opened(rules, &entry.key, entry.value)?.value;
-    Ok(Entry { value, ..entry })
+/// What takes the place of a value that cannot be opened, with the reason behind it. Nothing that is stored starts like this.
+const UNREADABLE: &[u8] = b"\0unreadable\0";
+
+/// Why a value that was read could not be opened; `None` if it was.
+pub(crate) fn unreadable(value: &[u8]) -> Option<&str> {
+    let reason = value.strip_prefix(UNREADABLE)?;
+    Some(std::str::from_utf8(reason).unwrap_or("unknown"))
 }
 
-fn open_event(rules: &Rules, event: Event) -> Result<Event, Error> {
-    Ok(match event {
+/// One value that cannot be opened must not keep others from being read: it is handed on as such.
+fn open_entry(rules: &Rules, entry: Entry) -> Entry {
+    let value = match rules.open(&entry.key, entry.value) {
+        Ok(opened) => opened.value,
+        Err(failure) => [UNREADABLE, failure.to_string().as_bytes()].concat().into(),
+    };
+    Entry { value, ..entry }
+}
+
+fn open_event(rules: &Rules, event: Event) -> Event {
+    match event {
         Event::Put { entry, previous } => Event::Put {
-            entry: open_entry(rules, entry)?,
-            previous: previous.map(|previous| open_entry(rules, previous)).transpose()?,
+            entry: open_entry(rules, entry),
+            previous: previous.map(|previous| open_entry(rules, previous)),
         },
         Event::Delete { previous, revision } => Event::Delete {
-            previous: open_entry(rules, previous)?,
+            previous: open_entry(rules, previous),
             revision,
         },
-    })
+    }
 }
 
 #[async_trait]
@@ -100,12 +113,12 @@ impl Store for Sealed {
 
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<(Entry, Revision), Error> {
         let (entry, revision) = self.inner.delete(key, expected).await?;
-        Ok((open_entry(&self.rules(), entry)?, revision))
+        Ok((open_entry(&self.rules(), entry), revision))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
         let entry = self.inner.get(key).await?;
-        entry.map(|entry| open_entry(&self.rules(), entry)).transpose()
+        Ok(entry.map(|entry| open_entry(&self.rules(), entry)))
     }
 
     async fn range(
@@ -117,12 +130,11 @@ impl Store for Sealed {
     ) -> Result<Page, Error> {
         let page = self.inner.range(prefix, after, limit, at).await?;
         let rules = self.rules();
-        let entries = page
-            .entries
-            .into_iter()
-            .map(|entry| open_entry(&rules, entry))
-            .collect::<Result<Vec<Entry>, Error>>()?;
-        Ok(Page { entries, ..page })
+        let entries = page.entries.into_iter().map(|entry| open_entry(&rules, entry));
+        Ok(Page {
+            entries: entries.collect(),
+            ..page
+        })
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, Error> {
@@ -130,7 +142,7 @@ impl Store for Sealed {
         let watch = self.inner.watch(prefix, after).await?;
         let opened = watch.map(move |batch| {
             let rules = Arc::clone(&rules.read());
-            batch?.into_iter().map(|event| open_event(&rules, event)).collect()
+            Ok(batch?.into_iter().map(|event| open_event(&rules, event)).collect())
         });
         Ok(opened.boxed())
     }
@@ -140,7 +152,7 @@ impl Store for Sealed {
         let rules = self.rules();
         let events = stretch.events.into_iter().map(|event| open_event(&rules, event));
         Ok(Stretch {
-            events: events.collect::<Result<_, _>>()?,
+            events: events.collect(),
             ..stretch
         })
     }

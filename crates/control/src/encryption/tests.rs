@@ -199,19 +199,16 @@ async fn without_the_key_nothing_is_read_and_nothing_lost() {
     let vault = Vault::open(Arc::clone(&inner), dir.path(), None).unwrap();
     vault.store().create(PLACE, Bytes::from_static(b"{}")).await.unwrap();
     let stranger = Vault::open(Arc::clone(&inner), other.path(), None).unwrap();
-    let error = stranger
-        .store()
-        .range("/registry/", None, 0, None)
-        .await
-        .unwrap_err()
-        .to_string();
+    let page = stranger.store().range("/registry/", None, 0, None).await.unwrap();
     let named = &key_names(dir.path())[0];
+    let why = format!("it was encrypted with the key {named:?}, which is not among the configured ones");
+    assert_eq!(unreadable(&page.entries[0].value), Some(why.as_str()));
+    let Err(Error::Store(error)) = stranger.check().await else {
+        panic!("it should not be able to vouch for it");
+    };
     assert_eq!(
-        error,
-        format!(
-            "the value of {PLACE} cannot be opened: it was encrypted with the key {named:?}, which is not among the \
-             configured ones"
-        )
+        error.to_string(),
+        format!("the value of {PLACE} cannot be opened: {why}")
     );
     assert!(
         stranger.settle().await.is_err(),

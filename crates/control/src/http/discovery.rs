@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub(crate) use groups::priorities;
 
@@ -37,20 +37,20 @@ struct Document {
     etag: HeaderValue,
 }
 
-/// All discovery documents of one moment.
+/// All discovery documents of one moment. Each is written when somebody asks for it first: where kinds come one after another,
+/// those who look at one group do not pay for the others.
 pub(crate) struct Documents {
     /// Generations of what they were made of: the table, and other servers.
     made_of: (u64, u64),
+    groups: Groups,
     /// `/api`.
-    core: Document,
-    core_aggregated: Document,
+    core: OnceLock<Document>,
+    core_aggregated: OnceLock<Document>,
     /// `/apis`.
-    groups: Document,
-    groups_aggregated: Document,
-    /// `/apis/<group>`.
-    group: HashMap<String, Document>,
-    /// `/api/v1`, `/apis/<group>/<version>`.
-    version: HashMap<String, Document>,
+    named: OnceLock<Document>,
+    named_aggregated: OnceLock<Document>,
+    /// `/apis/<group>`, `/api/v1`, `/apis/<group>/<version>`.
+    below: Mutex<HashMap<String, Arc<Document>>>,
 }
 
 /// The documents of the moment, if somebody asked for them.
@@ -72,66 +72,103 @@ impl Cache {
 
 impl Documents {
     fn new(table: &Table, remotes: &Remotes) -> Self {
-        let groups = Groups::of(table.resources(), remotes);
-        let mut version = HashMap::new();
-        let mut group = HashMap::new();
-        for one in groups.all() {
-            for own in &one.versions {
-                if let Content::Local(resources) = &own.content {
-                    let api_version = groups::api_version(&one.name, &own.name);
-                    let list = legacy::resource_list(&api_version, resources);
-                    version.insert(api_version, document(&list));
-                }
-            }
-            if !one.name.is_empty() {
-                let mut value = legacy::group(one);
-                value["kind"] = json!("APIGroup");
-                value["apiVersion"] = json!("v1");
-                group.insert(one.name.clone(), document(&value));
-            }
-        }
-        let list: Vec<Value> = groups.named().map(legacy::group).collect();
         Documents {
             made_of: (table.generation, remotes.generation),
-            core: document(&json!({
+            groups: Groups::of(table.resources(), remotes),
+            core: OnceLock::new(),
+            core_aggregated: OnceLock::new(),
+            named: OnceLock::new(),
+            named_aggregated: OnceLock::new(),
+            below: Mutex::default(),
+        }
+    }
+
+    fn core(&self) -> &Document {
+        self.core.get_or_init(|| {
+            document(&json!({
                 "kind": "APIVersions",
                 "versions": ["v1"],
                 "serverAddressByClientCIDRs": [],
-            })),
-            core_aggregated: document(&aggregated::list(groups.core())),
-            groups: document(&json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list })),
-            groups_aggregated: document(&aggregated::list(groups.named())),
-            group,
-            version,
-        }
+            }))
+        })
+    }
+
+    fn core_aggregated(&self) -> &Document {
+        self.core_aggregated
+            .get_or_init(|| document(&aggregated::list(self.groups.core())))
+    }
+
+    fn named(&self) -> &Document {
+        self.named.get_or_init(|| {
+            let list: Vec<Value> = self.groups.named().map(legacy::group).collect();
+            document(&json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list }))
+        })
+    }
+
+    fn named_aggregated(&self) -> &Document {
+        self.named_aggregated
+            .get_or_init(|| document(&aggregated::list(self.groups.named())))
     }
 
     /// The document of a group (`apps`) or a version (`v1`, `apps/v1`).
     pub(crate) fn below(&self, api_version: &str, headers: &HeaderMap) -> Response {
-        let document = self.version.get(api_version).or_else(|| self.group.get(api_version));
+        let document = self.document_below(api_version);
         document
             .ok_or_else(Status::unknown_path)
-            .and_then(|document| serve(document, negotiate::accepted(headers, Offer::PLAIN)?, headers))
+            .and_then(|document| serve(&document, negotiate::accepted(headers, Offer::PLAIN)?, headers))
             .unwrap_or_else(|status| Failure(status).into_response())
+    }
+
+    fn document_below(&self, api_version: &str) -> Option<Arc<Document>> {
+        let mut below = self.below.lock();
+        if let Some(document) = below.get(api_version) {
+            return Some(Arc::clone(document));
+        }
+        let made = Arc::new(document(&self.describe(api_version)?));
+        below.insert(api_version.to_owned(), Arc::clone(&made));
+        Some(made)
+    }
+
+    fn describe(&self, api_version: &str) -> Option<Value> {
+        for one in self.groups.all() {
+            if !one.name.is_empty() && one.name == api_version {
+                let mut value = legacy::group(one);
+                value["kind"] = json!("APIGroup");
+                value["apiVersion"] = json!("v1");
+                return Some(value);
+            }
+            for own in &one.versions {
+                if let Content::Local(resources) = &own.content
+                    && groups::api_version(&one.name, &own.name) == api_version
+                {
+                    return Some(legacy::resource_list(api_version, resources));
+                }
+            }
+        }
+        None
     }
 }
 
 pub(super) async fn core(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let documents = app.discovery();
-    std::future::ready(either(&documents.core, &documents.core_aggregated, &headers)).await
+    std::future::ready(either(|| documents.core(), || documents.core_aggregated(), &headers)).await
 }
 
 pub(super) async fn groups(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let documents = app.discovery();
-    std::future::ready(either(&documents.groups, &documents.groups_aggregated, &headers)).await
+    std::future::ready(either(|| documents.named(), || documents.named_aggregated(), &headers)).await
 }
 
-fn either(plain: &Document, aggregated: &Document, headers: &HeaderMap) -> Response {
+fn either<'d>(
+    plain: impl FnOnce() -> &'d Document,
+    aggregated: impl FnOnce() -> &'d Document,
+    headers: &HeaderMap,
+) -> Response {
     let answer = negotiate::accepted(headers, Offer::DISCOVERY).and_then(|form| {
         let document = if form.shape == Shape::Discovery {
-            aggregated
+            aggregated()
         } else {
-            plain
+            plain()
         };
         serve(document, form, headers)
     });

@@ -62,7 +62,9 @@ impl http_body::Body for Counted {
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let objects = app.registry.counts();
-    let text = app.metrics.render(&objects, &app.flow.stats(), app.vault.state_bytes());
+    let unread = app.registry.decode_errors();
+    let levels = app.flow.stats();
+    let text = app.metrics.render(&objects, &unread, &levels, app.vault.state_bytes());
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(
         header::CONTENT_TYPE,

@@ -165,6 +165,14 @@ impl Text {
         }
     }
 
+    /// Counters that somebody else keeps.
+    pub(super) fn counts(&mut self, name: &str, help: &str, values: impl Iterator<Item = (String, u64)>) {
+        self.head(name, help, "counter");
+        for (labels, value) in values {
+            self.line(name, &labels, value);
+        }
+    }
+
     pub(super) fn gauge(&mut self, name: &str, help: &str, values: &[(String, f64)]) {
         self.head(name, help, "gauge");
         for (labels, value) in values {

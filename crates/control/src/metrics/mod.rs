@@ -147,12 +147,26 @@ impl Metrics {
         self.audit_rejected.add("", 1);
     }
 
-    /// The text form. `objects` are counts by group and resource, `levels` what priority levels are doing.
-    pub(crate) fn render(&self, objects: &[(String, String, u64)], levels: &[LevelStats], store_bytes: u64) -> String {
+    /// The text form. `objects` are counts by group and resource, and so are `decode_errors`; `levels` is what priority levels
+    /// are doing.
+    pub(crate) fn render(
+        &self,
+        objects: &[(String, String, u64)],
+        decode_errors: &[(String, String, u64)],
+        levels: &[LevelStats],
+        store_bytes: u64,
+    ) -> String {
         let mut text = Text::default();
         self.render_requests(&mut text);
         self.render_flow(&mut text, levels);
         self.render_store(&mut text, objects, store_bytes);
+        text.counts(
+            "apiserver_storage_decode_errors_total",
+            "Stored objects that could not be read, by group and resource.",
+            decode_errors
+                .iter()
+                .map(|(group, resource, count)| (format!("group=\"{group}\",resource=\"{resource}\""), *count)),
+        );
         text.counters(
             "apiserver_audit_event_total",
             "Audit events made and handed to the log.",
@@ -458,10 +472,11 @@ mod tests {
         metrics.store("get", "/registry/apps/deployments/a/b", false, Duration::from_millis(7));
         metrics.audit_event();
         let objects = [("apps".to_owned(), "deployments".to_owned(), 3)];
-        let text = metrics.render(&objects, &[], 4096);
+        let text = metrics.render(&objects, &objects, &[], 4096);
         for line in [
             "# TYPE apiserver_request_total counter",
             "apiserver_storage_objects{resource=\"deployments.apps\"} 3",
+            "apiserver_storage_decode_errors_total{group=\"apps\",resource=\"deployments\"} 3",
             "apiserver_storage_size_bytes{storage_cluster_id=\"default\"} 4096",
             "apiserver_audit_event_total 1",
             "etcd_request_duration_seconds_bucket{group=\"apps\",operation=\"get\",resource=\"deployments\",le=\"0.005\"} 0",

@@ -28,6 +28,17 @@ impl Registry {
             .collect()
     }
 
+    /// Group, plural and how often an object could not be read, of kinds with which that happened.
+    pub(crate) fn decode_errors(&self) -> Vec<(String, String, u64)> {
+        let table = self.table();
+        let all = table.resources().iter().filter_map(|resource| {
+            let count = self.caches.of(resource)?.decode_errors();
+            let is_stored = resource.storage().api_version == resource.api_version;
+            (count > 0 && is_stored).then(|| (resource.info.group.to_string(), resource.info.plural.to_string(), count))
+        });
+        all.collect()
+    }
+
     /// Wakes up after every change of a kind; `None` if it is not served.
     pub(crate) fn changes_of(&self, api_version: &str, plural: &str) -> Option<watch::Receiver<Revision>> {
         let resource = self.resource(api_version, plural)?;

@@ -136,7 +136,7 @@ pub(super) async fn shown_steps(resource: &Resource, steps: Vec<Arc<Step>>) -> R
 
 /// Is the record in the version that is asked for?
 pub(super) fn fits(resource: &Resource, record: &Record) -> bool {
-    resource.converter.is_none() || *record.api_version == *resource.api_version
+    resource.converter.is_none() || *record.api_version == *resource.api_version || record.failure().is_some()
 }
 
 async fn shown(resource: &Resource, mut records: Vec<Arc<Record>>) -> Result<Vec<Arc<Record>>, Status> {

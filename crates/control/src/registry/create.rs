@@ -142,6 +142,11 @@ impl Registry {
                 None => Ok(encoded),
             };
         }
+        let _kept = self
+            .definitions
+            .creating(self, resource, &name)
+            .await
+            .map_err(Insert::Failed)?;
         let written = match claim {
             None => {
                 let created = self.store.create(&key, stored).await;

@@ -2,7 +2,7 @@
 
 use super::filter::Filter;
 use super::resource::Resource;
-use super::{Registry, Target, store_failed};
+use super::{Registry, Target, store_failed, unreadable};
 use crate::watch_cache::Record;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -111,6 +111,16 @@ impl Registry {
         after: Option<&str>,
         options: &ListOptions,
     ) -> Result<List, Status> {
+        let name = options
+            .filter
+            .name
+            .as_deref()
+            .filter(|_| target.resource.info.namespaced == target.namespace.is_some());
+        let wanted = name.map_or_else(|| prefix.to_owned(), |name| format!("{prefix}{name}"));
+        let broken = self.cache(&target.resource)?.broken(&wanted);
+        if let Some(broken) = broken.filter(|broken| name.is_none() || *broken.key == *wanted) {
+            return Err(unreadable(&broken));
+        }
         if target.resource.converter.is_some() {
             return self.present_converted(target, prefix, after, options).await;
         }
@@ -233,7 +243,8 @@ impl Registry {
             let count = page.entries.len();
             after = page.entries.last().map(|entry| entry.key.to_string()).or(after);
             // Converted all at once: where that is a webhook's work, a page is one question.
-            let found = self.shown(&target.resource, readable(&target.resource, &page)).await?;
+            let read = read(&target.resource, &page)?;
+            let found = self.shown(&target.resource, read).await?;
             for record in found {
                 if !everything && !options.filter.matches(&record) {
                     continue;
@@ -276,10 +287,16 @@ impl Registry {
     }
 }
 
-/// What of a page of the store can be served.
-fn readable(resource: &Resource, page: &Page) -> Vec<Arc<Record>> {
-    let record = |entry| Record::of_entry(resource.storage(), entry).ok().map(Arc::new);
-    page.entries.iter().filter_map(record).collect()
+/// The objects of a page of the store. One that cannot be served fails them all.
+fn read(resource: &Resource, page: &Page) -> Result<Vec<Arc<Record>>, Status> {
+    let record = |entry| {
+        let record = Record::read(resource.storage(), entry);
+        match record.failure() {
+            Some(_) => Err(unreadable(&record)),
+            None => Ok(Arc::new(record)),
+        }
+    };
+    page.entries.iter().map(record).collect()
 }
 
 /// Options that contradict each other.

@@ -194,10 +194,13 @@ impl Registry {
     /// One object, no older than any acknowledged write.
     pub(crate) async fn get(&self, target: &Target) -> Result<Arc<Record>, Status> {
         self.caches.fresh().await?;
-        let record = self
-            .cache(&target.resource)?
-            .get(target.namespace.as_deref(), &target.name)
-            .ok_or_else(|| target.not_found())?;
+        let cache = self.cache(&target.resource)?;
+        let Some(record) = cache.get(target.namespace.as_deref(), &target.name) else {
+            let broken = cache
+                .broken(&target.key())
+                .filter(|broken| *broken.key == *target.key());
+            return Err(broken.map_or_else(|| target.not_found(), |broken| unreadable(&broken)));
+        };
         self.shown_one(&target.resource, record).await
     }
 
@@ -287,6 +290,11 @@ fn store_failed(error: &StoreError) -> Status {
         StoreError::Closed => Status::service_unavailable("the server is shutting down"),
         other => Status::internal(other),
     }
+}
+
+/// A stored object cannot be served, so that what was asked for cannot be either.
+fn unreadable(record: &Record) -> Status {
+    Status::internal(record.failure().unwrap_or_default())
 }
 
 /// An object of ours could not be turned into JSON or back.

@@ -150,3 +150,87 @@ async fn events_go_an_hour_after_they_last_happened() {
     assert!(world.names("events").await.is_empty());
     assert_eq!(world.names("namespaces").await, ["default"], "nothing else goes");
 }
+
+/// The bytes of one object are damaged in the store. Who asks for it, or for all, is told; nobody is shown what it was before,
+/// and nothing else suffers.
+#[tokio::test]
+async fn what_cannot_be_read_is_said_and_not_hidden() {
+    let world = World::new(&catamaran_store::Options::default()).await;
+    for name in ["a", "b"] {
+        world
+            .create("configmaps", Some("default"), json!({"metadata": {"name": name}}))
+            .await;
+    }
+    let all = world.target("configmaps", Some("default"));
+    let one = |name: &str| Target {
+        name: name.to_owned(),
+        ..all.clone()
+    };
+    let list = async |selector: &str| {
+        let options = ListOptions {
+            filter: Filter::parse(&all.resource, "", selector).unwrap(),
+            limit: 0,
+            continue_token: String::new(),
+            resource_version: String::new(),
+            version_match: None,
+            send_initial_events: None,
+        };
+        let list = world.registry.list(&all, &options).await;
+        match list {
+            Ok(list) => list.records.iter().map(|record| record.name().to_owned()).collect(),
+            Err(status) => vec![status.message().to_owned()],
+        }
+    };
+    let watch = async |version: &str, selector: &str| {
+        let options = WatchOptions {
+            filter: Filter::parse(&all.resource, "", selector).unwrap(),
+            resource_version: version.to_owned(),
+            version_match: None,
+            bookmarks: false,
+            send_initial_events: None,
+            timeout: None,
+        };
+        world.registry.watch(&all, options).await
+    };
+    let before = world.registry.caches.applied().to_string();
+    let mut live = watch(&before, "").await.unwrap();
+    let key = one("a").key();
+    let entry = world.registry.store.get(&key).await.unwrap().unwrap();
+    let damaged = world
+        .registry
+        .store
+        .update(&key, "{\"apiVersion\":".into(), entry.modified);
+    damaged.await.unwrap();
+    let why = "Internal error occurred: unable to decode key \"/registry/core/configmaps/default/a\": a stored ConfigMap \
+               does not start as one";
+    assert_eq!(list("").await, [why]);
+    assert_eq!(list("metadata.name=a").await, [why]);
+    assert_eq!(list("metadata.name=b").await, ["b"]);
+    assert_eq!(world.registry.get(&one("a")).await.unwrap_err().message(), why);
+    assert_eq!(world.registry.get(&one("b")).await.unwrap().name(), "b");
+    // Watches: one that was there, one that replays the past in memory, a new one; and one of another object.
+    let mut replayed = watch(&before, "").await.unwrap();
+    for watching in [&mut live, &mut replayed] {
+        let ticks = watching.next().await.expect("an event");
+        assert!(
+            matches!(&ticks[..], [Tick::Error(status)] if status.message() == why),
+            "{ticks:?}"
+        );
+        assert!(watching.next().await.is_none(), "it is over");
+    }
+    assert!(watch("", "").await.is_err_and(|status| status.message() == why));
+    let mut other = watch(&before, "metadata.name=b").await.unwrap();
+    let entry = world.registry.store.get(&one("b").key()).await.unwrap().unwrap();
+    let deleted = world.registry.store.delete(&entry.key, Some(entry.modified)).await;
+    deleted.unwrap();
+    let ticks = other.next().await.expect("an event");
+    assert!(matches!(&ticks[..], [Tick::Object(Change::Deleted, record)] if record.name() == "b"));
+    assert_eq!(
+        world.registry.decode_errors(),
+        [(String::new(), "configmaps".to_owned(), 1)]
+    );
+    // Deleted in the store, it is gone.
+    world.registry.store.delete(&key, None).await.unwrap();
+    assert_eq!(list("").await, Vec::<String>::new());
+    assert_eq!(world.registry.get(&one("a")).await.unwrap_err().code(), 404);
+}

@@ -4,7 +4,7 @@ use super::convert::shown_steps;
 use super::filter::Filter;
 use super::list::{VersionMatch, invalid_options, parse_version};
 use super::resource::{Change, Resource};
-use super::{Registry, Target};
+use super::{Registry, Target, unreadable};
 use crate::watch_cache::{Caches, KindCache, Record, Step, TooOld};
 use catamaran_api::{Errors, Path, Status};
 use catamaran_store::Revision;
@@ -106,6 +106,9 @@ impl Registry {
         let (initial, seen) = if from_start {
             let converts = target.resource.converter.is_some();
             let wanted = |record: &Record| converts || options.filter.matches(record);
+            if let Some(broken) = cache.broken(&prefix) {
+                return Err(unreadable(&broken));
+            }
             let selection = cache.select(&prefix, None, 0, wanted);
             let mut records = self.shown(&target.resource, selection.records).await?;
             if converts {
@@ -245,7 +248,15 @@ impl Watching {
                     return vec![Tick::Error(status)];
                 }
             };
-            let ticks: Vec<Tick> = steps.iter().filter_map(|step| self.seen_through_filter(step)).collect();
+            let mut ticks = Vec::with_capacity(steps.len());
+            for step in &steps {
+                ticks.extend(self.seen_through_filter(step));
+                // What follows cannot be told without it.
+                if matches!(ticks.last(), Some(Tick::Error(_))) {
+                    self.over = true;
+                    return ticks;
+                }
+            }
             if !more || !ticks.is_empty() {
                 return ticks;
             }
@@ -273,6 +284,11 @@ impl Watching {
     fn seen_through_filter(&self, step: &Step) -> Option<Tick> {
         if !step.new.key.starts_with(&self.prefix) {
             return None;
+        }
+        if step.new.failure().is_some() {
+            let named = self.filter.name.as_deref();
+            let concerns = named.is_none_or(|name| name == step.new.name());
+            return concerns.then(|| Tick::Error(unreadable(&step.new)));
         }
         let before = step.old.as_ref().is_some_and(|old| self.filter.matches(old));
         if step.change == Change::Deleted {

@@ -26,14 +26,14 @@ impl Caches {
             let Some(kind) = Self::find(&kinds, &entry.key) else {
                 continue;
             };
-            if let Some(record) = readable(Record::of_entry(&kind.resource, entry)) {
-                let own = objects.entry(kind.resource.segment()).or_default();
-                own.insert(Arc::clone(&entry.key), Arc::new(record));
-            }
+            let own = objects.entry(kind.resource.segment()).or_default();
+            own.insert(Arc::clone(&entry.key), Arc::new(Record::read(&kind.resource, entry)));
         }
         for (segment, kind) in kinds.iter() {
             let objects = objects.remove(segment.as_str()).unwrap_or_default();
-            *kind.state.write() = State::new(objects, page.revision);
+            let state = State::new(objects, page.revision);
+            kind.count_broken(state.broken.len());
+            *kind.state.write() = state;
         }
         self.applied.send_replace(page.revision);
         for kind in kinds.values() {
@@ -107,9 +107,12 @@ impl Caches {
             };
             if let Some(step) = step(kind, &event) {
                 kind.apply(step);
-                if !touched.iter().any(|other| Arc::ptr_eq(other, kind)) {
-                    touched.push(kind);
-                }
+            }
+            if matches!(event, Event::Delete { .. }) {
+                kind.forget_broken(key, revision);
+            }
+            if !touched.iter().any(|other| Arc::ptr_eq(other, kind)) {
+                touched.push(kind);
             }
         }
         self.applied.send_replace(upto);
@@ -119,31 +122,30 @@ impl Caches {
     }
 }
 
-/// What an event of the store means for its kind; `None` if the bytes cannot be read.
+/// What an event of the store means for its kind. An object that became unreadable is gone, and what stands for it says so;
+/// `None`: one that was so before is gone for good.
 pub(super) fn step(kind: &KindCache, event: &Event) -> Option<Step> {
-    match event {
+    let resource = &kind.resource;
+    let old = kind.state.read().objects.get(event.key()).cloned();
+    let (change, new) = match event {
         Event::Put { entry, .. } => {
-            let old = kind.state.read().objects.get(&entry.key).cloned();
-            let new = Arc::new(readable(Record::of_entry(&kind.resource, entry))?);
-            let change = if old.is_some() { Change::Modified } else { Change::Added };
-            Some(Step { change, old, new })
+            let new = Record::read(resource, entry);
+            let change = match (&old, new.failure()) {
+                (_, Some(_)) => Change::Deleted,
+                (Some(_), None) => Change::Modified,
+                (None, None) => Change::Added,
+            };
+            (change, new)
         }
         Event::Delete { previous, revision } => {
-            let old = kind.state.read().objects.get(&previous.key).cloned()?;
-            let new = Arc::new(readable(old.deleted(&kind.resource, &previous.value, *revision))?);
-            Some(Step {
-                change: Change::Deleted,
-                old: Some(old),
-                new,
-            })
+            let deleted = old.as_ref()?.deleted(resource, &previous.value, *revision);
+            let new = deleted.unwrap_or_else(|error| Record::broken(resource, &previous.key, *revision, &error));
+            (Change::Deleted, new)
         }
-    }
-}
-
-/// Bytes this program cannot read are left alone in the store and not served: one damaged object must not take the
-/// server down, and whoever wrote it may still need it.
-pub(super) fn readable<E: std::error::Error + 'static>(record: Result<Record, E>) -> Option<Record> {
-    record
-        .inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "skipping an object"))
-        .ok()
+    };
+    Some(Step {
+        change,
+        old,
+        new: Arc::new(new),
+    })
 }

@@ -5,7 +5,7 @@
 //! read is caught on its way through the feed, as it is stored; with both, the new cache starts without a gap, however busy the
 //! rest of the store is.
 
-use super::feed::{readable, step};
+use super::feed::step;
 use super::{Caches, KindCache, Record, State, TAIL_BYTES, TAIL_CHANGES};
 use crate::registry::resource::{ROOT, Resource};
 use catamaran_store::{Error, Event, Page};
@@ -108,6 +108,9 @@ impl Caches {
             if let Some(step) = step(&cache, event) {
                 cache.apply(step);
             }
+            if let Event::Delete { previous, revision } = event {
+                cache.forget_broken(&previous.key, *revision);
+            }
         }
         cache.notify();
         let before = self.kinds.write().insert(storage.segment().to_owned(), Arc::new(cache));
@@ -127,11 +130,9 @@ impl Caches {
 }
 
 fn read(storage: &Resource, page: &Page) -> BTreeMap<Arc<str>, Arc<Record>> {
-    let record = |entry| readable(Record::of_entry(storage, entry));
-    page.entries
-        .iter()
-        .filter_map(|entry| Some((Arc::clone(&entry.key), Arc::new(record(entry)?))))
-        .collect()
+    let record = |entry| Arc::new(Record::read(storage, entry));
+    let entries = page.entries.iter();
+    entries.map(|entry| (Arc::clone(&entry.key), record(entry))).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! What the caches have forgotten, or never knew because they are younger: read from the store's history.
 
-use super::feed::readable;
 use super::{Caches, KindCache, Record, Step};
 use crate::registry::resource::{Change, Resource};
 use catamaran_api::Status;
@@ -38,24 +37,27 @@ impl Caches {
 
 /// What an event of the store means, without knowing what was there before but by the event itself.
 fn step(resource: &Resource, event: &Event) -> Option<Step> {
+    let readable = |record: Record| record.failure().is_none().then(|| Arc::new(record));
     match event {
         Event::Put { entry, previous } => {
             let old = previous
                 .as_ref()
-                .and_then(|previous| readable(Record::of_entry(resource, previous)));
-            let change = if old.is_some() { Change::Modified } else { Change::Added };
-            Some(Step {
-                change,
-                old: old.map(Arc::new),
-                new: Arc::new(readable(Record::of_entry(resource, entry))?),
-            })
+                .and_then(|previous| readable(Record::read(resource, previous)));
+            let new = Record::read(resource, entry);
+            let change = match (&old, new.failure()) {
+                (_, Some(_)) => Change::Deleted,
+                (Some(_), None) => Change::Modified,
+                (None, None) => Change::Added,
+            };
+            let new = Arc::new(new);
+            Some(Step { change, old, new })
         }
         Event::Delete { previous, revision } => {
-            let old = readable(Record::of_entry(resource, previous))?;
-            let new = readable(old.deleted(resource, &previous.value, *revision))?;
+            let old = readable(Record::read(resource, previous))?;
+            let new = old.deleted(resource, &previous.value, *revision).ok()?;
             Some(Step {
                 change: Change::Deleted,
-                old: Some(Arc::new(old)),
+                old: Some(old),
                 new: Arc::new(new),
             })
         }

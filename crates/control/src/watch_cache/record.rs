@@ -1,5 +1,6 @@
 //! One version of one object, as it is served.
 
+use crate::encryption::unreadable;
 use crate::registry::facts::Facts;
 use crate::registry::resource::{CLOSING, Change, Resource, Stamped, split_key};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -32,13 +33,15 @@ pub(crate) struct Record {
 /// A stored value that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadRecord {
-    #[error("the stored bytes of {key} are not those of its kind")]
+    #[error("unable to transform key \"{key}\": {reason}")]
+    Sealed { key: Arc<str>, reason: String },
+    #[error("unable to decode key \"{key}\"")]
     Head {
         key: Arc<str>,
         #[source]
         source: crate::registry::resource::Malformed,
     },
-    #[error("the stored bytes of {key} are not JSON")]
+    #[error("unable to decode key \"{key}\" as JSON")]
     Json {
         key: Arc<str>,
         #[source]
@@ -54,6 +57,12 @@ impl Record {
         } else {
             Change::Modified
         };
+        if let Some(reason) = unreadable(&entry.value) {
+            return Err(BadRecord::Sealed {
+                key: Arc::clone(&entry.key),
+                reason: reason.to_owned(),
+            });
+        }
         let stored = resource.as_read(&entry.value);
         let mut record = Self::new(resource, Arc::clone(&entry.key), &stored, entry.modified, change)?;
         record.outdated = matches!(stored, Cow::Owned(_)) || *record.api_version != *resource.api_version;
@@ -91,6 +100,43 @@ impl Record {
             json,
             translated: <[AtomicU32; 2]>::default(),
         })
+    }
+
+    /// A store entry, whatever is in it. Bytes this program cannot read are left alone in the store: one damaged object must not
+    /// take the server down, and whoever wrote it may still need it. What stands for it says why it is not served.
+    pub(crate) fn read(resource: &Resource, entry: &Entry) -> Record {
+        Self::of_entry(resource, entry)
+            .unwrap_or_else(|error| Self::broken(resource, &entry.key, entry.modified, &error))
+    }
+
+    /// What stands for an object whose stored bytes cannot be served. Nothing of it but the reason is to be shown.
+    pub(super) fn broken(resource: &Resource, key: &Arc<str>, revision: Revision, error: &BadRecord) -> Record {
+        tracing::error!(error = error as &dyn std::error::Error, "an object cannot be served");
+        let mut why = error.to_string();
+        if let Some(source) = std::error::Error::source(error) {
+            why = format!("{why}: {source}");
+        }
+        Record {
+            key: Arc::clone(key),
+            revision,
+            facts: Arc::new(Facts {
+                fields: vec![Box::default(); resource.field_paths.len()].into(),
+                ..Facts::default()
+            }),
+            api_version: resource.api_version.as_str().into(),
+            outdated: false,
+            namespaced: resource.info.namespaced,
+            change: Change::Deleted,
+            line: Bytes::from(why),
+            json: 0..0,
+            translated: <[AtomicU32; 2]>::default(),
+        }
+    }
+
+    /// Why the object cannot be served, if it cannot.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        let is_broken = self.json.is_empty();
+        is_broken.then(|| std::str::from_utf8(&self.line).unwrap_or_default())
     }
 
     /// An object that is made when it is asked for, and never stored.

@@ -1,7 +1,9 @@
 use crate::common::{Answer, Cluster};
+use crate::server::Webhook;
 use crate::{DEFINITIONS, WIDGETS, defined, definition, widget};
 use expect_test::expect;
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
 
 #[tokio::test]
 async fn a_kind_is_served_as_soon_as_it_is_defined() {
@@ -178,6 +180,47 @@ async fn instances_go_before_their_definition() {
     cluster.until_gone(&path).await;
     while watch.next().await.is_some() {}
     assert_eq!(cluster.get(WIDGETS).await.code, 404);
+}
+
+/// A webhook takes so long that the definition is gone when it answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_created_behind_the_back_of_a_deletion() {
+    let cluster = Arc::new(defined().await);
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let webhook = Webhook::start(move |request| {
+        if request["name"] == "late" {
+            let _ = wait.lock().unwrap().recv();
+        }
+        Some(json!({"allowed": true}))
+    })
+    .await;
+    let fields = json!({"timeoutSeconds": 30, "rules": [
+        {"operations": ["CREATE"], "apiGroups": ["example.com"], "apiVersions": ["v1"], "resources": ["widgets"]}]});
+    let configuration = webhook.configuration("ValidatingWebhookConfiguration", "slow", &fields);
+    let configurations = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    cluster.post(configurations, &configuration).await.ok();
+    let late = {
+        let cluster = Arc::clone(&cluster);
+        tokio::spawn(async move { cluster.post(WIDGETS, &widget("late", 2)).await })
+    };
+    while webhook.asked().is_empty() {
+        tokio::task::yield_now().await;
+        assert!(!late.is_finished(), "{}", late.await.unwrap().text);
+    }
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    cluster.delete(&path, &Value::Null).await.ok();
+    cluster.until_gone(&path).await;
+    go_on.send(()).unwrap();
+    let late = late.await.unwrap();
+    assert!(matches!(late.code, 403 | 404), "{}", late.text);
+    cluster
+        .delete(&format!("{configurations}/slow"), &Value::Null)
+        .await
+        .ok();
+    // Defined anew, the kind has no objects of before.
+    cluster.post(DEFINITIONS, &definition()).await.ok();
+    assert_eq!(cluster.get(WIDGETS).await.ok()["items"], json!([]));
 }
 
 #[tokio::test]

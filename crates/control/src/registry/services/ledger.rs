@@ -426,3 +426,105 @@ struct Condition {
     ty: String,
     status: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "/registry/core/services/default/";
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([10, 96, 0, last])
+    }
+
+    fn needs(addresses: &[u8], ports: &[i32]) -> Needs {
+        Needs {
+            addresses: addresses.iter().map(|last| ip(*last)).collect(),
+            node_ports: ports.iter().copied().collect(),
+        }
+    }
+
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::new(&ServiceNetwork::default());
+        ledger.pools.blocks = Block::parse("10.96.0.0/24").into_iter().collect();
+        ledger
+    }
+
+    fn service(ledger: &mut Ledger, name: &str, needs: Option<Needs>) {
+        ledger.set_service(&format!("{KEY}{name}").into(), needs);
+    }
+
+    fn object(ledger: &mut Ledger, last: u8, parent: Option<&str>, is_ours: bool) {
+        let object = Registered {
+            key: ip(last).to_string().into(),
+            revision: 1,
+            parent: parent.map(|name| ("default".to_owned(), name.to_owned())),
+            is_ours,
+        };
+        ledger.change(ip(last), |own| own.object = Some(object));
+    }
+
+    #[test]
+    fn a_reservation_lasts_until_the_caches_show_what_came_of_it() {
+        let mut ledger = ledger();
+        let dropped = ledger.reserve(&needs(&[1], &[30_001]), &Needs::default());
+        let written = ledger.reserve(&needs(&[2], &[30_002]), &needs(&[3], &[30_003]));
+        let taken = |ledger: &Ledger| -> Vec<bool> {
+            let addresses = (1..=3).map(|last| ledger.address(ip(last)));
+            let ports = (30_001..=30_003).map(|port| ledger.node_port(port));
+            addresses.chain(ports).collect()
+        };
+        // Ports that are given back are those of the service until it is written.
+        assert_eq!(taken(&ledger), [true, true, true, true, true, false]);
+        ledger.give_back(dropped);
+        assert!(!ledger.is_written(written));
+        ledger.written(written, 7);
+        ledger.settle(6);
+        assert!(ledger.is_written(written));
+        assert_eq!(taken(&ledger), [false, true, true, false, true, false]);
+        service(&mut ledger, "a", Some(needs(&[2], &[30_002])));
+        ledger.settle(7);
+        assert_eq!(taken(&ledger), [false, true, false, false, true, false]);
+        service(&mut ledger, "b", Some(needs(&[], &[30_002])));
+        service(&mut ledger, "a", None);
+        assert_eq!(taken(&ledger), [false, false, false, false, true, false]);
+        service(&mut ledger, "b", None);
+        assert_eq!(taken(&ledger), [false; 6]);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_found_once_and_not_while_it_is_written() {
+        let mut ledger = ledger();
+        for (last, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
+            service(&mut ledger, name, Some(needs(&[last], &[])));
+        }
+        object(&mut ledger, 1, Some("a"), true);
+        object(&mut ledger, 3, Some("other"), true);
+        object(&mut ledger, 4, Some("d"), false);
+        object(&mut ledger, 5, Some("gone"), true);
+        object(&mut ledger, 6, None, false);
+        let under_way = ledger.reserve(&needs(&[5], &[]), &Needs::default());
+        let texts = |ledger: &mut Ledger| {
+            let mut texts: Vec<String> = ledger
+                .flaws()
+                .into_iter()
+                .map(|flaw| match flaw {
+                    Flaw::Missing { address, service, .. } => format!("{address} of {service} is missing"),
+                    Flaw::Wrong(object) => format!("{} is wrong", object.key),
+                })
+                .collect();
+            texts.sort();
+            texts
+        };
+        let found = texts(&mut ledger);
+        let expected = ["10.96.0.2 of b is missing", "10.96.0.3 is wrong", "10.96.0.4 is wrong"];
+        assert_eq!(found, expected);
+        assert_eq!(texts(&mut ledger), Vec::<String>::new(), "nothing changed");
+        ledger.give_back(under_way);
+        assert_eq!(texts(&mut ledger), ["10.96.0.5 is wrong"]);
+        // An address outside of all blocks is nobody's to register.
+        ledger.pools.blocks.clear();
+        ledger.touch(ip(2));
+        assert_eq!(texts(&mut ledger), Vec::<String>::new());
+    }
+}
