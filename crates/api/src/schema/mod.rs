@@ -2,10 +2,11 @@
 //!
 //! Typed decoding drops unknown fields without a word, and says "expected i32" where a user needs a path. So before an object is
 //! decoded, one walk along its schema collects unknown fields, refuses wrong types in the words of Kubernetes' decoder, drops
-//! nulls, and puts quantities into canonical form. The schemas come from `k8s-openapi`; descriptions are left behind (the OpenAPI
+//! what Go's types cannot tell from absence, and puts quantities into canonical form. The schemas come from `k8s-openapi`; descriptions are left behind (the OpenAPI
 //! documents have them).
 
 mod builtin;
+mod presence;
 pub mod protobuf;
 mod structural;
 pub mod topology;
@@ -54,8 +55,10 @@ struct Definition {
     unknown: Unknown,
     /// Objects of this type are one value to server-side apply.
     atomic: bool,
-    /// Fields whose absence is the same as an empty object, or null: see [`Node::zero`].
+    /// Fields whose absence is the same as an empty object, null, or the zero of a scalar: see [`Node::zero`].
     always: Vec<Box<str>>,
+    /// Scalars of which zero says something else than absence.
+    stated: Vec<Box<str>>,
     /// Fields that strategic merge patch does not treat like most.
     strategic: BTreeMap<Box<str>, Strategic>,
 }
@@ -148,6 +151,9 @@ impl Schemas {
             })
             .collect();
         add_topology(&mut definitions);
+        for definition in &mut definitions {
+            definition.stated = presence::stated(&definition.name);
+        }
         Self {
             definitions,
             by_name,
@@ -333,19 +339,14 @@ impl<'s> Node<'s> {
             .is_some_and(|definition| definition.fields.contains_key(name))
     }
 
-    /// What Kubernetes' encoder writes for a field that nobody has set, where it never leaves it out: an empty object, or null for
-    /// lists and maps. To whoever compares two objects such a field is neither added nor removed.
+    /// What Kubernetes' encoder writes for a field that nobody has set, where it never leaves it out: an empty object, null for
+    /// lists and maps, the zero of a scalar. To whoever compares two objects such a field is neither added nor removed.
     pub fn zero(self, name: &str) -> Option<&'static Value> {
-        static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
-        static NULL: Value = Value::Null;
         let definition = self.described()?;
         if !definition.always.iter().any(|field| **field == *name) {
             return None;
         }
-        match definition.fields.get(name)? {
-            Type::Object(_) => Some(&EMPTY),
-            _ => Some(&NULL),
-        }
+        definition.fields.get(name).map(presence::zero)
     }
 
     /// The type of a list's items.
@@ -406,7 +407,8 @@ impl<'s> Node<'s> {
     }
 
     /// Brings an object into the form that is decoded and stored: unknown fields are removed and returned as paths
-    /// (`spec.containers[0].foo`), nulls dropped, quantities made canonical.
+    /// (`spec.containers[0].foo`), nulls and what is as good as absent dropped, what is never absent filled in, quantities made
+    /// canonical.
     ///
     /// # Errors
     /// A value that is not of its field's type.

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::{Definition, Node, Schemas, Type, Unknown};
+use super::{Definition, Node, Schemas, Type, Unknown, presence};
 use crate::quantity::Quantity;
 use crate::{GroupVersionKind, Status};
 
@@ -83,10 +83,16 @@ impl<'s> Walk<'s> {
         };
         let outer = std::mem::replace(&mut self.within, &definition.name);
         self.drop_unknown(definition, fields);
+        if !self.schemas.lenient {
+            presence::complete(definition, fields);
+        }
         for (name, value) in fields.iter_mut() {
             if let Some(ty) = definition.fields.get(name.as_str()) {
                 self.below(name, |walk| walk.value(ty, value))?;
             }
+        }
+        if !self.schemas.lenient {
+            presence::reduce(definition, fields);
         }
         self.within = outer;
         Ok(())
@@ -304,7 +310,7 @@ mod tests {
             json!({"kind": "Pod", "metadata": {"name": "a", "lables": {}, "labels": {"any": "x"}},
                 "spec": {"foo": 1, "containers": [{"name": "a"}, {"name": "b", "comand": []}]}}),
             expect![[
-                r#"{"kind":"Pod","metadata":{"labels":{"any":"x"},"name":"a"},"spec":{"containers":[{"name":"a"},{"name":"b"}]}} ["metadata.lables", "spec.foo", "spec.containers[1].comand"]"#
+                r#"{"kind":"Pod","metadata":{"labels":{"any":"x"},"name":"a"},"spec":{"containers":[{"name":"a","resources":{}},{"name":"b","resources":{}}]},"status":{}} ["metadata.lables", "spec.foo", "spec.containers[1].comand"]"#
             ]],
         );
     }
@@ -315,7 +321,7 @@ mod tests {
             json!({"metadata": {"creationTimestamp": null, "labels": {"a": null}},
                 "spec": {"containers": [null, {"args": [null], "resources": {"limits": {"cpu": 0.5, "memory": "1024Mi", "x/y": 1000}}}]}}),
             expect![[
-                r#"{"metadata":{"labels":{"a":""}},"spec":{"containers":[{},{"args":[""],"resources":{"limits":{"cpu":"500m","memory":"1Gi","x/y":"1k"}}}]}} []"#
+                r#"{"metadata":{"labels":{"a":""}},"spec":{"containers":[{"resources":{}},{"args":[""],"resources":{"limits":{"cpu":"500m","memory":"1Gi","x/y":"1k"}}}]},"status":{}} []"#
             ]],
         );
     }

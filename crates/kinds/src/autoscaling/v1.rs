@@ -35,6 +35,14 @@ impl Kind for HorizontalPodAutoscalers {
 
     fn default(&self, object: &mut HorizontalPodAutoscaler) {
         object.spec.get_or_insert_default().min_replicas.get_or_insert(1);
+        // An autoscaler that names no metric gets one; whether this version can show it is found on the way there and back.
+        if let Ok(value) = serde_json::to_value(&*object)
+            && let Ok(shown) =
+                serde_json::from_value::<HorizontalPodAutoscaler>(convert::from_v2(convert::to_v2(value)))
+            && let (Some(spec), Some(shown)) = (&mut object.spec, shown.spec)
+        {
+            spec.target_cpu_utilization_percentage = shown.target_cpu_utilization_percentage;
+        }
     }
 
     fn prepare_create(&self, object: &mut HorizontalPodAutoscaler) {

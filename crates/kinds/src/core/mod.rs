@@ -9,7 +9,7 @@ pub(super) mod limitranges;
 pub(super) mod namespaces;
 pub(super) mod nodes;
 pub(crate) mod persistentvolumeclaims;
-pub(super) mod persistentvolumes;
+pub(crate) mod persistentvolumes;
 pub(crate) mod pods;
 pub(super) mod podtemplates;
 pub(super) mod replicationcontrollers;

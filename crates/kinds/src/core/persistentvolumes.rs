@@ -24,27 +24,7 @@ impl Kind for PersistentVolumes {
         let spec = object.spec.get_or_insert_default();
         text(&mut spec.persistent_volume_reclaim_policy, "Retain");
         text(&mut spec.volume_mode, "Filesystem");
-        if let Some(source) = &mut spec.host_path {
-            source.type_.get_or_insert_default();
-        }
-        if let Some(source) = &mut spec.iscsi {
-            text(&mut source.iscsi_interface, "default");
-        }
-        if let Some(source) = &mut spec.rbd {
-            text(&mut source.pool, "rbd");
-            text(&mut source.user, "admin");
-            text(&mut source.keyring, "/etc/ceph/keyring");
-        }
-        if let Some(source) = &mut spec.azure_disk {
-            text(&mut source.caching_mode, "ReadWrite");
-            text(&mut source.kind, "Shared");
-            text(&mut source.fs_type, "ext4");
-            source.read_only.get_or_insert(false);
-        }
-        if let Some(source) = &mut spec.scale_io {
-            text(&mut source.storage_mode, "ThinProvisioned");
-            text(&mut source.fs_type, "xfs");
-        }
+        default_source(spec);
     }
 
     fn prepare_create(&self, object: &mut PersistentVolume) {
@@ -128,6 +108,28 @@ impl Kind for PersistentVolumes {
             age(&object.metadata, now),
             or_unset(spec.volume_mode.as_ref()),
         ]
+    }
+}
+
+/// What the source of a volume leaves out.
+pub(crate) fn default_source(spec: &mut PersistentVolumeSpec) {
+    if let Some(source) = &mut spec.host_path {
+        source.type_.get_or_insert_default();
+    }
+    if let Some(source) = &mut spec.iscsi {
+        text(&mut source.iscsi_interface, "default");
+    }
+    if let Some(source) = &mut spec.rbd {
+        text(&mut source.pool, "rbd");
+        text(&mut source.user, "admin");
+        text(&mut source.keyring, "/etc/ceph/keyring");
+    }
+    if let Some(source) = &mut spec.azure_disk {
+        volume_sources::default_azure_disk(source);
+    }
+    if let Some(source) = &mut spec.scale_io {
+        text(&mut source.storage_mode, "ThinProvisioned");
+        text(&mut source.fs_type, "xfs");
     }
 }
 

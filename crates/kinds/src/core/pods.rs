@@ -2,7 +2,7 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | fields nobody wrote | `defaults` |
+//! | fields nobody wrote | `defaults`, `images` |
 //! | what is refused | `validate` (the pod), `containers`, `handlers`, `resources`, `volumes`, `security`, `windows`, `scheduling` |
 //! | pods that are yet to be made | `template` |
 //! | what may change | `update`, `resize`, `ephemeral` |
@@ -14,6 +14,7 @@ mod containers;
 mod defaults;
 mod ephemeral;
 mod handlers;
+mod images;
 pub(crate) mod paths;
 mod resize;
 mod resources;

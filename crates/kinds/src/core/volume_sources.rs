@@ -3,8 +3,10 @@
 //! have types of their own for the same fields.
 
 use crate::core::pods::paths;
+use crate::defaulting;
 use crate::rules;
 use catamaran_api::{Errors, Path, names};
+use k8s_openapi::api::core::v1::AzureDiskVolumeSource;
 use serde_json::{Map, Value};
 
 /// Fields that must be there and not be empty.
@@ -29,6 +31,14 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("iscsi", &["targetPortal", "iqn"]),
     ("quobyte", &["volume"]),
 ];
+
+/// The one source that has the same type in pods and persistent volumes.
+pub(super) fn default_azure_disk(source: &mut AzureDiskVolumeSource) {
+    defaulting::text(&mut source.caching_mode, "ReadWrite");
+    defaulting::text(&mut source.kind, "Shared");
+    defaulting::text(&mut source.fs_type, "ext4");
+    source.read_only.get_or_insert(false);
+}
 
 /// One source and no more. `volume` is the name of the persistent volume; `None` in a pod.
 pub(crate) fn validate(sources: &Map<String, Value>, volume: Option<&str>, path: &Path<'_>, errors: &mut Errors) {

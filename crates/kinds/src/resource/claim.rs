@@ -40,7 +40,7 @@ fn default_mode(mode: &mut Option<String>, count: &mut Option<i64>) {
     }
 }
 
-fn default_operators(tolerations: Option<&mut Vec<DeviceToleration>>) {
+pub(super) fn default_operators(tolerations: Option<&mut Vec<DeviceToleration>>) {
     for toleration in tolerations.into_iter().flatten() {
         toleration.operator.get_or_insert_with(|| "Equal".to_owned());
     }

@@ -18,6 +18,14 @@ impl Kind for ResourceClaims {
 
     fn default(&self, object: &mut ResourceClaim) {
         claim::default(&mut object.spec);
+        let allocation = object.status.as_mut().and_then(|status| status.allocation.as_mut());
+        let devices = allocation.and_then(|allocation| allocation.devices.as_mut());
+        for result in devices
+            .into_iter()
+            .flat_map(|devices| devices.results.iter_mut().flatten())
+        {
+            claim::default_operators(result.tolerations.as_mut());
+        }
     }
 
     fn prepare_create(&self, object: &mut ResourceClaim) {

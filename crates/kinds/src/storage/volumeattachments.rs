@@ -1,6 +1,7 @@
 //! VolumeAttachment: a volume shall be attached to a node, or is.
 
 use crate::checks::{csi_driver_name, reset_metadata_for_status, shown};
+use crate::core::persistentvolumes::default_source;
 use crate::{Kind, STATUS, Subresource, age, name};
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, Path, names};
@@ -19,6 +20,12 @@ impl Kind for VolumeAttachments {
     const NAMESPACED: bool = false;
     const UNCONDITIONAL_UPDATE: bool = false;
     const SUBRESOURCES: &'static [Subresource] = &[STATUS];
+
+    fn default(&self, object: &mut VolumeAttachment) {
+        if let Some(spec) = &mut object.spec.source.inline_volume_spec {
+            default_source(spec);
+        }
+    }
 
     fn prepare_create(&self, object: &mut VolumeAttachment) {
         object.status = Some(VolumeAttachmentStatus::default());

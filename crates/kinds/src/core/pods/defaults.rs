@@ -1,12 +1,17 @@
 //! What a pod means where its author said nothing, as Kubernetes v1.35 fills it in. Written to the object, so that everyone who
 //! reads it later agrees.
 
+use super::images::pull_policy;
+use crate::core::amounts::is_huge_page;
+use crate::core::volume_sources;
 use crate::defaulting::{number, text};
+use crate::quota::{self, Counting};
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, EphemeralContainer, HTTPGetAction, LifecycleHandler, ObjectFieldSelector, Pod, PodSpec,
     PodTemplateSpec, Probe, ResourceFieldSelector, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::collections::BTreeMap;
 
 pub(super) fn pod(pod: &mut Pod) {
     let Some(spec) = &mut pod.spec else { return };
@@ -18,6 +23,45 @@ pub(super) fn pod(pod: &mut Pod) {
         if host_network {
             host_ports(container);
         }
+    }
+    if spec.resources.is_some() {
+        resources_of_all(pod);
+    }
+}
+
+/// What is stated for the pod as a whole is completed from what its containers state, and requests from limits.
+fn resources_of_all(pod: &mut Pod) {
+    let (requests, limits) = {
+        let mut alone = pod.clone();
+        if let Some(spec) = &mut alone.spec {
+            spec.resources = None;
+        }
+        (
+            quota::pod_requests(&alone, Counting::default()),
+            quota::pod_limits(&alone, Counting::default()),
+        )
+    };
+    let Some(own) = pod.spec.as_mut().and_then(|spec| spec.resources.as_mut()) else {
+        return;
+    };
+    let stated = |list: &Option<BTreeMap<String, Quantity>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    if stated(&own.limits) || stated(&own.requests) {
+        for (name, quantity) in quota::to_wire(&limits) {
+            let requested = own.requests.as_ref().is_some_and(|own| own.contains_key(&name));
+            if is_huge_page(&name) && !requested {
+                own.limits.get_or_insert_default().entry(name).or_insert(quantity);
+            }
+        }
+    }
+    let Some(limits) = own.limits.clone().filter(|limits| !limits.is_empty()) else {
+        return;
+    };
+    let asked = quota::to_wire(&requests).into_iter();
+    let asked = asked.filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory"));
+    let bounded = limits.into_iter();
+    let bounded = bounded.filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory") || is_huge_page(name));
+    for (name, quantity) in asked.chain(bounded) {
+        own.requests.get_or_insert_default().entry(name).or_insert(quantity);
     }
 }
 
@@ -88,18 +132,6 @@ fn ephemeral(ephemeral: &mut EphemeralContainer) {
     text(&mut ephemeral.termination_message_policy, "File");
     ephemeral.resources.get_or_insert_default();
     ephemeral.env.iter_mut().flatten().for_each(env);
-}
-
-/// Always, where the name may mean another image tomorrow.
-fn pull_policy(image: &str) -> &'static str {
-    let (name, digest) = image
-        .split_once('@')
-        .map_or((image, None), |(name, digest)| (name, Some(digest)));
-    let last = name.rsplit('/').next().unwrap_or_default();
-    match (last.split_once(':'), digest) {
-        (Some((_, "latest")), _) | (None, None) => "Always",
-        _ => "IfNotPresent",
-    }
 }
 
 fn requests_from_limits(container: &mut Container) {
@@ -203,6 +235,17 @@ fn volume(volume: &mut Volume) {
         .and_then(|source| source.volume_claim_template.as_mut())
     {
         text(&mut template.spec.volume_mode, "Filesystem");
+    } else if let Some(source) = &mut volume.iscsi {
+        text(&mut source.iscsi_interface, "default");
+    } else if let Some(source) = &mut volume.rbd {
+        text(&mut source.pool, "rbd");
+        text(&mut source.user, "admin");
+        text(&mut source.keyring, "/etc/ceph/keyring");
+    } else if let Some(source) = &mut volume.azure_disk {
+        volume_sources::default_azure_disk(source);
+    } else if let Some(source) = &mut volume.scale_io {
+        text(&mut source.storage_mode, "ThinProvisioned");
+        text(&mut source.fs_type, "xfs");
     } else if has_no_source(volume) {
         volume.empty_dir = Some(Default::default());
     }
@@ -214,24 +257,4 @@ fn has_no_source(volume: &Volume) -> bool {
             name: volume.name.clone(),
             ..Default::default()
         }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pull_policies() {
-        for (image, expected) in [
-            ("nginx", "Always"),
-            ("nginx:latest", "Always"),
-            ("nginx:1.27", "IfNotPresent"),
-            ("localhost:5000/nginx", "Always"),
-            ("localhost:5000/nginx:1", "IfNotPresent"),
-            ("nginx@sha256:abc", "IfNotPresent"),
-            ("nginx:latest@sha256:abc", "Always"),
-        ] {
-            assert_eq!(pull_policy(image), expected, "{image}");
-        }
-    }
 }
