@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Write as _};
 
+use serde::Serialize;
 use serde_json::Value;
 
 /// A place in an object: `spec.containers[0].image`, `metadata.labels[app]`.
@@ -137,6 +138,8 @@ pub struct FieldError {
     pub field: String,
     /// The offending value; `None` where it is not worth showing.
     pub value: Option<Value>,
+    /// The value as it is printed, where it is an object whose fields have an order: that of Kubernetes' own type.
+    pub shown: Option<Box<str>>,
     pub detail: String,
 }
 
@@ -146,6 +149,7 @@ impl FieldError {
             reason,
             field: path.to_string(),
             value,
+            shown: None,
             detail: detail.into(),
         }
     }
@@ -153,7 +157,9 @@ impl FieldError {
     /// The message without the field's name, as it stands in `causes[].message`.
     pub fn body(&self) -> String {
         let mut body = self.reason.title().to_owned();
-        if let Some(value) = self.value.as_ref().filter(|_| self.reason.shows_value()) {
+        if let Some(shown) = &self.shown {
+            let _ = write!(body, ": {shown}");
+        } else if let Some(value) = self.value.as_ref().filter(|_| self.reason.shows_value()) {
             let _ = write!(body, ": {}", Shown(value));
         }
         if !self.detail.is_empty() {
@@ -243,6 +249,13 @@ impl Errors {
 
     pub fn invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: impl Into<String>) {
         self.add(Reason::Invalid, path, Some(value.into()), detail);
+    }
+
+    /// An error about an object, which is shown with its fields in their order.
+    pub fn ordered(&mut self, reason: Reason, path: &Path<'_>, value: &impl Serialize, detail: impl Into<String>) {
+        let mut error = FieldError::new(reason, path, serde_json::to_value(value).ok(), detail);
+        error.shown = serde_json::to_string(value).ok().map(Into::into);
+        self.push(error);
     }
 
     /// One `invalid` error for each message, as the name checks of [`crate::names`] return them.
@@ -368,6 +381,17 @@ mod tests {
                 errors.too_many(&spec.child("hosts"), 5, 1);
                 errors.invalid(&Path::new("metadata").child("labels").key("app"), Value::Null, "no");
                 errors.required(&Path::ROOT.child("handler"), "");
+                #[derive(Serialize)]
+                #[serde(rename_all = "PascalCase")]
+                struct Port {
+                    name: &'static str,
+                    app_protocol: Option<&'static str>,
+                }
+                let port = Port {
+                    name: "x",
+                    app_protocol: None,
+                };
+                errors.ordered(Reason::Duplicate, &spec.child("ports"), &port, "");
             },
             expect![[r#"
                 FieldValueRequired spec.containers: Required value
@@ -382,7 +406,8 @@ mod tests {
                 FieldValueTooLong metadata.annotations: Too long: may not be more than 262144 bytes
                 FieldValueTooMany spec.hosts: Too many: 5: must have at most 1 item
                 FieldValueInvalid metadata.labels[app]: Invalid value: null: no
-                FieldValueRequired handler: Required value"#]],
+                FieldValueRequired handler: Required value
+                FieldValueDuplicate spec.ports: Duplicate value: {"Name":"x","AppProtocol":null}"#]],
         );
     }
 

@@ -104,6 +104,22 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     messages
 }
 
+/// As [`dns1123_subdomain`], with underscores too: search domains.
+pub fn dns1123_subdomain_with_underscore(value: &str) -> Vec<String> {
+    const TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and \
+                        must start and end with an alphanumeric character";
+    const FORMAT: &str = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
+    let mut messages = Vec::new();
+    if value.len() > SUBDOMAIN_MAX {
+        messages.push(max_length(SUBDOMAIN_MAX));
+    }
+    let label = |label: &str| bounded(label.strip_prefix('_').unwrap_or(label), lower_alphanumeric, b"-_");
+    if !value.split('.').all(label) {
+        messages.push(grammar(TEXT, FORMAT, &["example.com"]));
+    }
+    messages
+}
+
 /// RFC 1035 label: names of services.
 pub fn dns1035_label(value: &str) -> Vec<String> {
     let mut messages = Vec::new();
@@ -234,7 +250,7 @@ pub fn port_name(value: &str) -> Vec<String> {
     if value.len() > 15 {
         messages.push(max_length(15));
     }
-    if !value.bytes().all(|byte| lower_alphanumeric(byte) || byte == b'-') {
+    if value.is_empty() || !value.bytes().all(|byte| lower_alphanumeric(byte) || byte == b'-') {
         messages.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
     }
     if !value.bytes().any(|byte| byte.is_ascii_lowercase()) {
@@ -266,18 +282,13 @@ pub fn http_header(value: &str) -> Vec<String> {
 
 /// A sysctl, with `.` or `/` between its parts.
 pub fn sysctl(value: &str) -> Vec<String> {
-    let mut messages = Vec::new();
-    if value.len() > SUBDOMAIN_MAX {
-        messages.push(format!("must be no more than {SUBDOMAIN_MAX} characters"));
-    } else if !value
-        .split(['.', '/'])
-        .all(|part| bounded(part, lower_alphanumeric, b"-_"))
-    {
-        messages.push(format!(
-            "must have at most {SUBDOMAIN_MAX} characters and match regex ^{SYSCTL_FMT}$"
-        ));
+    let mut parts = value.split(['.', '/']);
+    if value.len() <= SUBDOMAIN_MAX && parts.all(|part| bounded(part, lower_alphanumeric, b"-_")) {
+        return Vec::new();
     }
-    messages
+    vec![format!(
+        "must have at most {SUBDOMAIN_MAX} characters and match regex ^{SYSCTL_FMT}$"
+    )]
 }
 
 /// An address in any notation Kubernetes accepts.

@@ -76,6 +76,13 @@ impl Column {
         self
     }
 
+    /// The same column with another OpenAPI format of its cells.
+    #[must_use]
+    pub const fn of_format(mut self, format: &'static str) -> Self {
+        self.format = format;
+        self
+    }
+
     /// The same column, for `-o wide` only.
     #[must_use]
     pub const fn wide(mut self) -> Self {

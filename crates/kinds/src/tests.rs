@@ -174,13 +174,13 @@ fn nodes() {
             "podCIDRs": ["10.0.0.0/40"]}, "status": {"capacity": {"cpu": "-1"}}}),
         ],
         &expect![[r#"
-            spec.taints[1]: Duplicate value: {"effect":"NoSchedule","key":"a"}
-            spec.taints[2].key: Invalid value: "b c": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
-            spec.taints[2].effect: Required value
-            spec.taints[3].effect: Unsupported value: "Later": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"
-            spec.podCIDRs[0]: Invalid value: "10.0.0.0/40": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)
-            status.capacity[cpu]: Invalid value: "-1": must be greater than or equal to 0
-            status.allocatable[cpu]: Invalid value: "-1": must be greater than or equal to 0"#]],
+            metadata.taints[1]: Duplicate value: {"Key":"a","Value":"","Effect":"NoSchedule","TimeAdded":null}: taints must be unique by key and effect pair
+            metadata.taints[2].key: Invalid value: "b c": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            metadata.taints[2].effect: Required value
+            metadata.taints[3].effect: Unsupported value: "Later": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"
+            status.capacity.cpu: Invalid value: "-1": must be greater than or equal to 0
+            status.allocatable.cpu: Invalid value: "-1": must be greater than or equal to 0
+            spec.podCIDRs[0]: Invalid value: "10.0.0.0/40": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#]],
     );
     check(
         "Node",
@@ -224,8 +224,9 @@ fn events() {
             json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "b"}, "eventTime": "2026-01-01T00:00:00Z"}),
         ],
         &expect![[r#"
-            involvedObject.namespace: Invalid value: "b": does not match event.namespace
-            reportingController: Required value
+            reportingComponent: Required value
+            reportingComponent: Invalid value: "": name part must be non-empty
+            reportingComponent: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
             reportingInstance: Required value
             action: Required value
             reason: Required value"#]],
@@ -245,7 +246,7 @@ fn events() {
             Source (wide): "agent, n1"
             Message: "text"
             First Seen (wide): "24h"
-            Count (wide): "7"
+            Count (wide): 7
             Name (wide): "e""#]],
     );
 }

@@ -205,6 +205,7 @@ impl Selector {
             requirements.extend(from_expression(expression, &list.index(index), &mut errors));
         }
         if errors.is_empty() {
+            requirements.sort_by(|a, b| a.key.cmp(&b.key));
             Ok(Self {
                 requirements,
                 never: false,

@@ -59,6 +59,7 @@ impl Outcome {
             reason: Reason::Invalid,
             field: "<nil>".to_owned(),
             value: Some(Value::from("")),
+            shown: None,
             detail,
         });
     }

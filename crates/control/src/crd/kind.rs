@@ -150,6 +150,7 @@ impl DefinedKind {
                     reason: Reason::Invalid,
                     field: "<nil>".to_owned(),
                     value: Some(Value::from("null")),
+                    shown: None,
                     detail: "some validation rules were not checked because the object was invalid; correct the existing errors \
                              to complete validation"
                         .to_owned(),

@@ -172,6 +172,7 @@ impl Costs {
                 reason: Reason::Forbidden,
                 field,
                 value: None,
+                shown: None,
                 detail: "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
                     .to_owned(),
             });

@@ -108,7 +108,8 @@ pub(crate) fn quota_resource(name: &str, path: &Path<'_>, errors: &mut Errors) {
 /// An amount of a resource; what comes in pieces comes in whole ones.
 pub(crate) fn value(name: &str, amount: &Amount, path: &Path<'_>, errors: &mut Errors) {
     rules::nonnegative_amount(amount, path, errors);
-    if is_whole(name) && Quantity::try_from(amount).is_ok_and(|quantity| !quantity.is_integer()) {
+    // Thousandths, of which there may be no more than fit in 64 bits.
+    if is_whole(name) && Quantity::try_from(amount).is_ok_and(|quantity| quantity.millis() % 1000 != 0) {
         errors.invalid(path, amount.0.as_str(), "must be an integer");
     }
 }

@@ -48,7 +48,7 @@ impl Kind for ConfigMaps {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             Column::NAME,
-            Column::integer("Data", "Number of keys in data and binaryData."),
+            Column::string("Data", "Number of keys in data and binaryData."),
             Column::AGE,
         ];
         COLUMNS

@@ -1,8 +1,8 @@
 //! Event (core/v1): what happened to an object, for people. Expires on its own.
 
-use crate::{FieldLabel, Kind, name};
+use crate::{FieldLabel, Kind, NameRule, name};
 use catamaran_api::table::{Column, age};
-use catamaran_api::{Errors, Path};
+use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -13,6 +13,7 @@ impl Kind for Events {
     type Object = Event;
     const NAMESPACED: bool = true;
     const CREATE_ON_UPDATE: bool = true;
+    const NAME_RULE: NameRule = names::path_segment;
     const SHORT_NAMES: &'static [&'static str] = &["ev"];
     const FIELD_SELECTORS: &'static [FieldLabel] = &[
         FieldLabel::new("involvedObject.apiVersion"),
@@ -28,32 +29,24 @@ impl Kind for Events {
         FieldLabel::new("type"),
     ];
 
-    /// The object an event is about lives where the event lives; about what has no namespace one writes to `default`.
+    /// Old rules: the new ones are those of the other API version of events.
     fn validate(&self, object: &Event, errors: &mut Errors) {
         let about = object.involved_object.namespace.as_deref().unwrap_or_default();
         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-        let fits = if about.is_empty() {
-            matches!(namespace, "default" | "kube-system")
-        } else {
-            about == namespace
+        let is_new = object.event_time.is_some();
+        // The object lives where its event lives; about what has no namespace one writes to `default`.
+        let fits = match (about, namespace) {
+            ("", "default") => true,
+            ("", "kube-system") => is_new,
+            ("", _) => false,
+            _ => is_new || about == namespace,
         };
         if !fits {
             let path = Path::new("involvedObject");
             errors.invalid(&path.child("namespace"), about, "does not match event.namespace");
         }
-        if object.event_time.is_none() {
-            return;
-        }
-        let required = [
-            ("reportingController", &object.reporting_component),
-            ("reportingInstance", &object.reporting_instance),
-            ("action", &object.action),
-            ("reason", &object.reason),
-        ];
-        for (field, value) in required {
-            if value.as_deref().unwrap_or_default().is_empty() {
-                errors.required(&Path::new(field), "");
-            }
+        if is_new {
+            validate_new(object, errors);
         }
     }
 
@@ -101,9 +94,40 @@ impl Kind for Events {
             source(object).into(),
             object.message.as_deref().unwrap_or_default().trim().into(),
             since(first).into(),
-            count.to_string().into(),
+            count.into(),
             name(&object.metadata),
         ]
+    }
+}
+
+const LONGEST_WORD: usize = 128;
+const LONGEST_MESSAGE: usize = 1024;
+
+fn validate_new(object: &Event, errors: &mut Errors) {
+    let text = |text: &'_ Option<String>| text.clone().unwrap_or_default();
+    let path = Path::new("reportingComponent");
+    let component = text(&object.reporting_component);
+    if component.is_empty() {
+        errors.required(&path, "");
+    }
+    errors.invalid_each(&path, &component, names::qualified_name(&component));
+    for (field, value) in [
+        ("reportingInstance", text(&object.reporting_instance)),
+        ("action", text(&object.action)),
+        ("reason", text(&object.reason)),
+    ] {
+        let path = Path::new(field);
+        if value.is_empty() {
+            errors.required(&path, "");
+        }
+        short(&value, LONGEST_WORD, &path, errors);
+    }
+    short(&text(&object.message), LONGEST_MESSAGE, &Path::new("message"), errors);
+}
+
+fn short(value: &str, most: usize, path: &Path<'_>, errors: &mut Errors) {
+    if value.len() > most {
+        errors.invalid(path, "", format!("can have at most {most} characters"));
     }
 }
 

@@ -11,6 +11,9 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What is larger has too many thousandths for 64 bits.
+const MOST_MILLIS: i64 = i64::MAX / 1000;
+
 pub(crate) struct LimitRanges;
 
 impl Kind for LimitRanges {
@@ -165,10 +168,14 @@ fn bounds(item: &LimitRangeItem, resource: &str, path: &Path<'_>, errors: &mut E
                 clippy::cast_precision_loss,
                 reason = "Kubernetes compares ratios as floating numbers too"
             )]
-            let (allowed, asked) = (
-                max.millis() as f64 / min.millis() as f64,
-                ratio.millis() as f64 / 1000.0,
-            );
+            let (allowed, asked) = if [min, max, ratio].iter().all(|quantity| quantity.units() < MOST_MILLIS) {
+                (
+                    max.millis() as f64 / min.millis() as f64,
+                    ratio.millis() as f64 / 1000.0,
+                )
+            } else {
+                (max.units() as f64 / min.units() as f64, ratio.units() as f64)
+            };
             if asked > allowed {
                 let detail = format!("ratio {ratio} is greater than max/min = {allowed:.6}");
                 errors.invalid(&at, ratio.to_string(), detail);

@@ -2,7 +2,9 @@
 //! the namespace and then takes `kubernetes` out of `spec.finalizers` through the `finalize` subresource.
 
 use crate::{FieldLabel, Kind, NameRule, STATUS, Subresource, age, name};
+use catamaran_api::meta::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use catamaran_api::table::Column;
+use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{Namespace, NamespaceSpec, NamespaceStatus};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -10,13 +12,16 @@ use serde_json::Value;
 /// The finalizer in `spec.finalizers` that stands for "its content is still there".
 pub(crate) const KUBERNETES_FINALIZER: &str = "kubernetes";
 
+/// Finalizers that need no domain of their own.
+const STANDARD_FINALIZERS: &[&str] = &[KUBERNETES_FINALIZER, FINALIZER_ORPHAN, FINALIZER_FOREGROUND];
+
 pub(crate) struct Namespaces;
 
 impl Kind for Namespaces {
     type Object = Namespace;
     const NAMESPACED: bool = false;
     const SHORT_NAMES: &'static [&'static str] = &["ns"];
-    const NAME_RULE: NameRule = catamaran_api::names::dns1123_label;
+    const NAME_RULE: NameRule = names::dns1123_label;
     const FIELD_SELECTORS: &'static [FieldLabel] = &[FieldLabel::new("status.phase")];
     const SUBRESOURCES: &'static [Subresource] = &[
         Subresource {
@@ -60,6 +65,19 @@ impl Kind for Namespaces {
 
     fn prepare_status(&self, new: &mut Namespace, old: &Namespace) {
         new.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self, object: &Namespace, errors: &mut Errors) {
+        let path = Path::new("spec");
+        let path = path.child("finalizers");
+        let finalizers = object.spec.as_ref().and_then(|spec| spec.finalizers.as_deref());
+        for finalizer in finalizers.unwrap_or_default() {
+            errors.invalid_each(&path, finalizer, names::qualified_name(finalizer));
+            if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.as_str()) {
+                let detail = "name is neither a standard finalizer name nor is it fully qualified";
+                errors.invalid(&path, finalizer.as_str(), detail);
+            }
+        }
     }
 
     fn holds_deletion(&self, object: &Namespace) -> bool {

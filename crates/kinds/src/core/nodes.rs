@@ -1,11 +1,14 @@
 //! Node: a machine that runs pods, as its agent reports it.
 
+use crate::core::amounts;
+use crate::rules::{is_dual_stack, one_of_required};
 use crate::{FieldLabel, Kind, STATUS, Subresource, age, name};
-use catamaran_api::quantity::Quantity;
+use catamaran_api::field::Reason;
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
 use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) struct Nodes;
@@ -27,6 +30,9 @@ impl Kind for Nodes {
 
     /// What can be allocated is what is there, unless the agent says otherwise.
     fn default(&self, object: &mut Node) {
+        if let Some(spec) = &mut object.spec {
+            agree_on_ranges(spec);
+        }
         if let Some(status) = &mut object.status
             && status.allocatable.is_none()
         {
@@ -44,22 +50,27 @@ impl Kind for Nodes {
 
     fn validate(&self, object: &Node, errors: &mut Errors) {
         if let Some(spec) = &object.spec {
-            let path = Path::new("spec");
-            validate_taints(
-                spec.taints.as_deref().unwrap_or_default(),
-                &path.child("taints"),
-                errors,
-            );
-            for (index, cidr) in spec.pod_cidrs.iter().flatten().enumerate() {
-                errors.invalid_each(&path.child("podCIDRs").index(index), cidr, names::cidr(cidr));
-            }
+            // Long ago taints were an annotation, and errors still name that place.
+            let path = Path::new("metadata");
+            let taints = spec.taints.as_deref().unwrap_or_default();
+            validate_taints(taints, &path.child("taints"), errors);
         }
         if let Some(status) = &object.status {
-            validate_status(status, errors);
+            validate_resources(status, errors);
         }
+        let ranges = object.spec.as_ref().and_then(|spec| spec.pod_cidrs.as_deref());
+        validate_ranges(ranges.unwrap_or_default(), errors);
+    }
+
+    fn validate_status(&self, new: &Node, old: &Node, errors: &mut Errors) {
+        Kind::validate(self, new, errors);
+        Kind::validate_update(self, new, old, errors);
     }
 
     fn validate_update(&self, new: &Node, old: &Node, errors: &mut Errors) {
+        if let Some(status) = &new.status {
+            validate_addresses(status, errors);
+        }
         let empty = NodeSpec::default();
         let (new, old) = (new.spec.as_ref().unwrap_or(&empty), old.spec.as_ref().unwrap_or(&empty));
         let path = Path::new("spec");
@@ -116,49 +127,93 @@ impl Kind for Nodes {
     }
 }
 
+/// `podCIDR` is the old field for the first of `podCIDRs`.
+fn agree_on_ranges(spec: &mut NodeSpec) {
+    let first = spec.pod_cidrs.as_ref().and_then(|ranges| ranges.first());
+    match spec.pod_cidr.as_ref().filter(|range| !range.is_empty()) {
+        Some(range) if first != Some(range) => spec.pod_cidrs = Some(vec![range.clone()]),
+        Some(_) => {}
+        None => spec.pod_cidr = first.cloned(),
+    }
+}
+
+fn validate_ranges(ranges: &[String], errors: &mut Errors) {
+    let path = Path::new("spec");
+    let path = path.child("podCIDRs");
+    for (index, range) in ranges.iter().enumerate() {
+        errors.invalid_each(&path.index(index), range, names::cidr(range));
+    }
+    if ranges.len() > 1 && (ranges.len() > 2 || !is_dual_stack(ranges)) {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.invalid(&path, ranges.to_vec(), detail);
+    }
+}
+
+/// A taint as Kubernetes' own type has it, for errors.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ShownTaint<'a> {
+    key: &'a str,
+    value: &'a str,
+    effect: &'a str,
+    time_added: Option<String>,
+}
+
 fn validate_taints(taints: &[Taint], path: &Path<'_>, errors: &mut Errors) {
+    let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
     for (index, taint) in taints.iter().enumerate() {
         let at = path.index(index);
         errors.invalid_each(&at.child("key"), &taint.key, names::qualified_name(&taint.key));
         let value = taint.value.as_deref().unwrap_or_default();
-        errors.invalid_each(&at.child("value"), value, names::label_value(value));
-        if taint.effect.is_empty() {
-            errors.required(&at.child("effect"), "");
-        } else if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&taint.effect.as_str()) {
-            let supported = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-            errors.not_supported(&at.child("effect"), taint.effect.as_str(), &supported);
+        let messages = names::label_value(value);
+        if !messages.is_empty() {
+            errors.invalid(&at.child("value"), value, messages.join(";"));
         }
-        if taints[..index]
-            .iter()
-            .any(|other| (&other.key, &other.effect) == (&taint.key, &taint.effect))
-        {
-            let shown = serde_json::to_value(taint).unwrap_or_default();
-            errors.duplicate(&at, shown);
+        one_of_required(&taint.effect, &effects, &at.child("effect"), errors);
+        let same = |other: &Taint| (&other.key, &other.effect) == (&taint.key, &taint.effect);
+        if taints[..index].iter().any(same) {
+            let shown = ShownTaint {
+                key: &taint.key,
+                value,
+                effect: &taint.effect,
+                time_added: taint.time_added.as_ref().map(|time| time.0.to_string()),
+            };
+            let detail = "taints must be unique by key and effect pair";
+            errors.ordered(Reason::Duplicate, &at, &shown, detail);
         }
     }
 }
 
-fn validate_status(status: &NodeStatus, errors: &mut Errors) {
+fn validate_resources(status: &NodeStatus, errors: &mut Errors) {
     let path = Path::new("status");
     for (field, list) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
+        let path = path.child(field);
         for (resource, amount) in list.iter().flatten() {
-            if Quantity::try_from(amount).is_ok_and(Quantity::is_negative) {
-                let list = path.child(field);
-                errors.invalid(
-                    &list.key(resource),
-                    amount.0.as_str(),
-                    "must be greater than or equal to 0",
-                );
-            }
+            amounts::value(resource, amount, &path.child(resource), errors);
         }
     }
+}
+
+fn validate_addresses(status: &NodeStatus, errors: &mut Errors) {
+    let path = Path::new("status");
+    let list = path.child("addresses");
     let addresses = status.addresses.as_deref().unwrap_or_default();
     for (index, address) in addresses.iter().enumerate() {
         if addresses[..index].contains(address) {
-            let list = path.child("addresses");
-            errors.duplicate(&list.index(index), serde_json::to_value(address).unwrap_or_default());
+            let shown = ShownAddress {
+                r#type: &address.type_,
+                address: &address.address,
+            };
+            errors.ordered(Reason::Duplicate, &list.index(index), &shown, "");
         }
     }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ShownAddress<'a> {
+    r#type: &'a str,
+    address: &'a str,
 }
 
 fn readiness(object: &Node) -> String {

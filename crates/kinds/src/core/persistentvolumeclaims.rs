@@ -137,7 +137,7 @@ pub(crate) fn default(object: &mut PersistentVolumeClaim) {
     let status = object.status.get_or_insert_default();
     text(&mut status.phase, "Pending");
     let spec = object.spec.get_or_insert_default();
-    text(&mut spec.volume_mode, "Filesystem");
+    spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
     spec.resources.get_or_insert_default();
 }
 

@@ -5,6 +5,7 @@ use crate::core::pods::{deprecated_node_label, validate_node_selector};
 use crate::core::volume_sources;
 use crate::defaulting::{given, text};
 use crate::{Kind, STATUS, Subresource, age, changes, name, rules};
+use catamaran_api::quantity::Quantity;
 use catamaran_api::table::Column;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus, VolumeNodeAffinity};
@@ -23,7 +24,7 @@ impl Kind for PersistentVolumes {
         text(&mut object.status.get_or_insert_default().phase, "Pending");
         let spec = object.spec.get_or_insert_default();
         text(&mut spec.persistent_volume_reclaim_policy, "Retain");
-        text(&mut spec.volume_mode, "Filesystem");
+        spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
         default_source(spec);
     }
 
@@ -167,7 +168,10 @@ fn spec(spec: &PersistentVolumeSpec, name: &str, path: &Path<'_>, errors: &mut E
         errors.not_supported(&at, shown, &["storage"]);
     }
     for (resource, amount) in capacity {
-        rules::nonnegative_amount(amount, &at.key(resource), errors);
+        let units = Quantity::try_from(amount).map_or(0, Quantity::units);
+        if units < 0 {
+            errors.invalid(&at.key(resource), units, "must be a valid resource quantity");
+        }
         rules::positive_amount(amount, &at.key(resource), errors);
     }
     let policy = given(spec.persistent_volume_reclaim_policy.as_ref());

@@ -5,7 +5,7 @@
 //! | fields nobody wrote | `defaults`, `images` |
 //! | what is refused | `validate` (the pod), `containers`, `handlers`, `resources`, `volumes`, `security`, `windows`, `scheduling` |
 //! | pods that are yet to be made | `template` |
-//! | what may change | `update`, `resize`, `ephemeral` |
+//! | what may change | `update`, `resize`, `ephemeral`, `status` |
 //! | what is accepted and yet warned about | `warnings` |
 //! | what `kubectl get pods` prints | `columns` |
 
@@ -20,6 +20,7 @@ mod resize;
 mod resources;
 mod scheduling;
 mod security;
+mod status;
 pub(crate) mod template;
 mod update;
 mod validate;
@@ -184,6 +185,7 @@ impl Kind for Pods {
     }
 
     fn validate_status(&self, new: &Pod, old: &Pod, errors: &mut Errors) {
+        status::validate(new, old, errors);
         update::status(new, old, errors);
     }
 

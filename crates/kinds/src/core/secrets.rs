@@ -60,7 +60,7 @@ impl Kind for Secrets {
         const COLUMNS: &[Column] = &[
             Column::NAME,
             Column::string("Type", "Says what the data is for, and which keys it must have."),
-            Column::integer("Data", "Number of keys in data."),
+            Column::string("Data", "Number of keys in data."),
             Column::AGE,
         ];
         COLUMNS

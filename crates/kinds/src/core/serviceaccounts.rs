@@ -22,7 +22,7 @@ impl Kind for ServiceAccounts {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             Column::NAME,
-            Column::integer("Secrets", "Number of secrets the account lists."),
+            Column::string("Secrets", "Number of secrets the account lists."),
             Column::AGE,
         ];
         COLUMNS

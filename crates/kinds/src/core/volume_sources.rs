@@ -29,7 +29,6 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("local", &["path"]),
     ("gitRepo", &["repository"]),
     ("iscsi", &["targetPortal", "iqn"]),
-    ("quobyte", &["volume"]),
 ];
 
 /// The one source that has the same type in pods and persistent volumes.
@@ -46,7 +45,12 @@ pub(crate) fn validate(sources: &Map<String, Value>, volume: Option<&str>, path:
         errors.required(path, "must specify a volume type");
     }
     for (index, (kind, source)) in sources.iter().enumerate() {
-        let at = path.child(kind);
+        // The one source whose errors go by another name.
+        let at = path.child(if kind == "gcePersistentDisk" {
+            "persistentDisk"
+        } else {
+            kind
+        });
         if index > 0 {
             errors.forbidden(&at, "may not specify more than 1 volume type");
         } else {
@@ -249,6 +253,7 @@ fn quobyte(source: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.invalid(&path.child("registry"), registry, detail);
         }
     }
+    require(source, &["volume"], path, errors);
 }
 
 fn flex_volume(source: &Value, path: &Path<'_>, errors: &mut Errors) {

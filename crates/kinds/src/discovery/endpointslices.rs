@@ -113,7 +113,8 @@ impl Kind for EndpointSlices {
 fn some(list: &[String]) -> String {
     const MOST: usize = 3;
     match list.len() {
-        0 => "<unset>".to_owned(),
+        // A port that has neither number nor name leaves nothing to show.
+        _ if list.iter().all(String::is_empty) => "<unset>".to_owned(),
         all if all > MOST => format!("{} + {} more...", list[..MOST].join(","), all - MOST),
         _ => list.join(","),
     }

@@ -94,7 +94,7 @@ impl Kind for Events {
         }
         let kind = object.type_.as_deref().unwrap_or_default();
         if !matches!(kind, "Normal" | "Warning") {
-            errors.invalid(&Path::new("type"), kind, format!("has invalid value: {kind}"));
+            errors.invalid(&Path::new("type"), "", format!("has invalid value: {kind}"));
         }
         let source = object.deprecated_source.as_ref();
         let named = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());

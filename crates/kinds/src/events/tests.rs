@@ -44,7 +44,7 @@ fn rules_are_stricter_than_those_of_core() {
         &expect![[r#"
             involvedObject.namespace: Invalid value: "b": does not match event.namespace
             eventTime: Required value
-            type: Invalid value: "Odd": has invalid value: Odd
+            type: Invalid value: "": has invalid value: Odd
             firstTimestamp: Invalid value: "": needs to be unset
             count: Invalid value: "": needs to be unset
             source: Invalid value: "": needs to be unset"#]],
@@ -79,15 +79,15 @@ fn the_table_is_that_of_core() {
         EVENTS,
         event(),
         &expect![[r#"
-        Last Seen: "60s"
-        Type: "Normal"
-        Reason: "Started"
-        Object: "pod/p"
-        Subobject (wide): ""
-        Source (wide): "example.com/c, i"
-        Message: "text"
-        First Seen (wide): "24h"
-        Count (wide): "3"
-        Name (wide): "e""#]],
+            Last Seen: "60s"
+            Type: "Normal"
+            Reason: "Started"
+            Object: "pod/p"
+            Subobject (wide): ""
+            Source (wide): "example.com/c, i"
+            Message: "text"
+            First Seen (wide): "24h"
+            Count (wide): 3
+            Name (wide): "e""#]],
     );
 }

@@ -62,10 +62,7 @@ fn validate_subject(subject: &Subject, namespaced: bool, path: &Path<'_>, errors
                 errors.required(&path.child("namespace"), "");
             }
         }
-        kind @ ("User" | "Group") => {
-            if subject.name.is_empty() {
-                errors.invalid(&at_name, "", format!("{} name cannot be empty", kind.to_lowercase()));
-            }
+        "User" | "Group" => {
             if group != GROUP {
                 errors.not_supported(&at_group, group, &[GROUP]);
             }

@@ -53,8 +53,4 @@ fn validate_rule(rule: &PolicyRule, namespaced: bool, path: &Path<'_>, errors: &
         let detail = "resource rules must supply at least one resource";
         errors.required(&path.child("resources"), detail);
     }
-    if !none(&rule.resource_names) && rule.resources.as_ref().is_some_and(|resources| resources.len() > 1) {
-        let detail = "resource names cannot apply to multiple resources";
-        errors.required(&path.child("resourceNames"), detail);
-    }
 }

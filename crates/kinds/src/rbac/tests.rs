@@ -14,23 +14,21 @@ fn rules() {
         "roles.rbac.authorization.k8s.io",
         rules.clone(),
         &expect![[r#"
-        rules[0].verbs: Required value: verbs must contain at least one value
-        rules[0].apiGroups: Required value: resource rules must supply at least one api group
-        rules[0].resources: Required value: resource rules must supply at least one resource
-        rules[1].resourceNames: Required value: resource names cannot apply to multiple resources
-        rules[2].nonResourceURLs: Invalid value: ["/healthz"]: namespaced rules cannot apply to non-resource URLs
-        rules[3].nonResourceURLs: Invalid value: ["/healthz"]: namespaced rules cannot apply to non-resource URLs
-        rules[3].nonResourceURLs: Invalid value: ["/healthz"]: rules cannot apply to both regular resources and non-resource URLs"#]],
+            rules[0].verbs: Required value: verbs must contain at least one value
+            rules[0].apiGroups: Required value: resource rules must supply at least one api group
+            rules[0].resources: Required value: resource rules must supply at least one resource
+            rules[2].nonResourceURLs: Invalid value: ["/healthz"]: namespaced rules cannot apply to non-resource URLs
+            rules[3].nonResourceURLs: Invalid value: ["/healthz"]: namespaced rules cannot apply to non-resource URLs
+            rules[3].nonResourceURLs: Invalid value: ["/healthz"]: rules cannot apply to both regular resources and non-resource URLs"#]],
     );
     golden::create(
         "clusterroles.rbac.authorization.k8s.io",
         rules,
         &expect![[r#"
-        rules[0].verbs: Required value: verbs must contain at least one value
-        rules[0].apiGroups: Required value: resource rules must supply at least one api group
-        rules[0].resources: Required value: resource rules must supply at least one resource
-        rules[1].resourceNames: Required value: resource names cannot apply to multiple resources
-        rules[3].nonResourceURLs: Invalid value: ["/healthz"]: rules cannot apply to both regular resources and non-resource URLs"#]],
+            rules[0].verbs: Required value: verbs must contain at least one value
+            rules[0].apiGroups: Required value: resource rules must supply at least one api group
+            rules[0].resources: Required value: resource rules must supply at least one resource
+            rules[3].nonResourceURLs: Invalid value: ["/healthz"]: rules cannot apply to both regular resources and non-resource URLs"#]],
     );
 }
 
@@ -48,7 +46,6 @@ fn subjects() {
         binding.clone(),
         &expect![[r#"
         subjects[0].name: Required value
-        subjects[0].name: Invalid value: "": user name cannot be empty
         subjects[1].apiGroup: Unsupported value: "example.com": supported values: "rbac.authorization.k8s.io"
         subjects[2].name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
         subjects[3].apiGroup: Unsupported value: "rbac.authorization.k8s.io": supported values: ""
@@ -59,7 +56,6 @@ fn subjects() {
         binding,
         &expect![[r#"
         subjects[0].name: Required value
-        subjects[0].name: Invalid value: "": user name cannot be empty
         subjects[1].apiGroup: Unsupported value: "example.com": supported values: "rbac.authorization.k8s.io"
         subjects[2].name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
         subjects[2].namespace: Required value

@@ -70,7 +70,7 @@ impl Kind for VolumeAttachments {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             Column::NAME,
-            Column::string("Attacher", "The driver that attaches the volume."),
+            Column::string("Attacher", "The driver that attaches the volume.").of_format("name"),
             Column::string("PV", "The volume."),
             Column::string("Node", "The node it is attached to."),
             Column::boolean("Attached", "Whether it is attached."),

@@ -1,6 +1,7 @@
 //! Goldens of volumes, claims, limits, quotas, endpoints.
 
 use super::{check, check_created, check_row, check_status, check_warnings};
+use crate::golden;
 use expect_test::expect;
 use serde_json::{Value, json};
 
@@ -418,5 +419,117 @@ fn endpoints() {
             Status: "Healthy"
             Message: "ok"
             Error: """#]],
+    );
+}
+
+#[test]
+fn rare_refusals() {
+    golden::create(
+        "namespaces",
+        json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes", "example.com/x", "mine"]}}),
+        &expect![[
+            r#"spec.finalizers: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified"#
+        ]],
+    );
+    golden::create(
+        "persistentvolumes",
+        json!({"metadata": {"name": "a"}, "spec": {"capacity": {"storage": "-1"}, "accessModes": ["ReadWriteOnce"], "volumeMode": "",
+            "gcePersistentDisk": {"pdName": ""}}}),
+        &expect![[r#"
+            spec.capacity[storage]: Invalid value: -1: must be a valid resource quantity
+            spec.capacity[storage]: Invalid value: "-1": must be greater than zero
+            spec.persistentDisk.pdName: Required value
+            spec.volumeMode: Unsupported value: "": supported values: "Block", "Filesystem""#]],
+    );
+    golden::create(
+        "clusterroles.rbac.authorization.k8s.io",
+        json!({"metadata": {"name": "a"}, "aggregationRule": {}}),
+        &expect![[
+            r#"aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required if aggregationRule is non-nil"#
+        ]],
+    );
+    golden::defaults(
+        "nodes",
+        json!({"metadata": {"name": "a"}, "spec": {"podCIDRs": ["10.0.0.0/24"]}}),
+        &expect![[r#"
+            {
+              "apiVersion": "v1",
+              "kind": "Node",
+              "metadata": {
+                "name": "a"
+              },
+              "spec": {
+                "podCIDR": "10.0.0.0/24",
+                "podCIDRs": [
+                  "10.0.0.0/24"
+                ]
+              }
+            }"#]],
+    );
+    golden::defaults(
+        "pods",
+        json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "Upper", "resources":
+            {"requests": {"cpu": "100m"}, "limits": {"hugepages-2Mi": "2Mi"}}}], "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
+            "volumes": [{"name": "r", "rbd": {"monitors": ["m"], "image": "i"}}]}}),
+        &expect![[r#"
+            {
+              "apiVersion": "v1",
+              "kind": "Pod",
+              "metadata": {
+                "name": "a"
+              },
+              "spec": {
+                "containers": [
+                  {
+                    "image": "Upper",
+                    "imagePullPolicy": "IfNotPresent",
+                    "name": "c",
+                    "resources": {
+                      "limits": {
+                        "hugepages-2Mi": "2Mi"
+                      },
+                      "requests": {
+                        "cpu": "100m",
+                        "hugepages-2Mi": "2Mi"
+                      }
+                    },
+                    "terminationMessagePath": "/dev/termination-log",
+                    "terminationMessagePolicy": "File"
+                  }
+                ],
+                "dnsPolicy": "ClusterFirst",
+                "enableServiceLinks": true,
+                "resources": {
+                  "limits": {
+                    "cpu": "1",
+                    "hugepages-2Mi": "2Mi",
+                    "memory": "1Gi"
+                  },
+                  "requests": {
+                    "cpu": "100m",
+                    "hugepages-2Mi": "2Mi",
+                    "memory": "1Gi"
+                  }
+                },
+                "restartPolicy": "Always",
+                "schedulerName": "default-scheduler",
+                "securityContext": {},
+                "terminationGracePeriodSeconds": 30,
+                "volumes": [
+                  {
+                    "name": "r",
+                    "rbd": {
+                      "image": "i",
+                      "keyring": "/etc/ceph/keyring",
+                      "monitors": [
+                        "m"
+                      ],
+                      "pool": "rbd",
+                      "user": "admin"
+                    }
+                  }
+                ]
+              }
+            }"#]],
     );
 }

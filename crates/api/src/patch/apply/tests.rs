@@ -77,8 +77,7 @@ impl World {
 
     /// What decoding does to an object: nulls go, and it has an identity.
     fn store(&mut self, mut object: Value) {
-        let version = object["apiVersion"].as_str().unwrap_or("v1").to_owned();
-        Builtin.node(&version).unwrap().normalise(&mut object).unwrap();
+        drop_nulls(&mut object);
         object["metadata"]["uid"] = "1".into();
         self.live = object;
     }
@@ -92,6 +91,17 @@ impl World {
             lines += &format!("{} {operation} {} {time} {fields}\n", owner.manager, owner.api_version);
         }
         lines
+    }
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 

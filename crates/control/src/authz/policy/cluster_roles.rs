@@ -123,19 +123,19 @@ pub(super) static ALL: &[Table] = &[
         &[
             rule("core", "nodes", READ),
             rule("core", "nodes", "proxy"),
-            rule(
-                "core",
-                "nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats",
-                "*",
-            ),
+            rule("core", "nodes/log nodes/metrics nodes/proxy nodes/stats", "*"),
+            rule("core", "nodes/configz nodes/healthz nodes/pods", "*"),
         ],
     ),
     role(
         "system:monitoring",
-        &[paths(
-            "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*",
-            "get",
-        )],
+        &[
+            paths(
+                "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*",
+                "get",
+            ),
+            rule("core", "nodes/metrics", "get"),
+        ],
     ),
     role("system:node", NODE),
     role(
@@ -343,13 +343,20 @@ pub(super) const NODE: &[Entry] = &[
     rule("storage.k8s.io", "csinodes", "create delete get patch update"),
     rule("node.k8s.io", "runtimeclasses", READ),
     rule("resource.k8s.io", "resourceclaims", "get"),
-    rule("resource.k8s.io", "resourceslices", READ_WRITE),
+    rule("resource.k8s.io", "resourceslices", "deletecollection"),
+    rule("core", "serviceaccounts", "get"),
 ];
 
 const SCHEDULER: &[Entry] = &[
     EVENTS,
     rule("coordination.k8s.io", "leases", "create"),
-    named("coordination.k8s.io", "leases", "kube-scheduler", "get update"),
+    named(
+        "coordination.k8s.io",
+        "leases",
+        "kube-scheduler",
+        "get list update watch",
+    ),
+    rule("coordination.k8s.io", "leasecandidates", READ_WRITE),
     rule("core", "nodes", READ),
     rule("core", "pods", "delete get list watch"),
     rule("core", "pods/binding bindings", "create"),
@@ -362,13 +369,13 @@ const SCHEDULER: &[Entry] = &[
     rule("authentication.k8s.io", "tokenreviews", "create"),
     rule("authorization.k8s.io", "subjectaccessreviews", "create"),
     rule("storage.k8s.io", "csinodes", READ),
+    rule("storage.k8s.io", "volumeattachments", READ),
     rule("core", "namespaces", READ),
     rule("storage.k8s.io", "csidrivers", READ),
     rule("storage.k8s.io", "csistoragecapacities", READ),
-    rule("storage.k8s.io", "volumeattachments", READ),
     rule("resource.k8s.io", "deviceclasses", READ),
     rule("resource.k8s.io", "resourceclaims", READ_UPDATE),
     rule("resource.k8s.io", "resourceclaims/status", READ_UPDATE),
-    rule("core", "pods/finalizers", READ_UPDATE),
+    rule("core", "pods/finalizers", "update"),
     rule("resource.k8s.io", "resourceslices", READ),
 ];

@@ -180,6 +180,7 @@ pub(super) static ALL: &[Table] = &[
             rule("core", "persistentvolumeclaims/status", "patch update"),
             rule("core", "persistentvolumeclaims", READ),
             EVENTS,
+            rule("core", "services", "get"),
         ],
     ),
     role(
@@ -251,6 +252,7 @@ pub(super) static ALL: &[Table] = &[
             rule("core", "nodes", "list watch"),
             EVENTS,
             rule("core", "events", "watch"),
+            rule("core", "services", "get"),
         ],
     ),
     role(
@@ -372,9 +374,9 @@ pub(super) static ALL: &[Table] = &[
             rule("core", "pods", "create delete get patch update"),
             REVISIONS,
             rule("core", "persistentvolumeclaims", "create get list watch"),
+            EVENTS,
             rule("core", "persistentvolumeclaims", "delete update"),
             rule("core", "pods/finalizers", "update"),
-            EVENTS,
         ],
     ),
     role(

@@ -2,6 +2,9 @@
 
 use super::{EVENTS, Entry, READ, named, rule};
 
+const LEASES: Entry = rule("coordination.k8s.io", "leases", "create get list update watch");
+const CANDIDATES: Entry = rule("coordination.k8s.io", "leasecandidates", "create get list update watch");
+
 /// Namespace, name, rules.
 pub(super) static ROLES: &[(&str, &str, &[Entry])] = &[
     (
@@ -24,6 +27,8 @@ pub(super) static ROLES: &[(&str, &str, &[Entry])] = &[
         &[
             rule("core", "configmaps", "watch"),
             named("core", "configmaps", "kube-controller-manager", "get update"),
+            LEASES,
+            CANDIDATES,
         ],
     ),
     (
@@ -32,6 +37,8 @@ pub(super) static ROLES: &[(&str, &str, &[Entry])] = &[
         &[
             rule("core", "configmaps", "watch"),
             named("core", "configmaps", "kube-scheduler", "get update"),
+            LEASES,
+            CANDIDATES,
         ],
     ),
     (
@@ -69,7 +76,7 @@ pub(super) static BINDINGS: &[(&str, &str, &str, &str)] = &[
         "kube-system",
         "system::leader-locking-kube-controller-manager",
         "system::leader-locking-kube-controller-manager",
-        "user=system:kube-controller-manager account=kube-controller-manager",
+        "user=system:kube-controller-manager account=kube-controller-manager account=leader-election-controller",
     ),
     (
         "kube-system",

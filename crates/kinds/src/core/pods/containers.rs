@@ -183,9 +183,6 @@ fn ports(ports: &[ContainerPort], path: &Path<'_>, errors: &mut Errors) {
         if let Some(host_port) = port.host_port.filter(|port| *port != 0) {
             port_number(host_port, &at.child("hostPort"), errors);
         }
-        if let Some(ip) = port.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
-            errors.invalid_each(&at.child("hostIP"), ip, names::ip(ip));
-        }
         let protocol = port.protocol.as_deref().unwrap_or_default();
         one_of_required(protocol, &["SCTP", "TCP", "UDP"], &at.child("protocol"), errors);
     }
@@ -346,8 +343,8 @@ fn env_from(sources: &[EnvFromSource], path: &Path<'_>, errors: &mut Errors) {
             }
         }
         match (config_map, secret) {
-            (None, None) => errors.invalid(&at, "", "must specify one of: `configMapRef` or `secretRef`"),
-            (Some(_), Some(_)) => errors.invalid(&at, "", "may not have more than one field specified at a time"),
+            (None, None) => errors.invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"),
+            (Some(_), Some(_)) => errors.invalid(path, "", "may not have more than one field specified at a time"),
             _ => {}
         }
     }
@@ -355,39 +352,51 @@ fn env_from(sources: &[EnvFromSource], path: &Path<'_>, errors: &mut Errors) {
 
 fn mounts(container: &Container, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut Errors) {
     let mounts = container.volume_mounts.as_deref().unwrap_or_default();
+    let devices = container.volume_devices.as_deref().unwrap_or_default();
     for (index, mount) in mounts.iter().enumerate() {
         let at = path.index(index);
-        if mount.name.is_empty() {
-            errors.required(&at.child("name"), "");
-        } else if !volumes.contains_key(mount.name.as_str()) {
-            errors.not_found(&at.child("name"), mount.name.as_str());
+        let (at_name, at_path) = (at.child("name"), at.child("mountPath"));
+        let (name, place) = (mount.name.as_str(), mount.mount_path.as_str());
+        if name.is_empty() {
+            errors.required(&at_name, "");
         }
-        if mount.mount_path.is_empty() {
-            errors.required(&at.child("mountPath"), "");
-        } else if mounts[..index].iter().any(|other| other.mount_path == mount.mount_path) {
-            errors.invalid(&at.child("mountPath"), mount.mount_path.as_str(), "must be unique");
+        if !volumes.contains_key(name) {
+            errors.not_found(&at_name, name);
         }
-        self::mount(container, mount, &at, errors);
+        if place.is_empty() {
+            errors.required(&at_path, "");
+        }
+        if mounts[..index].iter().any(|other| other.mount_path == place) {
+            errors.invalid(&at_path, place, "must be unique");
+        }
+        if devices.iter().any(|device| device.name == name) {
+            errors.invalid(&at_name, name, "must not already exist in volumeDevices");
+        }
+        if devices.iter().any(|device| device.device_path == place) {
+            errors.invalid(&at_path, place, "must not already exist as a path in volumeDevices");
+        }
+        self::mount(container, mount, &at, path, errors);
     }
 }
 
-fn mount(container: &Container, mount: &VolumeMount, path: &Path<'_>, errors: &mut Errors) {
+/// Kubernetes names the list, not the mount, where these fields are wrong.
+fn mount(container: &Container, mount: &VolumeMount, at: &Path<'_>, list: &Path<'_>, errors: &mut Errors) {
     let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     if let Some(sub_path) = set(&mount.sub_path) {
-        paths::descending(&sub_path, &path.child("subPath"), errors);
+        paths::descending(&sub_path, &list.child("subPath"), errors);
     }
     if let Some(sub_path) = set(&mount.sub_path_expr) {
         if set(&mount.sub_path).is_some() {
             errors.invalid(
-                &path.child("subPathExpr"),
+                &at.child("subPathExpr"),
                 sub_path.as_str(),
                 "subPathExpr and subPath are mutually exclusive",
             );
         }
-        paths::descending(&sub_path, &path.child("subPathExpr"), errors);
+        paths::descending(&sub_path, &list.child("subPathExpr"), errors);
     }
     if let Some(mode) = &mount.mount_propagation {
-        let at = path.child("mountPropagation");
+        let at = list.child("mountPropagation");
         one_of(Some(mode), &["Bidirectional", "HostToContainer", "None"], &at, errors);
         let privileged = container
             .security_context
@@ -400,35 +409,58 @@ fn mount(container: &Container, mount: &VolumeMount, path: &Path<'_>, errors: &m
             );
         }
     }
-    if let Some(mode) = &mount.recursive_read_only {
-        let at = path.child("recursiveReadOnly");
-        one_of(Some(mode), &["Disabled", "Enabled", "IfPossible"], &at, errors);
-        if mode != "Disabled" && mount.read_only != Some(true) {
-            errors.forbidden(&at, "may only be specified when readOnly is true");
+    let at = list.child("recursiveReadOnly");
+    match mount.recursive_read_only.as_deref() {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
+            if mount.read_only != Some(true) {
+                errors.forbidden(&at, "may only be specified when readOnly is true");
+            }
+            if mount.mount_propagation.as_ref().is_some_and(|mode| mode != "None") {
+                let detail = "may only be specified when mountPropagation is None or not specified";
+                errors.forbidden(&at, detail);
+            }
         }
+        mode => one_of(mode, &["Disabled", "Enabled", "IfPossible"], &at, errors),
     }
 }
 
 fn devices(container: &Container, volumes: &Volumes<'_>, path: &Path<'_>, errors: &mut Errors) {
     let devices = container.volume_devices.as_deref().unwrap_or_default();
+    let mounts = container.volume_mounts.as_deref().unwrap_or_default();
+    let leads_back = |place: &str| place.split('/').any(|part| part == "..");
     for (index, device) in devices.iter().enumerate() {
         let at = path.index(index);
-        match volumes.get(device.name.as_str()) {
-            _ if device.name.is_empty() => errors.required(&at.child("name"), ""),
-            None => errors.not_found(&at.child("name"), device.name.as_str()),
+        let (at_name, at_path) = (at.child("name"), at.child("devicePath"));
+        let (name, place) = (device.name.as_str(), device.device_path.as_str());
+        if name.is_empty() {
+            errors.required(&at_name, "");
+        } else if devices[..index].iter().any(|other| other.name == name) {
+            errors.invalid(&at_name, name, "must be unique");
+        }
+        match volumes.get(name) {
+            None => errors.not_found(&at_name, name),
             Some(volume) if volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none() => {
                 let detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
-                errors.invalid(&at.child("name"), device.name.as_str(), detail);
+                errors.invalid(&at_name, name, detail);
             }
             Some(_) => {}
         }
-        if device.device_path.is_empty() {
-            errors.required(&at.child("devicePath"), "");
-        } else if devices[..index]
-            .iter()
-            .any(|other| other.device_path == device.device_path)
-        {
-            errors.invalid(&at.child("devicePath"), device.device_path.as_str(), "must be unique");
+        if place.is_empty() {
+            errors.required(&at_path, "");
+        }
+        let mut others = devices[..index].iter().map(|other| other.device_path.as_str());
+        if !leads_back(place) && others.any(|other| other == place) {
+            errors.invalid(&at_path, place, "must be unique");
+        }
+        if leads_back(place) {
+            errors.invalid(&at_path, place, "can not contain backsteps ('..')");
+        }
+        if mounts.iter().any(|mount| mount.name == name) {
+            errors.invalid(&at_name, name, "must not already exist in volumeMounts");
+        }
+        if mounts.iter().any(|mount| mount.mount_path == place) {
+            errors.invalid(&at_path, place, "must not already exist as a path in volumeMounts");
         }
     }
 }

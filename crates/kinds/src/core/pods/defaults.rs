@@ -14,6 +14,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
 pub(super) fn pod(pod: &mut Pod) {
+    if let Some(status) = &mut pod.status {
+        super::status::agree_on_addresses(status);
+    }
     let Some(spec) = &mut pod.spec else { return };
     self::spec(spec);
     spec.enable_service_links.get_or_insert(true);
@@ -234,7 +237,7 @@ fn volume(volume: &mut Volume) {
         .as_mut()
         .and_then(|source| source.volume_claim_template.as_mut())
     {
-        text(&mut template.spec.volume_mode, "Filesystem");
+        template.spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
     } else if let Some(source) = &mut volume.iscsi {
         text(&mut source.iscsi_interface, "default");
     } else if let Some(source) = &mut volume.rbd {

@@ -2,12 +2,14 @@
 
 use crate::core::amounts;
 use crate::rules;
+use catamaran_api::field::Reason;
 use catamaran_api::quantity::Quantity;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
     Container, ContainerResizePolicy, PodResourceClaim, PodSpec, ResourceClaim, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names of the claims of a pod that its containers may use.
@@ -30,17 +32,32 @@ pub(super) fn claims<'s>(spec: &'s PodSpec, path: &Path<'_>, errors: &mut Errors
     seen
 }
 
+/// A claim as Kubernetes' own type has it, for errors.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Claim<'a> {
+    name: &'a str,
+    resource_claim_name: Option<&'a str>,
+    resource_claim_template_name: Option<&'a str>,
+}
+
 fn sources_of_claim(claim: &PodResourceClaim, path: &Path<'_>, errors: &mut Errors) {
-    let shown = || serde_json::to_value(claim).unwrap_or_default();
+    let shown = Claim {
+        name: &claim.name,
+        resource_claim_name: claim.resource_claim_name.as_deref(),
+        resource_claim_template_name: claim.resource_claim_template_name.as_deref(),
+    };
     match (&claim.resource_claim_name, &claim.resource_claim_template_name) {
-        (Some(_), Some(_)) => errors.invalid(
+        (Some(_), Some(_)) => errors.ordered(
+            Reason::Invalid,
             path,
-            shown(),
+            &shown,
             "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
         ),
-        (None, None) => errors.invalid(
+        (None, None) => errors.ordered(
+            Reason::Invalid,
             path,
-            shown(),
+            &shown,
             "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
         ),
         _ => {}

@@ -1,6 +1,6 @@
 //! Where a pod may run: selectors, affinity, tolerations, spreading.
 
-use crate::rules::{self, one_of, one_of_required};
+use crate::rules::{self, one_of};
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec,
@@ -67,7 +67,7 @@ fn node_affinity(affinity: &NodeAffinity, path: &Path<'_>, errors: &mut Errors) 
     for (index, term) in preferred.iter().enumerate() {
         let at = list.index(index);
         weight(term.weight, &at, errors);
-        node_term(&term.preference, &at.child("preference"), errors);
+        node_term(&term.preference, Values::Any, &at.child("preference"), errors);
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn node_selector(selector: &NodeSelector, path: &Path<'_>, errors: &m
         errors.required(&terms, "must have at least one node selector term");
     }
     for (index, term) in selector.node_selector_terms.iter().enumerate() {
-        node_term(term, &terms.index(index), errors);
+        node_term(term, Values::OfLabels, &terms.index(index), errors);
     }
 }
 
@@ -88,10 +88,17 @@ fn weight(weight: i32, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn node_term(term: &NodeSelectorTerm, path: &Path<'_>, errors: &mut Errors) {
+/// May an expression ask for what no label can be? Preferences always could.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    Any,
+    OfLabels,
+}
+
+fn node_term(term: &NodeSelectorTerm, allowed: Values, path: &Path<'_>, errors: &mut Errors) {
     let list = path.child("matchExpressions");
     for (index, requirement) in term.match_expressions.iter().flatten().enumerate() {
-        node_requirement(requirement, &list.index(index), errors);
+        node_requirement(requirement, allowed, &list.index(index), errors);
     }
     let list = path.child("matchFields");
     for (index, requirement) in term.match_fields.iter().flatten().enumerate() {
@@ -99,7 +106,7 @@ fn node_term(term: &NodeSelectorTerm, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn node_requirement(requirement: &NodeSelectorRequirement, path: &Path<'_>, errors: &mut Errors) {
+fn node_requirement(requirement: &NodeSelectorRequirement, allowed: Values, path: &Path<'_>, errors: &mut Errors) {
     let values = requirement.values.as_deref().unwrap_or_default();
     let at = path.child("values");
     match requirement.operator.as_str() {
@@ -123,7 +130,7 @@ fn node_requirement(requirement: &NodeSelectorRequirement, path: &Path<'_>, erro
         &requirement.key,
         names::qualified_name(&requirement.key),
     );
-    for (index, value) in values.iter().enumerate() {
+    for (index, value) in values.iter().enumerate().filter(|_| allowed == Values::OfLabels) {
         errors.invalid_each(&at.index(index), value, names::label_value(value));
     }
 }
@@ -280,18 +287,22 @@ fn topology_spread(constraints: &[TopologySpreadConstraint], path: &Path<'_>, er
             errors.required(&at.child("topologyKey"), "can not be empty");
         }
         let supported = ["DoNotSchedule", "ScheduleAnyway"];
-        one_of_required(
-            &constraint.when_unsatisfiable,
-            &supported,
-            &at.child("whenUnsatisfiable"),
-            errors,
-        );
+        let action = constraint.when_unsatisfiable.as_str();
+        one_of(Some(action), &supported, &at.child("whenUnsatisfiable"), errors);
+        let same = |other: &TopologySpreadConstraint| {
+            (&other.topology_key, &other.when_unsatisfiable)
+                == (&constraint.topology_key, &constraint.when_unsatisfiable)
+        };
+        if constraints[index + 1..].iter().any(same) {
+            let pair = format!("{{{}, {action}}}", constraint.topology_key);
+            errors.duplicate(&at.child("{topologyKey, whenUnsatisfiable}"), pair);
+        }
         if let Some(domains) = constraint.min_domains {
             if domains <= 0 {
                 errors.invalid(&at.child("minDomains"), domains, "must be greater than zero");
             }
-            if constraint.when_unsatisfiable != "DoNotSchedule" {
-                let detail = "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway";
+            if action != "DoNotSchedule" {
+                let detail = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
                 errors.invalid(&at.child("minDomains"), domains, detail);
             }
         }
@@ -301,14 +312,6 @@ fn topology_spread(constraints: &[TopologySpreadConstraint], path: &Path<'_>, er
         ];
         for (field, policy) in policies {
             one_of(policy.as_deref(), &["Honor", "Ignore"], &at.child(field), errors);
-        }
-        let same = |other: &&TopologySpreadConstraint| {
-            (&other.topology_key, &other.when_unsatisfiable)
-                == (&constraint.topology_key, &constraint.when_unsatisfiable)
-        };
-        if constraints[..index].iter().any(|other| same(&other)) {
-            let pair = format!("{{{}, {}}}", constraint.topology_key, constraint.when_unsatisfiable);
-            errors.duplicate(&at.child("{topologyKey, whenUnsatisfiable}"), pair);
         }
         let selector = constraint.label_selector.as_ref();
         let keys = at.child("matchLabelKeys");

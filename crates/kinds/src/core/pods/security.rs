@@ -1,9 +1,11 @@
 //! Security contexts of pods and containers.
 
 use super::{paths, windows};
-use crate::rules::{one_of, one_of_required};
+use crate::rules::one_of;
+use catamaran_api::field::Reason;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{AppArmorProfile, Container, PodSpec, SeccompProfile, SecurityContext, Sysctl};
+use serde::Serialize;
 use std::collections::HashSet;
 
 pub(super) fn pod(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
@@ -126,36 +128,63 @@ fn sysctls(spec: &PodSpec, sysctls: &[Sysctl], path: &Path<'_>, errors: &mut Err
     }
 }
 
+const PROFILE_TYPES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
+
 fn seccomp(profile: &SeccompProfile, path: &Path<'_>, errors: &mut Errors) {
-    one_of_required(
+    profile_type(
         &profile.type_,
-        &["Localhost", "RuntimeDefault", "Unconfined"],
-        &path.child("type"),
+        "type is required when seccompProfile is set",
+        path,
         errors,
     );
     let file = profile.localhost_profile.as_deref();
     let at = path.child("localhostProfile");
     match (profile.type_.as_str(), file) {
-        ("Localhost", None | Some("")) => errors.required(&at, "must be set when seccomp type is Localhost"),
+        ("Localhost", None) => errors.required(&at, "must be set when seccomp type is Localhost"),
         ("Localhost", Some(file)) => paths::descending(file, &at, errors),
-        (_, Some(file)) => errors.invalid(&at, file, "can only be set when seccomp type is Localhost"),
+        (kind, Some(file)) => {
+            let shown = Profile {
+                r#type: kind,
+                localhost_profile: Some(file),
+            };
+            let detail = "can only be set when seccomp type is Localhost";
+            errors.ordered(Reason::Invalid, &at, &shown, detail);
+        }
         (_, None) => {}
     }
 }
 
+fn profile_type(kind: &str, missing: &str, path: &Path<'_>, errors: &mut Errors) {
+    let at = path.child("type");
+    if kind.is_empty() {
+        errors.required(&at, missing);
+    } else {
+        one_of(Some(kind), PROFILE_TYPES, &at, errors);
+    }
+}
+
+/// The longest path Linux knows.
+const LONGEST_PROFILE: usize = 4095;
+
 fn app_armor(profile: &AppArmorProfile, path: &Path<'_>, errors: &mut Errors) {
-    one_of_required(
-        &profile.type_,
-        &["Localhost", "RuntimeDefault", "Unconfined"],
-        &path.child("type"),
-        errors,
-    );
     let name = profile.localhost_profile.as_deref();
     let at = path.child("localhostProfile");
     match (profile.type_.as_str(), name) {
-        ("Localhost", None | Some("")) => errors.required(&at, "must be set when AppArmor type is Localhost"),
-        ("Localhost", Some(_)) | (_, None) => {}
-        (_, Some(name)) => errors.invalid(&at, name, "can only be set when AppArmor type is Localhost"),
+        ("Localhost", None) => errors.required(&at, "must be set when AppArmor type is Localhost"),
+        ("Localhost", Some(name)) => {
+            if name.trim() != name {
+                errors.invalid(&at, name, "must not be padded with whitespace");
+            } else if name.is_empty() {
+                errors.required(&at, "must be set when AppArmor type is Localhost");
+            }
+            if name.len() > LONGEST_PROFILE {
+                errors.too_long(&at, LONGEST_PROFILE);
+            }
+        }
+        ("RuntimeDefault" | "Unconfined", Some(name)) => {
+            errors.invalid(&at, name, "can only be set when AppArmor type is Localhost");
+        }
+        (kind, _) => profile_type(kind, "type is required when appArmorProfile is set", path, errors),
     }
 }
 
@@ -182,10 +211,10 @@ pub(super) fn container(context: &SecurityContext, host_users: bool, path: &Path
         app_armor(profile, &path.child("appArmorProfile"), errors);
     }
     if context.allow_privilege_escalation == Some(false) {
-        let shown = || serde_json::to_value(context).unwrap_or_default();
+        let shown = Context::of(context);
         if context.privileged == Some(true) {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.invalid(path, shown(), detail);
+            errors.ordered(Reason::Invalid, path, &shown, detail);
         }
         let mut added = context
             .capabilities
@@ -193,7 +222,100 @@ pub(super) fn container(context: &SecurityContext, host_users: bool, path: &Path
             .flat_map(|capabilities| capabilities.add.iter().flatten());
         if added.any(|capability| capability == "CAP_SYS_ADMIN") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.invalid(path, shown(), detail);
+            errors.ordered(Reason::Invalid, path, &shown, detail);
+        }
+    }
+}
+
+/// A profile as Kubernetes' own type has it, for errors.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Profile<'a> {
+    r#type: &'a str,
+    localhost_profile: Option<&'a str>,
+}
+
+/// A container's security context as Kubernetes' own type has it, for errors.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Context<'a> {
+    capabilities: Option<Capabilities<'a>>,
+    privileged: Option<bool>,
+    #[serde(rename = "SELinuxOptions")]
+    se_linux_options: Option<SeLinux<'a>>,
+    windows_options: Option<Windows<'a>>,
+    run_as_user: Option<i64>,
+    run_as_group: Option<i64>,
+    run_as_non_root: Option<bool>,
+    read_only_root_filesystem: Option<bool>,
+    allow_privilege_escalation: Option<bool>,
+    proc_mount: Option<&'a str>,
+    seccomp_profile: Option<Profile<'a>>,
+    app_armor_profile: Option<Profile<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Capabilities<'a> {
+    add: Option<&'a [String]>,
+    drop: Option<&'a [String]>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SeLinux<'a> {
+    user: &'a str,
+    role: &'a str,
+    r#type: &'a str,
+    level: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Windows<'a> {
+    #[serde(rename = "GMSACredentialSpecName")]
+    gmsa_credential_spec_name: Option<&'a str>,
+    #[serde(rename = "GMSACredentialSpec")]
+    gmsa_credential_spec: Option<&'a str>,
+    run_as_user_name: Option<&'a str>,
+    host_process: Option<bool>,
+}
+
+impl<'a> Context<'a> {
+    fn of(context: &'a SecurityContext) -> Self {
+        let text = |text: &'a Option<String>| text.as_deref().unwrap_or_default();
+        Context {
+            capabilities: context.capabilities.as_ref().map(|capabilities| Capabilities {
+                add: capabilities.add.as_deref(),
+                drop: capabilities.drop.as_deref(),
+            }),
+            privileged: context.privileged,
+            se_linux_options: context.se_linux_options.as_ref().map(|options| SeLinux {
+                user: text(&options.user),
+                role: text(&options.role),
+                r#type: text(&options.type_),
+                level: text(&options.level),
+            }),
+            windows_options: context.windows_options.as_ref().map(|options| Windows {
+                gmsa_credential_spec_name: options.gmsa_credential_spec_name.as_deref(),
+                gmsa_credential_spec: options.gmsa_credential_spec.as_deref(),
+                run_as_user_name: options.run_as_user_name.as_deref(),
+                host_process: options.host_process,
+            }),
+            run_as_user: context.run_as_user,
+            run_as_group: context.run_as_group,
+            run_as_non_root: context.run_as_non_root,
+            read_only_root_filesystem: context.read_only_root_filesystem,
+            allow_privilege_escalation: context.allow_privilege_escalation,
+            proc_mount: context.proc_mount.as_deref(),
+            seccomp_profile: context.seccomp_profile.as_ref().map(|profile| Profile {
+                r#type: &profile.type_,
+                localhost_profile: profile.localhost_profile.as_deref(),
+            }),
+            app_armor_profile: context.app_armor_profile.as_ref().map(|profile| Profile {
+                r#type: &profile.type_,
+                localhost_profile: profile.localhost_profile.as_deref(),
+            }),
         }
     }
 }

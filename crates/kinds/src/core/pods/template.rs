@@ -30,12 +30,13 @@ pub(crate) fn validate_with_volumes(
     rules::annotations(metadata.annotations.as_ref(), &path.child("annotations"), errors);
     let spec = template.spec.as_ref().unwrap_or(&no_spec);
     let at = path.child("spec");
+    let name = metadata.name.as_deref().unwrap_or_default();
     if additional.is_empty() {
-        validate::spec(spec, validate::Place::Template, &at, errors);
+        validate::spec(spec, validate::Place::Template, name, &at, errors);
     } else {
         let mut spec = spec.clone();
         spec.volumes.get_or_insert_default().extend_from_slice(additional);
-        validate::spec(&spec, validate::Place::Template, &at, errors);
+        validate::spec(&spec, validate::Place::Template, name, &at, errors);
     }
     if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
         let detail = "ephemeral containers not allowed in pod template";

@@ -199,7 +199,6 @@ fn ports() {
             spec.containers[0].ports[1].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive
             spec.containers[0].ports[1].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"
             spec.containers[0].ports[3].name: Duplicate value: "a"
-            spec.containers[0].ports[3].hostIP: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
             spec.containers[0].ports[4].hostPort: Duplicate value: "TCP//5""#]],
     );
 }
@@ -224,7 +223,7 @@ fn variables() {
             spec.containers[0].env[4].valueFrom: Invalid value: "": may not have more than one field specified at a time
             spec.containers[0].env[5].valueFrom.fieldRef: Invalid value: "a/b/c": a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')
             spec.containers[0].env[6].valueFrom.resourceFieldRef.divisor: Invalid value: "limits.cpu": only divisor's values 1m and 1 are supported with the cpu resource
-            spec.containers[0].envFrom[0]: Invalid value: "": must specify one of: `configMapRef` or `secretRef`
+            spec.containers[0].envFrom: Invalid value: "": must specify one of: `configMapRef` or `secretRef`
             spec.containers[0].envFrom[1].configMapRef.name: Required value"#]],
     );
 }
@@ -235,11 +234,11 @@ fn mounts_and_volumes() {
         json!({"volumeMounts": [{"name": "v", "mountPath": "/a", "subPath": "../x"}, {"name": "w", "mountPath": "/a"},
             {"name": "v", "mountPath": "", "mountPropagation": "Bidirectional"}]}),
         &expect![[r#"
-            spec.containers[0].volumeMounts[0].subPath: Invalid value: "../x": must not contain '..'
+            spec.containers[0].volumeMounts.subPath: Invalid value: "../x": must not contain '..'
             spec.containers[0].volumeMounts[1].name: Not found: "w"
             spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/a": must be unique
             spec.containers[0].volumeMounts[2].mountPath: Required value
-            spec.containers[0].volumeMounts[2].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers"#]],
+            spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers"#]],
     );
     check(
         json!({"containers": [{"name": "c", "image": "i"}], "volumes": [
@@ -340,8 +339,8 @@ fn security_contexts() {
         &expect![[r#"
             spec.containers[0].securityContext.runAsGroup: Invalid value: 3000000000: must be between 0 and 2147483647, inclusive
             spec.containers[0].securityContext.procMount: Unsupported value: "Some": supported values: "Default", "Unmasked"
-            spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: "x": can only be set when seccomp type is Localhost
-            spec.containers[0].securityContext: Invalid value: {"allowPrivilegeEscalation":false,"privileged":true,"procMount":"Some","runAsGroup":3000000000,"seccompProfile":{"localhostProfile":"x","type":"Unconfined"}}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true"#]],
+            spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: {"Type":"Unconfined","LocalhostProfile":"x"}: can only be set when seccomp type is Localhost
+            spec.containers[0].securityContext: Invalid value: {"Capabilities":null,"Privileged":true,"SELinuxOptions":null,"WindowsOptions":null,"RunAsUser":null,"RunAsGroup":3000000000,"RunAsNonRoot":null,"ReadOnlyRootFilesystem":null,"AllowPrivilegeEscalation":false,"ProcMount":"Some","SeccompProfile":{"Type":"Unconfined","LocalhostProfile":"x"},"AppArmorProfile":null}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true"#]],
     );
 }
 
@@ -408,4 +407,53 @@ fn warnings_name_what_will_surprise() {
         spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply"#]]
     .assert_eq(&Pods.warnings(&pod, None).join("\n"));
     assert!(Pods.warnings(&pod, Some(&pod)).is_empty());
+}
+
+#[test]
+fn statuses() {
+    let pod = |status: Value| -> Pod {
+        let mut pod = defaulted(json!({"containers": [{"name": "c", "image": "i"}]}));
+        pod.status = Some(serde_json::from_value(status).unwrap());
+        pod
+    };
+    let old = pod(json!({"qosClass": "BestEffort", "podIPs": [{"ip": "odd"}]}));
+    let new = pod(
+        json!({"qosClass": "Burstable", "conditions": [{"type": "Ready", "status": "True"}, {"type": "a b", "status": "True"}],
+        "nominatedNodeName": "N", "podIPs": [{"ip": "odd"}, {"ip": "1.2.3"}], "hostIP": "1.1.1.1", "hostIPs": [{"ip": "2.2.2.2"}]}),
+    );
+    let mut errors = Errors::new();
+    Pods.validate_status(&new, &old, &mut errors);
+    expect![[r#"
+        status.conditions[1].Type: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+        status.nominatedNodeName: Invalid value: "N": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+        status.qosClass: Invalid value: "Burstable": field is immutable
+        status.podIPs[1]: Invalid value: "1.2.3": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+        status.podIPs: Invalid value: [{"IP":"odd"},{"IP":"1.2.3"}]: may specify no more than one IP for each IP family
+        status.hostIPs[0].ip: Invalid value: "2.2.2.2": must be equal to `hostIP`"#]]
+    .assert_eq(&lines(&errors));
+}
+
+#[test]
+fn volumes_that_are_wrong_cannot_be_mounted() {
+    check_container(
+        json!({"volumeMounts": [{"name": "block", "mountPath": "/dev/x"}, {"name": "", "mountPath": "/a", "recursiveReadOnly": "Often"}],
+            "volumeDevices": [{"name": "block", "devicePath": "/dev/x"}, {"name": "block", "devicePath": "../y"}],
+            "ports": [{"containerPort": 1, "hostIP": "anything"}],
+            "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.color"}}}]}),
+        &expect![[r#"
+            spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: "spec.color": error converting fieldPath: field label not supported: spec.color
+            spec.containers[0].volumeMounts[0].name: Not found: "block"
+            spec.containers[0].volumeMounts[0].name: Invalid value: "block": must not already exist in volumeDevices
+            spec.containers[0].volumeMounts[0].mountPath: Invalid value: "/dev/x": must not already exist as a path in volumeDevices
+            spec.containers[0].volumeMounts[1].name: Required value
+            spec.containers[0].volumeMounts[1].name: Not found: ""
+            spec.containers[0].volumeMounts.recursiveReadOnly: Unsupported value: "Often": supported values: "Disabled", "Enabled", "IfPossible"
+            spec.containers[0].volumeDevices[0].name: Not found: "block"
+            spec.containers[0].volumeDevices[0].name: Invalid value: "block": must not already exist in volumeMounts
+            spec.containers[0].volumeDevices[0].devicePath: Invalid value: "/dev/x": must not already exist as a path in volumeMounts
+            spec.containers[0].volumeDevices[1].name: Invalid value: "block": must be unique
+            spec.containers[0].volumeDevices[1].name: Not found: "block"
+            spec.containers[0].volumeDevices[1].devicePath: Invalid value: "../y": can not contain backsteps ('..')
+            spec.containers[0].volumeDevices[1].name: Invalid value: "block": must not already exist in volumeMounts"#]],
+    );
 }

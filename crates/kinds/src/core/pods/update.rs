@@ -1,7 +1,7 @@
 //! What may change about a pod: hardly anything, since its containers are running.
 
 use crate::changes;
-use catamaran_api::{Errors, Path};
+use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{
     Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
 };
@@ -153,7 +153,11 @@ fn only_adds(new: &NodeSelectorTerm, old: &NodeSelectorTerm) -> bool {
 
 fn deadline(new: &PodSpec, old: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
     let at = path.child("activeDeadlineSeconds");
+    let all = 0..=i64::from(i32::MAX);
     match (new.active_deadline_seconds, old.active_deadline_seconds) {
+        (Some(new), _) if !all.contains(&new) => {
+            errors.invalid(&at, new, names::inclusive_range(0, i64::from(i32::MAX)));
+        }
         (Some(new), Some(old)) if new > old => {
             errors.invalid(&at, new, "must be less than or equal to previous value");
         }

@@ -12,7 +12,8 @@ pub(super) fn pod(pod: &Pod, errors: &mut Errors) {
     let no_spec = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
     let path = Path::new("spec");
-    self::spec(spec, Place::Pod, &path, errors);
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    self::spec(spec, Place::Pod, name, &path, errors);
     if given(spec.service_account_name.as_ref()).is_none() {
         tokens_without_account(spec, &path.child("volumes"), errors);
     }
@@ -78,8 +79,9 @@ pub(super) enum Place {
     Template,
 }
 
-pub(super) fn spec(spec: &PodSpec, place: Place, path: &Path<'_>, errors: &mut Errors) {
-    let volumes = volumes::validate(spec, place, &path.child("volumes"), errors);
+/// `name` is that of the pod, empty if it has none yet.
+pub(super) fn spec(spec: &PodSpec, place: Place, name: &str, path: &Path<'_>, errors: &mut Errors) {
+    let volumes = volumes::validate(spec, place, name, &path.child("volumes"), errors);
     let claims = resources::claims(spec, &path.child("resourceClaims"), errors);
     let context = containers::Context {
         volumes: &volumes,
@@ -112,19 +114,21 @@ pub(super) fn spec(spec: &PodSpec, place: Place, path: &Path<'_>, errors: &mut E
         ("serviceAccountName", &spec.service_account_name),
         ("nodeName", &spec.node_name),
         ("priorityClassName", &spec.priority_class_name),
-        ("runtimeClassName", &spec.runtime_class_name),
     ];
     for (field, value) in subdomain_names {
         if let Some(value) = given(value.as_ref()) {
             errors.invalid_each(&path.child(field), value, names::dns1123_subdomain(value));
         }
     }
-    one_of(
-        spec.preemption_policy.as_deref(),
-        &["PreemptLowerPriority", "Never"],
-        &path.child("preemptionPolicy"),
-        errors,
-    );
+    // These two, unlike the others, are empty only if somebody wrote so.
+    if let Some(class) = &spec.runtime_class_name {
+        let at = path.child("runtimeClassName");
+        errors.invalid_each(&at, class, names::dns1123_subdomain(class));
+    }
+    if let Some(policy) = &spec.preemption_policy {
+        let supported = ["PreemptLowerPriority", "Never"];
+        one_of_required(policy, &supported, &path.child("preemptionPolicy"), errors);
+    }
     if let Some(overhead) = &spec.overhead {
         let overhead = ResourceRequirements {
             limits: Some(overhead.clone()),
@@ -219,7 +223,7 @@ fn dns_config(config: &PodDNSConfig, path: &Path<'_>, errors: &mut Errors) {
     if searches.len() > 32 {
         errors.invalid(&at, searches.to_vec(), "must not have more than 32 search paths");
     }
-    if searches.iter().map(|search| search.len() + 1).sum::<usize>() > 2049 {
+    if searches.join(" ").len() > 2048 {
         errors.invalid(
             &at,
             searches.to_vec(),
@@ -227,8 +231,12 @@ fn dns_config(config: &PodDNSConfig, path: &Path<'_>, errors: &mut Errors) {
         );
     }
     for (index, search) in searches.iter().enumerate().filter(|(_, search)| search.as_str() != ".") {
-        let labels = search.strip_suffix('.').unwrap_or(search).replace('_', "a");
-        errors.invalid_each(&at.index(index), search, names::dns1123_subdomain(&labels));
+        let search = search.strip_suffix('.').unwrap_or(search);
+        errors.invalid_each(
+            &at.index(index),
+            search,
+            names::dns1123_subdomain_with_underscore(search),
+        );
     }
     for (index, option) in config.options.iter().flatten().enumerate() {
         if option.name.as_deref().unwrap_or_default().is_empty() {

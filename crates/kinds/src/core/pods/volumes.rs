@@ -11,26 +11,60 @@ use k8s_openapi::api::core::v1::{
     PodSpec, ProjectedVolumeSource, ResourceFieldSelector, Volume,
 };
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The pod's volumes by name.
 pub(super) type Volumes<'s> = HashMap<&'s str, &'s Volume>;
 
-pub(super) fn validate<'s>(spec: &'s PodSpec, place: Place, path: &Path<'_>, errors: &mut Errors) -> Volumes<'s> {
-    let mut seen = Volumes::new();
+/// The volumes in which nothing is wrong; containers can mount no others. `pod` is the name of the pod, if it has one.
+pub(super) fn validate<'s>(
+    spec: &'s PodSpec,
+    place: Place,
+    pod: &str,
+    path: &Path<'_>,
+    errors: &mut Errors,
+) -> Volumes<'s> {
+    let mut good = Volumes::new();
+    let made = |claim: &str| {
+        let mut volumes = spec
+            .volumes
+            .iter()
+            .flatten()
+            .filter(|volume| volume.ephemeral.is_some());
+        !pod.is_empty() && volumes.any(|volume| format!("{pod}-{}", volume.name) == claim)
+    };
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         let at = path.index(index);
+        let at_name = at.child("name");
+        let before = errors.len();
         self::volume(volume, place, &at, errors);
-        if volume.name.is_empty() {
-            errors.required(&at.child("name"), "");
-            continue;
+        if volume.ephemeral.is_some() && !pod.is_empty() && !volume.name.is_empty() {
+            let claim = format!("{pod}-{}", volume.name);
+            for message in names::dns1123_subdomain(&claim) {
+                let detail = format!("PVC name {}: {message}", catamaran_api::field::quote(&claim));
+                errors.invalid(&at_name, volume.name.as_str(), detail);
+            }
         }
-        errors.invalid_each(&at.child("name"), &volume.name, names::dns1123_label(&volume.name));
-        if seen.insert(&volume.name, volume).is_some() {
-            errors.duplicate(&at.child("name"), volume.name.as_str());
+        if volume.name.is_empty() {
+            errors.required(&at_name, "");
+        } else {
+            errors.invalid_each(&at_name, &volume.name, names::dns1123_label(&volume.name));
+        }
+        if good.contains_key(volume.name.as_str()) {
+            errors.duplicate(&at_name, volume.name.as_str());
+        }
+        if errors.len() == before {
+            good.insert(&volume.name, volume);
+        }
+        if let Some(source) = &volume.persistent_volume_claim
+            && made(&source.claim_name)
+        {
+            let at = at.child("persistentVolumeClaim");
+            let detail = "must not reference a PVC that gets created for an ephemeral volume";
+            errors.invalid(&at.child("claimName"), source.claim_name.as_str(), detail);
         }
     }
-    seen
+    good
 }
 
 fn volume(volume: &Volume, place: Place, path: &Path<'_>, errors: &mut Errors) {
@@ -174,24 +208,39 @@ fn files(files: Option<&[DownwardAPIVolumeFile]>, path: &Path<'_>, errors: &mut 
 fn projected(source: &ProjectedVolumeSource, path: &Path<'_>, errors: &mut Errors) {
     mode(source.default_mode, &path.child("defaultMode"), errors);
     let list = path.child("sources");
+    let mut taken = HashSet::new();
     for (index, source) in source.sources.iter().flatten().enumerate() {
         let at = list.index(index);
         let mut count = 0;
+        let mut take = |file: &str, shown: &str, errors: &mut Errors| {
+            if !file.is_empty() && !taken.insert(file.to_owned()) {
+                errors.invalid(path, shown, "conflicting duplicate paths");
+            }
+        };
         if let Some(source) = &source.secret {
             count += 1;
             let at = at.child("secret");
             object_name(&source.name, &at.child("name"), errors);
             items(source.items.as_deref(), &at.child("items"), errors);
+            for item in source.items.iter().flatten() {
+                take(&item.path, &source.name, errors);
+            }
         }
         if let Some(source) = &source.config_map {
             count += 1;
             let at = at.child("configMap");
             object_name(&source.name, &at.child("name"), errors);
             items(source.items.as_deref(), &at.child("items"), errors);
+            for item in source.items.iter().flatten() {
+                take(&item.path, &source.name, errors);
+            }
         }
         if let Some(source) = &source.downward_api {
             count += 1;
             files(source.items.as_deref(), &at.child("downwardAPI"), errors);
+            for item in source.items.iter().flatten() {
+                take(&item.path, &item.path, errors);
+            }
         }
         if let Some(token) = &source.service_account_token {
             count += 1;
@@ -213,10 +262,19 @@ fn projected(source: &ProjectedVolumeSource, path: &Path<'_>, errors: &mut Error
         if let Some(bundle) = &source.cluster_trust_bundle {
             count += 1;
             trust_bundle(bundle, &at.child("clusterTrustBundle"), errors);
+            take(&bundle.path, &bundle.path, errors);
         }
         if let Some(certificate) = &source.pod_certificate {
             count += 1;
             pod_certificate(certificate, &at.child("podCertificate"), errors);
+            let files = [
+                &certificate.credential_bundle_path,
+                &certificate.key_path,
+                &certificate.certificate_chain_path,
+            ];
+            for file in files.into_iter().flatten() {
+                take(file, file, errors);
+            }
         }
         if count > 1 {
             errors.forbidden(&at, "may not specify more than 1 volume type per source");
@@ -322,10 +380,16 @@ pub(super) fn field_ref(field: &ObjectFieldSelector, supported: &[&str], path: &
         return;
     }
     let name = field.field_path.as_str();
+    let at = path.child("fieldPath");
     if name.is_empty() {
-        errors.required(&path.child("fieldPath"), "");
+        errors.required(&at, "");
         return;
     }
+    if let Err(why) = known_field(field.api_version.as_deref().unwrap_or_default(), name) {
+        errors.invalid(&at, name, format!("error converting fieldPath: {why}"));
+        return;
+    }
+    let name = if name == "spec.host" { "spec.nodeName" } else { name };
     let subscripted = name.strip_suffix("']").and_then(|name| name.split_once("['"));
     match subscripted {
         Some(("metadata.annotations", key)) => {
@@ -333,8 +397,38 @@ pub(super) fn field_ref(field: &ObjectFieldSelector, supported: &[&str], path: &
         }
         Some(("metadata.labels", key)) => errors.invalid_each(path, key, names::qualified_name(key)),
         Some((name, _)) => errors.invalid(path, name, "does not support subscript"),
-        None if !supported.contains(&name) => errors.not_supported(&path.child("fieldPath"), name, supported),
+        None if !supported.contains(&name) => errors.not_supported(&at, name, supported),
         None => {}
+    }
+}
+
+/// Fields of a pod by the names that containers may ask for them, whether or not at this place.
+fn known_field(api_version: &str, name: &str) -> Result<(), String> {
+    const KNOWN: &[&str] = &[
+        "metadata.annotations",
+        "metadata.labels",
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "spec.host",
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.serviceAccountName",
+        "spec.schedulerName",
+        "status.phase",
+        "status.hostIP",
+        "status.hostIPs",
+        "status.podIP",
+        "status.podIPs",
+    ];
+    if api_version != "v1" {
+        return Err(format!("unsupported pod version: {api_version}"));
+    }
+    match name.strip_suffix("']").and_then(|name| name.split_once("['")) {
+        Some(("metadata.annotations" | "metadata.labels", _)) => Ok(()),
+        Some(_) => Err(format!("field label does not support subscript: {name}")),
+        None if KNOWN.contains(&name) => Ok(()),
+        None => Err(format!("field label not supported: {name}")),
     }
 }
 

@@ -290,7 +290,7 @@ fn fractional_bytes(amounts: &BTreeMap<String, Amount>, path: &Path<'_>, warning
 /// The warning about an amount that is no whole number.
 pub(crate) fn fractional(amount: &Amount, path: &Path<'_>) -> Option<String> {
     let quantity = Quantity::try_from(amount).ok()?;
-    (!quantity.is_integer()).then(|| {
+    (quantity.millis() % 1000 != 0).then(|| {
         let amount = quote(&quantity.to_string());
         format!("{path}: fractional byte value {amount} is invalid, must be an integer")
     })

@@ -3,10 +3,11 @@
 use super::{has_cluster_ip, has_health_check, is_headless, is_reachable_from_outside, kind};
 use crate::defaulting::given;
 use crate::{addresses, rules};
+use catamaran_api::field::Reason;
 use catamaran_api::{Errors, Path, names};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, ServiceSpec, SessionAffinityConfig};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::json;
+use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 
 pub(super) const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
@@ -93,6 +94,18 @@ fn by_type(spec: &ServiceSpec, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
+/// What tells two ports apart, within Kubernetes' own type, for errors.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Port<'a> {
+    name: &'a str,
+    protocol: &'a str,
+    app_protocol: Option<&'a str>,
+    port: i32,
+    target_port: i32,
+    node_port: i32,
+}
+
 fn ports(spec: &ServiceSpec, path: &Path<'_>, errors: &mut Errors) {
     let ports = spec.ports.as_deref().unwrap_or_default();
     let mut seen = HashSet::new();
@@ -141,9 +154,15 @@ fn port_numbers(spec: &ServiceSpec, path: &Path<'_>, errors: &mut Errors) {
     for (index, port) in ports.iter().enumerate() {
         let same = |other: &ServicePort| (&other.protocol, other.port) == (&port.protocol, port.port);
         if ports[..index].iter().any(same) {
-            let shown = json!({"Name": "", "Protocol": port.protocol, "AppProtocol": null, "Port": port.port,
-                "TargetPort": 0, "NodePort": 0});
-            errors.duplicate(&path.index(index), shown);
+            let shown = Port {
+                name: "",
+                protocol: port.protocol.as_deref().unwrap_or_default(),
+                app_protocol: None,
+                port: port.port,
+                target_port: 0,
+                node_port: 0,
+            };
+            errors.ordered(Reason::Duplicate, &path.index(index), &shown, "");
         }
     }
 }
