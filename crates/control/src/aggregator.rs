@@ -38,6 +38,16 @@ pub(crate) struct Remotes {
     pub(crate) versions: Vec<Arc<Remote>>,
 }
 
+impl Remotes {
+    fn of(&self, target: &Target) -> Option<&Remote> {
+        let found = self
+            .versions
+            .iter()
+            .find(|remote| remote.group == target.group && remote.version == target.version);
+        found.map(|remote| &**remote)
+    }
+}
+
 /// A version of a group that another server serves.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Remote {
@@ -51,6 +61,8 @@ pub(crate) struct Remote {
     pub(crate) resources: Option<Arc<Value>>,
     /// The hash of its OpenAPI document, if it has one.
     pub(crate) openapi: Option<String>,
+    /// Its part of the v2 document.
+    pub(crate) openapi_v2: Option<Arc<Value>>,
 }
 
 /// The other servers, and how to reach them.

@@ -9,10 +9,12 @@
 //! client asks for it, and again when a definition changed.
 
 mod components;
+pub(crate) mod merge;
 mod paths;
 mod reviews;
 mod v2;
 
+use crate::aggregator::Remotes;
 use crate::kinds::{ErasedKind, Info, KindRef};
 use crate::registry::Table;
 use bytes::Bytes;
@@ -37,6 +39,8 @@ pub(crate) struct Documents {
     /// By the path below `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
     parts: BTreeMap<String, Arc<Part>>,
     v2: OnceLock<V2>,
+    /// The same with the parts of other servers, and which generation of them.
+    merged: Mutex<Option<(u64, Arc<V2>)>>,
 }
 
 /// One group and version.
@@ -50,6 +54,23 @@ struct Part {
 struct V2 {
     json: Bytes,
     protobuf: Bytes,
+}
+
+impl V2 {
+    fn of(document: &Value) -> Self {
+        V2 {
+            json: Bytes::from(document.to_string()),
+            protobuf: Bytes::from(v2::protobuf(document)),
+        }
+    }
+
+    fn get(&self, protobuf: bool) -> Bytes {
+        if protobuf {
+            self.protobuf.clone()
+        } else {
+            self.json.clone()
+        }
+    }
 }
 
 impl Cache {
@@ -107,6 +128,7 @@ impl Documents {
             version,
             parts: parts.into_iter().map(part).collect(),
             v2: OnceLock::new(),
+            merged: Mutex::default(),
         }
     }
 
@@ -128,9 +150,36 @@ impl Documents {
         Some(part.document.get_or_init(make).clone())
     }
 
-    /// Answers `GET /openapi/v2`.
-    pub(crate) fn v2(&self, protobuf: bool) -> Bytes {
-        let made = self.v2.get_or_init(|| {
+    /// Answers `GET /openapi/v2`, together with what other servers say of what they serve.
+    pub(crate) fn v2(&self, protobuf: bool, remotes: &Remotes) -> Bytes {
+        let own = self.own_v2();
+        let parts: Vec<&Value> = remotes
+            .versions
+            .iter()
+            .filter_map(|remote| remote.openapi_v2.as_deref())
+            .collect();
+        if parts.is_empty() {
+            return own.get(protobuf);
+        }
+        let mut merged = self.merged.lock();
+        if let Some((_, made)) = merged
+            .as_ref()
+            .filter(|(generation, _)| *generation == remotes.generation)
+        {
+            return made.get(protobuf);
+        }
+        // It is large, and kept in one form only.
+        let mut document: Value = serde_json::from_slice(&own.json).unwrap_or_default();
+        for part in parts {
+            merge::add(&mut document, part);
+        }
+        let made = Arc::new(V2::of(&document));
+        *merged = Some((remotes.generation, Arc::clone(&made)));
+        made.get(protobuf)
+    }
+
+    fn own_v2(&self) -> &V2 {
+        self.v2.get_or_init(|| {
             let kinds: Vec<KindRef> = self.parts.values().flat_map(|part| part.kinds.clone()).collect();
             let mut paths = Map::new();
             for kind in &kinds {
@@ -141,16 +190,8 @@ impl Documents {
                 reviews::add(path, &mut paths, &mut schemas);
             }
             let document = v2::document(paths, schemas, self.version);
-            V2 {
-                json: Bytes::from(document.to_string()),
-                protobuf: Bytes::from(v2::protobuf(&document)),
-            }
-        });
-        if protobuf {
-            made.protobuf.clone()
-        } else {
-            made.json.clone()
-        }
+            V2::of(&document)
+        })
     }
 }
 

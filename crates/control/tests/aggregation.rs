@@ -63,6 +63,7 @@ impl Extension {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let router = axum::Router::new()
+            .route("/openapi/v2", get(openapi_v2))
             .route("/openapi/v3", get(openapi_index))
             .route("/openapi/v3/apis/wardle.example.com/v1alpha1", get(openapi_document))
             .route(API, get(resource_list))
@@ -102,6 +103,15 @@ async fn resource_list() -> Json<Value> {
 async fn openapi_index() -> Json<Value> {
     Json(json!({ "paths": { "apis/wardle.example.com/v1alpha1": {
         "serverRelativeURL": "/openapi/v3/apis/wardle.example.com/v1alpha1?hash=BEEF" } } }))
+}
+
+async fn openapi_v2() -> Json<Value> {
+    let response = json!({ "200": { "schema": { "$ref": "#/definitions/Flunder" } } });
+    Json(json!({
+        "swagger": "2.0",
+        "paths": { "/apis/": {}, (format!("{API}/flunders")): { "get": { "operationId": "listFlunders", "responses": response } } },
+        "definitions": { "Flunder": { "type": "object" }, "Unused": {} },
+    }))
 }
 
 async fn openapi_document() -> Json<Value> {
@@ -283,6 +293,14 @@ async fn requests_go_there_and_answers_come_back() {
         .unwrap();
     assert!(url.ends_with("?hash=BEEF"), "{url}");
     assert_eq!(cluster.get(url).await.ok()["info"]["title"], "flunders");
+    let all = cluster.get("/openapi/v2").await.ok();
+    assert_eq!(
+        all["paths"][format!("{API}/flunders")]["get"]["operationId"],
+        "listFlunders"
+    );
+    assert!(all["paths"]["/apis/apps/v1/deployments"].is_object());
+    assert_eq!(all["definitions"]["Flunder"], json!({ "type": "object" }));
+    assert!(all["definitions"].get("Unused").is_none());
     cluster.stop().await;
 }
 

@@ -36,6 +36,7 @@ struct Asked {
     outcome: Result<(), Unavailable>,
     resources: Option<Arc<Value>>,
     openapi: Option<String>,
+    openapi_v2: Option<Arc<Value>>,
 }
 
 impl Aggregator {
@@ -144,6 +145,7 @@ impl Aggregator {
             backend,
             resources: None,
             openapi: None,
+            openapi_v2: None,
         };
         if asked.outcome.is_err() {
             return asked;
@@ -155,9 +157,23 @@ impl Aggregator {
                 let path = format!("apis/{}", asked.backend.target.api_version());
                 let index = asked.backend.document("/openapi/v3").await.ok();
                 asked.openapi = index.and_then(|index| discovery::openapi_hash(&index, &path));
+                asked.openapi_v2 = self.part_of_v2(&asked, &path).await;
             }
         }
         asked
+    }
+
+    /// The long document of v2 is asked for again only if the hash of v3 says that something changed.
+    async fn part_of_v2(&self, asked: &Asked, path: &str) -> Option<Arc<Value>> {
+        let remotes = self.remotes();
+        let before = remotes.of(&asked.backend.target);
+        let unchanged = before.filter(|before| asked.openapi.is_some() && before.openapi == asked.openapi);
+        if let Some(known) = unchanged.and_then(|before| before.openapi_v2.clone()) {
+            return Some(known);
+        }
+        let document = asked.backend.document("/openapi/v2").await.ok()?;
+        let document = serde_json::from_slice(&document).ok()?;
+        crate::openapi::merge::part(document, &format!("/{path}/")).map(Arc::new)
     }
 
     /// While a server does not answer, what it said last is what is known.
@@ -165,10 +181,7 @@ impl Aggregator {
         let target = &asked.backend.target;
         let spec = object.spec.clone().unwrap_or_default();
         let remotes = self.remotes();
-        let before = remotes
-            .versions
-            .iter()
-            .find(|remote| remote.group == target.group && remote.version == target.version);
+        let before = remotes.of(target);
         let same = |new: &Option<Arc<Value>>| {
             let old = before.and_then(|before| before.resources.clone());
             new.clone().or(old)
@@ -184,6 +197,10 @@ impl Aggregator {
                 .openapi
                 .clone()
                 .or_else(|| before.and_then(|before| before.openapi.clone())),
+            openapi_v2: asked
+                .openapi_v2
+                .clone()
+                .or_else(|| before.and_then(|before| before.openapi_v2.clone())),
         }
     }
 }

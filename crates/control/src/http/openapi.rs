@@ -21,7 +21,7 @@ pub(super) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Respo
         .filter_map(|accept| accept.to_str().ok())
         .any(|accept| accept.contains("proto-openapi.spec.v2"));
     let content_type = if protobuf { V2_PROTOBUF } else { JSON };
-    let make = move |app: &App| Some(app.openapi().v2(protobuf));
+    let make = move |app: &App| Some(app.openapi().v2(protobuf, &app.aggregator.remotes()));
     let mut response = made(app, content_type, "no-cache", make).await;
     response
         .headers_mut()

@@ -17,6 +17,7 @@ fn remote(group: &str, version: &str, current: bool) -> Arc<Remote> {
         current,
         resources: Some(Arc::new(json!([{ "resource": "things" }]))),
         openapi: None,
+        openapi_v2: None,
     })
 }
 
