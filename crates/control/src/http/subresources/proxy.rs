@@ -19,6 +19,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How long it may take to find out where a node is.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Status> {
     let known = [
@@ -41,7 +45,13 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
         name: id.name.to_owned(),
         ..call.target.clone()
     };
-    let admitted = super::connection::admit(call, &target, Some(exchange::path_of(call).below)).await?;
+    let path = exchange::path_of(call);
+    let admitted = super::connection::admit(call, &target, Some(path.below)).await?;
+    let admitted_path = rewrite::admitted(path.below, &admitted.body);
+    let path = rewrite::Split {
+        below: &admitted_path,
+        ..path
+    };
     let registry = &call.app.registry;
     let destination = match target.resource.info.plural.as_ref() {
         "nodes" => node(registry, &target, &id).await?,
@@ -49,7 +59,7 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response, Stat
         "services" => service(registry, &target, &id).await?,
         _ => return Err(Status::unknown_path()),
     };
-    let mut response = exchange::pass_on(call, &destination, body).await?;
+    let mut response = exchange::pass_on(call, &destination, &path, body).await?;
     render::warn(&mut response, &admitted.warnings);
     Ok(response)
 }
@@ -92,13 +102,10 @@ async fn pod(registry: &Registry, target: &Target, id: &Id<'_>) -> Result<Destin
         port => number(port)?,
     };
     let address = pod.status.and_then(|status| status.pod_ip).unwrap_or_default();
-    let allowed = address
-        .parse::<IpAddr>()
-        .is_ok_and(|address| is_global_unicast(&address));
-    if !allowed {
-        return Err(Status::bad_request("address not allowed"));
+    match address.parse() {
+        Ok(dialled) if is_global_unicast(&dialled) => Destination::new(id.https, address, vec![dialled], port),
+        _ => Err(Status::bad_request("address not allowed")),
     }
-    Destination::new(id.https, address, port)
 }
 
 async fn service(registry: &Registry, target: &Target, id: &Id<'_>) -> Result<Destination, Status> {
@@ -125,7 +132,8 @@ async fn service(registry: &Registry, target: &Target, id: &Id<'_>) -> Result<De
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let turn = TURN.fetch_add(1, Ordering::Relaxed);
     let (address, port) = places.get(turn % places.len().max(1)).cloned().ok_or_else(none)?;
-    Destination::new(id.https, address, port)
+    let dialled = address.parse().map_err(|_| none())?;
+    Destination::new(id.https, address, vec![dialled], port)
 }
 
 /// Addresses and ports of ready pods, from endpoint slices.
@@ -224,16 +232,18 @@ async fn node(registry: &Registry, target: &Target, id: &Id<'_>) -> Result<Desti
     if id.port.is_empty() || id.port == own.port.to_string() {
         return Ok(Destination::Node(own));
     }
-    // The agent may well be on this machine; what else listens only there is nobody's to reach.
-    let is_local = own.address.eq_ignore_ascii_case("localhost")
-        || own
-            .address
-            .parse::<IpAddr>()
-            .is_ok_and(|address| !is_global_unicast(&address));
-    if is_local {
+    // The agent may well be on this machine; what else listens only there is nobody's to reach. A name is looked up once, and
+    // what it stood for then is dialled: it may stand for something else the next moment.
+    let looked_up = tokio::time::timeout(LOOKUP_PATIENCE, tokio::net::lookup_host((own.address.as_str(), 0)));
+    let addresses: Vec<IpAddr> = match looked_up.await {
+        Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
+        Ok(Err(error)) => return Err(Status::bad_request(format!("lookup {}: {error}", own.address))),
+        Err(_) => return Err(Status::bad_request(format!("lookup {}: i/o timeout", own.address))),
+    };
+    if addresses.is_empty() || !addresses.iter().all(is_global_unicast) {
         return Err(Status::bad_request("address not allowed"));
     }
-    Destination::new(id.https, own.address, number(id.port)?)
+    Destination::new(id.https, own.address, addresses, number(id.port)?)
 }
 
 async fn read<T: serde::de::DeserializeOwned>(registry: &Registry, target: &Target) -> Result<T, Status> {

@@ -14,6 +14,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,32 +26,48 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a request goes.
 pub(super) enum Destination {
-    Plain {
-        host: String,
-        port: u16,
-    },
+    Plain(Host),
     /// Whose certificate is not checked: pods have none that this server could know.
-    Tls {
-        host: String,
-        port: u16,
-    },
+    Tls(Host),
     /// The agent of a node, which is known.
     Node(Place),
 }
 
+/// A machine or a pod: how it is called, and where it was found.
+pub(super) struct Host {
+    name: String,
+    /// Checked: nothing else is dialled, whatever the name stands for.
+    addresses: Vec<IpAddr>,
+    port: u16,
+}
+
+impl Host {
+    async fn dial(&self) -> Result<TcpStream, Failure> {
+        let addresses: Vec<SocketAddr> = self
+            .addresses
+            .iter()
+            .map(|address| (*address, self.port).into())
+            .collect();
+        let stream = TcpStream::connect(addresses.as_slice()).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
 impl Destination {
-    pub(super) fn new(https: bool, host: String, port: i32) -> Result<Self, Status> {
+    pub(super) fn new(https: bool, name: String, addresses: Vec<IpAddr>, port: i32) -> Result<Self, Status> {
         let port = u16::try_from(port).map_err(|_| Status::bad_request(format!("invalid port {port}")))?;
+        let host = Host { name, addresses, port };
         Ok(if https {
-            Destination::Tls { host, port }
+            Destination::Tls(host)
         } else {
-            Destination::Plain { host, port }
+            Destination::Plain(host)
         })
     }
 
     fn authority(&self) -> String {
         let (host, port) = match self {
-            Destination::Plain { host, port } | Destination::Tls { host, port } => (host, *port),
+            Destination::Plain(host) | Destination::Tls(host) => (&host.name, host.port),
             Destination::Node(place) => (&place.address, place.port),
         };
         if host.contains(':') {
@@ -70,9 +87,13 @@ pub(super) fn path_of<'a>(call: &'a Call<'_>) -> rewrite::Split<'a> {
 }
 
 /// Passes the request on, and its answer back.
-pub(super) async fn pass_on(call: &Call<'_>, destination: &Destination, body: Body) -> Result<Response, Status> {
+pub(super) async fn pass_on(
+    call: &Call<'_>,
+    destination: &Destination,
+    path: &Split<'_>,
+    body: Body,
+) -> Result<Response, Status> {
     let head = &call.head;
-    let path = path_of(call);
     let upgrade = head
         .extensions
         .get::<OnUpgrade>()
@@ -81,7 +102,7 @@ pub(super) async fn pass_on(call: &Call<'_>, destination: &Destination, body: Bo
     if path.below.is_empty() && upgrade.is_none() && matches!(head.method, Method::GET | Method::HEAD) {
         return redirect(call);
     }
-    let request = request(call, destination, &path, upgrade.is_some(), body)?;
+    let request = request(call, destination, path, upgrade.is_some(), body)?;
     let unreachable = |error: &Failure| {
         Status::service_unavailable(format!("error trying to reach service: {}", chain(error.as_ref())))
     };
@@ -162,15 +183,10 @@ async fn connect(call: &Call<'_>, destination: &Destination) -> Result<SendReque
     let connecting = async {
         match destination {
             Destination::Node(place) => call.app.nodes.connect(place).await,
-            Destination::Plain { .. } => {
-                let stream = TcpStream::connect(destination.authority()).await?;
-                stream.set_nodelay(true)?;
-                start(stream).await
-            }
-            Destination::Tls { host, .. } => {
-                let stream = TcpStream::connect(destination.authority()).await?;
-                stream.set_nodelay(true)?;
-                let name = ServerName::try_from(host.clone())?;
+            Destination::Plain(host) => start(host.dial().await?).await,
+            Destination::Tls(host) => {
+                let stream = host.dial().await?;
+                let name = ServerName::try_from(host.name.clone())?;
                 start(TlsConnector::from(trusting()?).connect(name, stream).await?).await
             }
         }

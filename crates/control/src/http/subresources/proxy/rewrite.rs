@@ -1,6 +1,9 @@
 //! What changes in a request and its answer because there is something in between: pure.
 
 use http::{HeaderMap, HeaderName, Uri, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+use serde_json::Value;
+use std::borrow::Cow;
 
 /// Headers that are about one connection only.
 const HOP_BY_HOP: [&str; 9] = [
@@ -54,6 +57,34 @@ pub(super) fn split(path: &str, depth: usize) -> Split<'_> {
         below: "",
     }
 }
+
+/// What is below the proxy once admission has seen it: as it was sent, if nobody changed it.
+pub(super) fn admitted<'a>(sent: &'a str, options: &Value) -> Cow<'a, str> {
+    let path = options["path"].as_str().unwrap_or_default();
+    if path == sent {
+        return Cow::Borrowed(sent);
+    }
+    // What the changed path says is not encoded.
+    let encoded = percent_encoding::utf8_percent_encode(path.trim_start_matches('/'), IN_PATH);
+    Cow::Owned(format!("/{encoded}"))
+}
+
+/// What a path has to say in another way: all but letters, digits, and what separates or is harmless.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'@');
 
 /// Headers of a request as they are passed on. Who asks is this server's business.
 pub(super) fn request_headers(from: &HeaderMap, upgrades: bool) -> HeaderMap {
@@ -113,6 +144,19 @@ pub(super) fn location(target: &str, backend: &str, prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn admission_may_lead_elsewhere() {
+        let admitted = |sent, options| admitted(sent, &options).into_owned();
+        assert_eq!(admitted("/a%2fb", serde_json::json!({ "path": "/a%2fb" })), "/a%2fb");
+        assert_eq!(admitted("", serde_json::json!({})), "");
+        assert_eq!(
+            admitted("/a", serde_json::json!({ "path": "/b c/?d/é" })),
+            "/b%20c/%3Fd/%C3%A9"
+        );
+        assert_eq!(admitted("/a", serde_json::json!({ "path": "b" })), "/b");
+        assert_eq!(admitted("/a", serde_json::json!({})), "/");
+    }
 
     #[test]
     fn paths_are_split_where_the_proxy_ends() {
