@@ -50,7 +50,7 @@ pub(crate) struct ApiArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,
     /// Audit policy (audit.k8s.io/v1); without one, nothing is logged
-    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) audit_policy_file: Option<PathBuf>,
     /// File for audit events, one JSON line each; - is standard output
     #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
@@ -67,6 +67,8 @@ pub(crate) struct ApiArgs {
     /// While the audit log is slower than the requests: blocking lets them wait, batch loses events
     #[arg(long, default_value = "blocking", value_name = "MODE", value_parser = ["batch", "blocking"])]
     pub(crate) audit_log_mode: String,
+    #[command(flatten)]
+    pub(crate) audit_webhook: AuditWebhookArgs,
     /// Further names and addresses for the API server's certificate
     #[arg(long = "tls-san", value_name = "NAME")]
     pub(crate) tls_sans: Vec<String>,
@@ -83,19 +85,85 @@ pub(crate) struct ApiArgs {
 
 impl ApiArgs {
     fn audit(&self) -> Option<audit::Config> {
+        let log = self.audit_log_path.as_ref().map(|path| audit::LogConfig {
+            path: path.clone(),
+            mode: audit_mode(&self.audit_log_mode),
+            max_megabytes: self.audit_log_maxsize,
+            max_backups: self.audit_log_maxbackup,
+            max_days: self.audit_log_maxage,
+        });
+        let webhook = self.audit_webhook.config();
+        // A policy with nobody to tell is no mistake.
+        let told = log.is_some() || webhook.is_some();
         Some(audit::Config {
-            policy_file: self.audit_policy_file.clone()?,
-            log: audit::LogConfig {
-                path: self.audit_log_path.clone()?,
-                mode: match self.audit_log_mode.as_str() {
-                    "batch" => audit::Mode::Batch,
-                    _ => audit::Mode::Blocking,
-                },
-                max_megabytes: self.audit_log_maxsize,
-                max_backups: self.audit_log_maxbackup,
-                max_days: self.audit_log_maxage,
-            },
+            policy_file: self.audit_policy_file.clone().filter(|_| told)?,
+            log,
+            webhook,
         })
+    }
+}
+
+fn audit_mode(mode: &str) -> audit::Mode {
+    match mode {
+        "batch" => audit::Mode::Batch,
+        _ => audit::Mode::Blocking,
+    }
+}
+
+/// The server that is told about requests.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct AuditWebhookArgs {
+    /// Kubeconfig of a server that audit events are posted to
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    audit_webhook_config_file: Option<PathBuf>,
+    /// While the audit webhook is slower than the requests: blocking lets them wait, batch loses events
+    #[arg(long, default_value = "batch", value_name = "MODE", value_parser = ["batch", "blocking"])]
+    audit_webhook_mode: String,
+    /// Events that wait for the audit webhook; more are lost
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    audit_webhook_batch_buffer_size: usize,
+    /// Events in one request to the audit webhook
+    #[arg(long, default_value_t = 400, value_name = "COUNT")]
+    audit_webhook_batch_max_size: usize,
+    /// Time after which events are posted to the audit webhook although there are few
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = go_duration)]
+    audit_webhook_batch_max_wait: Duration,
+    /// Limit requests to the audit webhook
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    audit_webhook_batch_throttle_enable: bool,
+    /// Requests to the audit webhook a second, on average
+    #[arg(long, default_value_t = 10.0, value_name = "QPS")]
+    audit_webhook_batch_throttle_qps: f32,
+    /// Requests to the audit webhook at once, after a rest
+    #[arg(long, default_value_t = 15, value_name = "COUNT")]
+    audit_webhook_batch_throttle_burst: u32,
+    /// Pause before events are posted to the audit webhook again
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = go_duration)]
+    audit_webhook_initial_backoff: Duration,
+}
+
+impl AuditWebhookArgs {
+    fn config(&self) -> Option<audit::WebhookConfig> {
+        let throttled = self.audit_webhook_batch_throttle_enable;
+        Some(audit::WebhookConfig {
+            kubeconfig: self.audit_webhook_config_file.clone()?,
+            mode: audit_mode(&self.audit_webhook_mode),
+            buffer_size: self.audit_webhook_batch_buffer_size,
+            max_batch_size: self.audit_webhook_batch_max_size,
+            max_batch_wait: self.audit_webhook_batch_max_wait,
+            throttle_qps: throttled.then_some(self.audit_webhook_batch_throttle_qps),
+            throttle_burst: self.audit_webhook_batch_throttle_burst,
+            initial_backoff: self.audit_webhook_initial_backoff,
+        })
+    }
+}
+
+/// `30s`, `1m30s`.
+fn go_duration(text: &str) -> Result<Duration, String> {
+    match catamaran_api::duration::parse(text) {
+        Ok(Some(duration)) => Ok(duration),
+        Ok(None) => Err("must not be negative".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

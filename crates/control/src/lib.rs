@@ -182,6 +182,7 @@ impl ControlPlane {
             token: shutdown.child_token(),
             armed: true,
         };
+        let tasks = TaskTracker::new();
         let parts = Parts {
             nodes,
             token_key: pki.token_key()?,
@@ -191,12 +192,15 @@ impl ControlPlane {
             },
             external_url: kubeconfig::url(addr),
             audit: match &config.audit {
-                Some(audit) => Some(Arc::new(audit::Audit::open(audit, &metrics)?)),
+                Some(audit) => Some(Arc::new(
+                    audit::Audit::open(audit, &metrics, &tasks, &stop.token).await?,
+                )),
                 None => None,
             },
             front_proxy: aggregator::FrontProxy::new(&pki.front_proxy_client()?)?,
             metrics,
             service_network: config.service_network.clone(),
+            tasks,
         };
         let assembled = Assembled::new(&vault, parts, &stop.token).await?;
         let client = assembled.client(&Identity::system());
@@ -362,6 +366,8 @@ struct Parts {
     metrics: Arc<metrics::Metrics>,
     audit: Option<Arc<audit::Audit>>,
     service_network: ServiceNetwork,
+    /// Whatever runs beside requests.
+    tasks: TaskTracker,
 }
 
 /// The server without its socket.
@@ -376,7 +382,7 @@ impl Assembled {
         let registry = Registry::open_with(vault.store(), &parts.service_network, shutdown.clone()).await?;
         let registry = Arc::new(registry);
         registry.connect();
-        let tasks = TaskTracker::new();
+        let tasks = parts.tasks;
         let follow = Arc::clone(&registry.caches).follow(shutdown.clone());
         tasks.spawn(vital("the watch cache", follow, shutdown.clone()));
         tasks.spawn(admission::keep_policy_status(Arc::clone(&registry), shutdown.clone()));

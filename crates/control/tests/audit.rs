@@ -2,9 +2,16 @@
 
 mod common;
 
+use axum::extract::State;
+use catamaran_control::audit::{self, LogConfig, Mode, WebhookConfig};
 use common::Cluster;
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
 
 const POLICY: &str = "
 apiVersion: audit.k8s.io/v1
@@ -42,21 +49,26 @@ fn events(path: &Path, wanted: impl Fn(&Value) -> bool, count: usize) -> Vec<Val
     }
 }
 
+fn log_config(path: &Path) -> LogConfig {
+    LogConfig {
+        path: path.to_owned(),
+        mode: Mode::Blocking,
+        max_megabytes: 0,
+        max_backups: 0,
+        max_days: 0,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_told_as_the_policy_wants_it() {
     let dir = tempfile::tempdir().unwrap();
     let (policy, log) = (dir.path().join("policy.yaml"), dir.path().join("audit.log"));
     std::fs::write(&policy, POLICY).unwrap();
     let cluster = Cluster::start_with(tempfile::tempdir().unwrap(), Some("mem:"), |config| {
-        config.audit = Some(catamaran_control::audit::Config {
+        config.audit = Some(audit::Config {
             policy_file: policy,
-            log: catamaran_control::audit::LogConfig {
-                path: log.clone(),
-                mode: catamaran_control::audit::Mode::Blocking,
-                max_megabytes: 0,
-                max_backups: 0,
-                max_days: 0,
-            },
+            log: Some(log_config(&log)),
+            webhook: None,
         });
     })
     .await;
@@ -113,6 +125,7 @@ async fn requests_are_told_as_the_policy_wants_it() {
     assert_eq!(created["responseObject"]["metadata"]["name"], "a");
     assert!(created["responseObject"]["metadata"].get("managedFields").is_none());
     assert_eq!(created["annotations"]["authorization.k8s.io/decision"], "allow");
+    assert_eq!(created["annotations"]["authorization.k8s.io/reason"], "");
     assert_eq!(created["objectRef"]["namespace"], "default");
     assert_eq!(created["requestURI"], maps);
     let missing = &about_maps[1]["responseStatus"];
@@ -133,4 +146,134 @@ async fn requests_are_told_as_the_policy_wants_it() {
         !text.contains("\"system:apiserver\""),
         "what the policy leaves out is left out"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_turned_away_is_told_of_too() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let (policy, log) = (dir.path().join("policy.yaml"), dir.path().join("audit.log"));
+    std::fs::write(&policy, POLICY).unwrap();
+    let cluster = Cluster::start_with(tempfile::tempdir().unwrap(), Some("mem:"), |config| {
+        config.audit = Some(audit::Config {
+            policy_file: policy,
+            log: Some(log_config(&log)),
+            webhook: None,
+        });
+    })
+    .await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let kubeconfig = Kubeconfig::read_from(&cluster.control.kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let mut config = config.unwrap();
+    config.auth_info = AuthInfo {
+        token: Some("nobody's".to_owned().into()),
+        ..AuthInfo::default()
+    };
+    let stranger = kube::Client::try_from(config).unwrap();
+    let get = |user_agent: &str| {
+        let request = http::Request::get(maps).header("user-agent", user_agent);
+        request.body(Vec::new()).unwrap()
+    };
+    stranger.request_text(get("stranger")).await.unwrap_err();
+    let of = |agent: &'static str| move |event: &Value| event["userAgent"] == agent;
+    let told = &events(&log, of("stranger"), 1)[0];
+    assert_eq!((&told["user"], &told["stage"]), (&json!({}), &json!("ResponseStarted")));
+    let status = json!({ "metadata": {}, "code": 401, "message": "Authentication failed, attempted: bearer" });
+    assert_eq!(told["responseStatus"], status);
+
+    let jane = cluster.control.client("jane", &[]);
+    let mut request = get("jane");
+    request
+        .headers_mut()
+        .insert("impersonate-user", "root".parse().unwrap());
+    jane.request_text(request).await.unwrap_err();
+    jane.request_text(get("jane")).await.unwrap_err();
+    let told = events(&log, of("jane"), 2);
+    assert!(told[0].get("impersonatedUser").is_none());
+    assert_eq!(told[0]["user"]["username"], "jane");
+    assert_eq!(
+        (&told[0]["stage"], &told[0]["responseStatus"]["code"]),
+        (&json!("ResponseComplete"), &json!(403))
+    );
+    assert_eq!(told[1]["annotations"]["authorization.k8s.io/decision"], "forbid");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_told_in_lists() {
+    type Lists = mpsc::UnboundedSender<(String, Value)>;
+    let dir = tempfile::tempdir().unwrap();
+    let (policy, kubeconfig) = (dir.path().join("policy.yaml"), dir.path().join("webhook.yaml"));
+    std::fs::write(&policy, POLICY).unwrap();
+    let (sender, mut lists) = mpsc::unbounded_channel();
+    // It cannot take the first one at first.
+    let refused = Arc::new(AtomicBool::new(false));
+    let take = async move |State((lists, refused)): State<(Lists, Arc<AtomicBool>)>, uri: http::Uri, body: String| {
+        if !refused.swap(true, Ordering::AcqRel) {
+            return http::StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        lists
+            .send((uri.to_string(), serde_json::from_str(&body).unwrap()))
+            .unwrap();
+        http::StatusCode::OK
+    };
+    let router = axum::Router::new()
+        .fallback(take)
+        .with_state((sender, Arc::clone(&refused)));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/audit?from=here", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper_util::service::TowerToHyperService::new(router.clone());
+            tokio::spawn(async move {
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let builder = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+                let _ = builder.serve_connection(io, service).await;
+            });
+        }
+    });
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": url } }],
+        "users": [{ "name": "u", "user": {} }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+    });
+    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let cluster = Cluster::start_with(tempfile::tempdir().unwrap(), Some("mem:"), |config| {
+        config.audit = Some(audit::Config {
+            policy_file: policy,
+            log: None,
+            webhook: Some(WebhookConfig {
+                max_batch_size: 2,
+                max_batch_wait: Duration::from_secs(3600),
+                initial_backoff: Duration::from_millis(1),
+                ..WebhookConfig::new(kubeconfig)
+            }),
+        });
+    })
+    .await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    for name in ["a", "b", "c"] {
+        cluster.post(maps, &json!({ "metadata": { "name": name } })).await.ok();
+    }
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items
+            .map(|event| event["requestObject"]["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (uri, list) = lists.recv().await.unwrap();
+    assert_eq!(uri, "/audit?from=here");
+    assert_eq!(
+        (&list["kind"], &list["apiVersion"]),
+        (&json!("EventList"), &json!("audit.k8s.io/v1"))
+    );
+    assert_eq!(names(&list), ["a", "b"]);
+    assert!(refused.load(Ordering::Acquire));
+    // What is left is told at the end.
+    cluster.stop().await;
+    assert_eq!(names(&lists.recv().await.unwrap().1), ["c"]);
+    server.abort();
 }

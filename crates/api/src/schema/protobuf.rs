@@ -176,7 +176,7 @@ fn list(item: &str, bytes: &[u8]) -> Result<Map<String, Value>, ProtobufError> {
     for field in Fields(bytes) {
         match field? {
             (1, Wire::Bytes(bytes)) => {
-                Walk { schemas: meta_schemas }.message(meta, LIST_META, bytes, &mut metadata, 1)?
+                Walk { schemas: meta_schemas }.message(meta, LIST_META, bytes, &mut metadata, 1)?;
             }
             (2, Wire::Bytes(bytes)) => {
                 let mut object = Map::new();

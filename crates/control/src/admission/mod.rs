@@ -32,6 +32,7 @@ pub(crate) use loose::Loose;
 pub(crate) use policies::keep_status as keep_policy_status;
 
 use crate::kinds::Object;
+use crate::metrics::Admission;
 use crate::registry::{Caller, Registry, Target, WriteOptions};
 use crate::watch_cache::Record;
 use async_trait::async_trait;
@@ -41,6 +42,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,39 +219,145 @@ pub(crate) trait Plugin: Send + Sync {
 
 /// All plugins, in the order they run.
 pub(crate) struct Chain {
-    plugins: Vec<Box<dyn Plugin>>,
+    plugins: Vec<Entry>,
+    metrics: Admission,
+    /// Labels of the steps as a whole.
+    steps: Labels,
+}
+
+/// A plugin, and how it is called where it is measured.
+struct Entry {
+    plugin: Box<dyn Plugin>,
+    /// Kubernetes' name; empty for what has none there.
+    name: &'static str,
+    /// Has it a part in this step?
+    admits: bool,
+    validates: bool,
+    labels: Labels,
+}
+
+impl Entry {
+    fn new(name: &'static str, part: Part, plugin: impl Plugin + 'static) -> Self {
+        Entry {
+            plugin: Box::new(plugin),
+            name,
+            admits: part != Part::Validates,
+            validates: part != Part::Admits,
+            labels: Labels::of(name),
+        }
+    }
+
+    fn unnamed(plugin: impl Plugin + 'static) -> Self {
+        Self::new("", Part::Both, plugin)
+    }
+}
+
+/// The steps in which a plugin is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Admits,
+    Validates,
+    Both,
+}
+
+/// The two steps of admission, as metrics name them.
+#[derive(Clone, Copy)]
+enum Step {
+    Admit,
+    Validate,
+}
+
+/// Labels by step, operation and outcome, made once.
+struct Labels([[[String; 2]; 4]; 2]);
+
+impl Labels {
+    fn of(name: &str) -> Self {
+        let name = match name {
+            "" => String::new(),
+            name => format!("name=\"{name}\","),
+        };
+        let operations = [
+            Operation::Create,
+            Operation::Update,
+            Operation::Delete,
+            Operation::Connect,
+        ];
+        Labels(["admit", "validate"].map(|step| {
+            operations.map(|operation| {
+                [false, true].map(|rejected| {
+                    let operation = operation.as_str();
+                    format!("{name}operation=\"{operation}\",rejected=\"{rejected}\",type=\"{step}\"")
+                })
+            })
+        }))
+    }
+
+    fn get(&self, step: Step, operation: Operation, rejected: bool) -> &str {
+        &self.0[step as usize][operation as usize][usize::from(rejected)]
+    }
 }
 
 impl Chain {
     /// Those that are always there.
     pub(crate) fn standard() -> Self {
+        use Part::{Admits, Both, Validates};
         Chain {
             plugins: vec![
-                Box::new(namespace_lifecycle::NamespaceLifecycle),
-                Box::new(limit_ranger::LimitRanger),
-                Box::new(service_account::ServiceAccounts),
-                Box::new(node_restriction::NodeRestriction),
-                Box::new(pod_security::PodSecurity),
-                Box::new(priority::Priority::default()),
-                Box::new(toleration_seconds::DefaultTolerationSeconds),
-                Box::new(storage::DefaultStorageClass::default()),
-                Box::new(storage::ObjectInUseProtection),
-                Box::new(storage::ClaimResize),
-                Box::new(runtime_class::RuntimeClasses),
-                Box::new(certificates::Approval),
-                Box::new(certificates::Signing),
-                Box::new(certificates::SubjectRestriction),
-                Box::new(ingress_class::DefaultIngressClass::default()),
-                Box::new(crate::authz::escalation::Escalation),
-                Box::new(policies::Expressions),
-                Box::new(webhooks::MutatingWebhooks::default()),
-                Box::new(policies::ValidatingPolicies::default()),
-                Box::new(webhooks::ValidatingWebhooks::default()),
+                Entry::new("NamespaceLifecycle", Admits, namespace_lifecycle::NamespaceLifecycle),
+                Entry::new("LimitRanger", Both, limit_ranger::LimitRanger),
+                Entry::new("ServiceAccount", Both, service_account::ServiceAccounts),
+                Entry::new("NodeRestriction", Admits, node_restriction::NodeRestriction),
+                Entry::new("PodSecurity", Validates, pod_security::PodSecurity),
+                Entry::new("Priority", Both, priority::Priority::default()),
+                Entry::new(
+                    "DefaultTolerationSeconds",
+                    Admits,
+                    toleration_seconds::DefaultTolerationSeconds,
+                ),
+                Entry::new("DefaultStorageClass", Admits, storage::DefaultStorageClass::default()),
+                Entry::new("StorageObjectInUseProtection", Admits, storage::ObjectInUseProtection),
+                Entry::new("PersistentVolumeClaimResize", Validates, storage::ClaimResize),
+                Entry::new("RuntimeClass", Both, runtime_class::RuntimeClasses),
+                Entry::new("CertificateApproval", Validates, certificates::Approval),
+                Entry::new("CertificateSigning", Validates, certificates::Signing),
+                Entry::new(
+                    "CertificateSubjectRestriction",
+                    Validates,
+                    certificates::SubjectRestriction,
+                ),
+                Entry::new(
+                    "DefaultIngressClass",
+                    Admits,
+                    ingress_class::DefaultIngressClass::default(),
+                ),
+                Entry::unnamed(crate::authz::escalation::Escalation),
+                Entry::unnamed(policies::Expressions),
+                Entry::new(
+                    "MutatingAdmissionWebhook",
+                    Admits,
+                    webhooks::MutatingWebhooks::default(),
+                ),
+                Entry::new(
+                    "ValidatingAdmissionPolicy",
+                    Validates,
+                    policies::ValidatingPolicies::default(),
+                ),
+                Entry::new(
+                    "ValidatingAdmissionWebhook",
+                    Validates,
+                    webhooks::ValidatingWebhooks::default(),
+                ),
                 // Behind everything that changes objects: nobody else says who a request is from.
-                Box::new(certificates::Requester),
-                Box::new(resource_quota::ResourceQuotas::default()),
+                Entry::unnamed(certificates::Requester),
+                Entry::new("ResourceQuota", Validates, resource_quota::ResourceQuotas::default()),
             ],
+            metrics: Admission::default(),
+            steps: Labels::of(""),
         }
+    }
+
+    pub(crate) fn metrics(&self) -> &Admission {
+        &self.metrics
     }
 
     /// Lets every plugin change the object; twice if a webhook did.
@@ -259,16 +367,21 @@ impl Chain {
         attributes: &Attributes<'_>,
         object: &mut Box<dyn Object>,
     ) -> Result<(), Status> {
-        self.mutate_once(world, attributes, object).await?;
-        let again = {
-            let mut reinvocation = attributes.reinvocation.lock();
-            reinvocation.again = reinvocation.wanted;
-            reinvocation.again
-        };
-        if again {
-            self.mutate_once(world, attributes, object).await?;
+        let start = Instant::now();
+        let mut outcome = self.mutate_once(world, attributes, object).await;
+        if outcome.is_ok() {
+            let again = {
+                let mut reinvocation = attributes.reinvocation.lock();
+                reinvocation.again = reinvocation.wanted;
+                reinvocation.again
+            };
+            if again {
+                outcome = self.mutate_once(world, attributes, object).await;
+            }
         }
-        Ok(())
+        let labels = self.steps.get(Step::Admit, attributes.operation, outcome.is_err());
+        self.metrics.step(labels, start.elapsed());
+        outcome
     }
 
     async fn mutate_once(
@@ -277,9 +390,14 @@ impl Chain {
         attributes: &Attributes<'_>,
         object: &mut Box<dyn Object>,
     ) -> Result<(), Status> {
-        for plugin in &self.plugins {
-            if plugin.handles(attributes) {
-                plugin.mutate(world, attributes, object).await?;
+        for entry in &self.plugins {
+            if entry.plugin.handles(attributes) {
+                let start = Instant::now();
+                let outcome = entry.plugin.mutate(world, attributes, object).await;
+                if entry.admits {
+                    self.measure(entry, Step::Admit, attributes, start, outcome.is_err());
+                }
+                outcome?;
             }
         }
         Ok(())
@@ -291,12 +409,37 @@ impl Chain {
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
     ) -> Result<(), Status> {
-        for plugin in &self.plugins {
-            if plugin.handles(attributes) {
-                plugin.validate(world, attributes, object).await?;
+        let start = Instant::now();
+        let outcome = self.validate_all(world, attributes, object).await;
+        let labels = self.steps.get(Step::Validate, attributes.operation, outcome.is_err());
+        self.metrics.step(labels, start.elapsed());
+        outcome
+    }
+
+    async fn validate_all(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        for entry in &self.plugins {
+            if entry.plugin.handles(attributes) {
+                let start = Instant::now();
+                let outcome = entry.plugin.validate(world, attributes, object).await;
+                if entry.validates {
+                    self.measure(entry, Step::Validate, attributes, start, outcome.is_err());
+                }
+                outcome?;
             }
         }
         Ok(())
+    }
+
+    fn measure(&self, entry: &Entry, step: Step, attributes: &Attributes<'_>, start: Instant, rejected: bool) {
+        if !entry.name.is_empty() {
+            let labels = entry.labels.get(step, attributes.operation, rejected);
+            self.metrics.controller(labels, start.elapsed());
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const API_VERSION: &str = "admissionregistration.k8s.io/v1";
 /// Longer values of audit annotations are cut.
@@ -135,7 +136,9 @@ async fn apply(
     let mut annotations: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (binding, params) in found {
         for params in &params {
+            let start = Instant::now();
             let outcome = decide::decide(policy, &inputs, params);
+            measure(world, policy, binding, &outcome, start.elapsed());
             judge(attributes, policy, binding, outcome, denials, &mut annotations);
         }
     }
@@ -143,6 +146,27 @@ async fn apply(
         attributes.annotate(format!("{}/{key}", policy.name), values.join(", "));
     }
     Ok(())
+}
+
+/// Counts what a policy objects to, by what comes of it.
+fn measure(world: &World<'_>, policy: &Policy, binding: &Binding, outcome: &Outcome, elapsed: Duration) {
+    let metrics = world.registry.admission_metrics();
+    // All expressions were timed together.
+    let each = elapsed / u32::try_from(outcome.verdicts.len().max(1)).unwrap_or(u32::MAX);
+    for verdict in &outcome.verdicts {
+        let Verdict::Denied { reason, .. } = verdict else {
+            continue;
+        };
+        let error = if reason.is_some() { "no_error" } else { "invalid_error" };
+        for action in &binding.actions {
+            let action = match action.as_str() {
+                "Deny" => "deny",
+                "Warn" => "warn",
+                _ => "audit",
+            };
+            metrics.check(&policy.name, &binding.name, error, action, each);
+        }
+    }
 }
 
 /// What the binding makes of the policy's decisions.

@@ -16,12 +16,13 @@ use super::matching::Criteria;
 use super::views::{request, view};
 use super::{Attributes, World};
 use crate::kinds::Object;
+use crate::metrics::WebhookCall;
 use crate::registry::resource::Resource;
 use crate::webhook_client::ClientConfig;
 use catamaran_api::Status;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A webhook, ready to be called.
 #[derive(Debug)]
@@ -71,20 +72,60 @@ impl Hook {
     }
 }
 
+impl Hook {
+    /// Counts a call.
+    fn measure<T>(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        step: &'static str,
+        start: Instant,
+        outcome: &Result<T, Trouble>,
+    ) {
+        let metrics = world.registry.admission_metrics();
+        let (code, rejection) = match outcome {
+            Ok(_) => (200, None),
+            Err(Trouble::Denied(status)) => (status.code(), Some("no_error")),
+            Err(Trouble::Refused(_)) => (0, Some("apiserver_internal_error")),
+            Err(Trouble::Failed { code, .. }) if self.ignores_failures => {
+                metrics.webhook_fail_open(&self.name, step);
+                (*code, None)
+            }
+            Err(Trouble::Failed { code, .. }) => (*code, Some("calling_webhook_error")),
+        };
+        metrics.webhook(&WebhookCall {
+            name: &self.name,
+            step,
+            operation: attributes.operation.as_str(),
+            elapsed: start.elapsed(),
+            code,
+            rejection,
+        });
+    }
+}
+
 /// How a call of a webhook went wrong.
 enum Trouble {
-    /// It said no, or the request cannot be made; counts whatever the failure policy.
+    /// It said no.
+    Denied(Status),
+    /// The request cannot be made; counts whatever the failure policy.
     Refused(Status),
-    /// It could not be asked.
-    Failed(String),
+    /// It could not be asked; the code that says so.
+    Failed { code: u16, why: String },
+}
+
+impl Trouble {
+    fn failed(code: u16, why: impl Into<String>) -> Self {
+        Trouble::Failed { code, why: why.into() }
+    }
 }
 
 impl Hook {
     /// The refusal for a call that went wrong; `None` if the webhook's failures are ignored.
     fn refusal(&self, trouble: Trouble) -> Option<Status> {
         match trouble {
-            Trouble::Refused(status) => Some(status),
-            Trouble::Failed(why) if self.ignores_failures => {
+            Trouble::Denied(status) | Trouble::Refused(status) => Some(status),
+            Trouble::Failed { why, .. } if self.ignores_failures => {
                 tracing::warn!(
                     webhook = self.name,
                     configuration = self.configuration,
@@ -93,7 +134,7 @@ impl Hook {
                 );
                 None
             }
-            Trouble::Failed(why) => Some(Status::internal(format!(
+            Trouble::Failed { why, .. } => Some(Status::internal(format!(
                 "failed calling webhook {:?}: {why}",
                 self.name
             ))),

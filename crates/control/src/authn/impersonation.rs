@@ -14,13 +14,13 @@ const EXTRA: &str = "impersonate-extra-";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// Why somebody is not who they asked to be.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Refused {
     /// Groups or the like without a user; the text names them. Kubernetes calls this an error of its own (500).
     Incomplete(String),
-    Forbidden(Box<Status>),
+    Forbidden(Status),
     /// A value that cannot be read. To drop it would be to let the request run as whoever sent it.
-    Unreadable(Box<Status>),
+    Unreadable(Status),
 }
 
 /// What the headers ask for.
@@ -67,7 +67,7 @@ impl Wanted {
         for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with(PREFIX)) {
             let text = text_of(value).ok_or_else(|| {
                 let why = format!("the value of the header {name} is not valid UTF-8");
-                Refused::Unreadable(Box::new(Status::bad_request(why)))
+                Refused::Unreadable(Status::bad_request(why))
             })?;
             match name.as_str() {
                 USER => drop(user.get_or_insert(text)),
@@ -118,7 +118,7 @@ impl Wanted {
                 ..Attempt::new(identity)
             };
             if let Verdict::Denied { reason } = authorizer.decide(&attempt) {
-                return Err(Refused::Forbidden(Box::new(forbidden(&attempt, &reason))));
+                return Err(Refused::Forbidden(forbidden(&attempt, &reason)));
             }
         }
         Ok(())

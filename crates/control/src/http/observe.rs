@@ -64,7 +64,10 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let objects = app.registry.counts();
     let unread = app.registry.decode_errors();
     let levels = app.flow.stats();
-    let text = app.metrics.render(&objects, &unread, &levels, app.vault.state_bytes());
+    let admission = app.registry.admission_metrics();
+    let text = app
+        .metrics
+        .render(&objects, &unread, &levels, app.vault.state_bytes(), admission);
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(
         header::CONTENT_TYPE,

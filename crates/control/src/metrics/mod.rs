@@ -6,14 +6,17 @@
 //!
 //! | file | its one concern |
 //! |---|---|
+//! | `admission.rs` | steps, plugins, webhooks and policies of admission |
 //! | `family.rs` | counters, gauges and histograms by labels, and their text form |
 //! | `process.rs` | what the kernel knows of this process |
 //! | `store.rs` | a layer around the store that times it |
 
+mod admission;
 mod family;
 mod process;
 mod store;
 
+pub(crate) use admission::{Admission, WebhookCall};
 pub(crate) use store::Measured;
 
 use crate::flow::{LevelStats, Refusal, Schema};
@@ -58,7 +61,7 @@ pub(crate) struct Metrics {
     store_requests: Counters,
     store_errors: Counters,
     audit_events: Counters,
-    audit_rejected: Counters,
+    audit_errors: Counters,
 }
 
 impl Metrics {
@@ -81,7 +84,7 @@ impl Metrics {
             store_requests: Counters::default(),
             store_errors: Counters::default(),
             audit_events: Counters::default(),
-            audit_rejected: Counters::default(),
+            audit_errors: Counters::default(),
         })
     }
 
@@ -143,8 +146,9 @@ impl Metrics {
         self.audit_events.add("", 1);
     }
 
-    pub(crate) fn audit_lost(&self) {
-        self.audit_rejected.add("", 1);
+    /// Events that a part of the audit log (`log`, `buffered`, `webhook`) could not pass on.
+    pub(crate) fn audit_error(&self, plugin: &str, count: u64) {
+        self.audit_errors.add(&format!("plugin=\"{plugin}\""), count);
     }
 
     /// The text form. `objects` are counts by group and resource, and so are `decode_errors`; `levels` is what priority levels
@@ -155,8 +159,10 @@ impl Metrics {
         decode_errors: &[(String, String, u64)],
         levels: &[LevelStats],
         store_bytes: u64,
+        admission: &Admission,
     ) -> String {
         let mut text = Text::default();
+        admission.render(&mut text);
         self.render_requests(&mut text);
         self.render_flow(&mut text, levels);
         self.render_store(&mut text, objects, store_bytes);
@@ -173,9 +179,9 @@ impl Metrics {
             &self.audit_events,
         );
         text.counters(
-            "apiserver_audit_requests_rejected_total",
-            "Audit events that could not be handed to the log.",
-            &self.audit_rejected,
+            "apiserver_audit_error_total",
+            "Audit events that were not told, by what failed to.",
+            &self.audit_errors,
         );
         text.gauge(
             "kubernetes_build_info",
@@ -472,7 +478,7 @@ mod tests {
         metrics.store("get", "/registry/apps/deployments/a/b", false, Duration::from_millis(7));
         metrics.audit_event();
         let objects = [("apps".to_owned(), "deployments".to_owned(), 3)];
-        let text = metrics.render(&objects, &objects, &[], 4096);
+        let text = metrics.render(&objects, &objects, &[], 4096, &Admission::default());
         for line in [
             "# TYPE apiserver_request_total counter",
             "apiserver_storage_objects{resource=\"deployments.apps\"} 3",

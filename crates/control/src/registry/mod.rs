@@ -178,6 +178,11 @@ impl Registry {
         self.services.attach(Arc::downgrade(self));
     }
 
+    /// What admission did so far.
+    pub(crate) fn admission_metrics(&self) -> &crate::metrics::Admission {
+        self.admission.metrics()
+    }
+
     /// Who decides what users may do.
     pub(crate) fn authorizer(&self) -> Option<Arc<dyn Authorizer>> {
         Some(Arc::clone(&self.authorizer) as _)

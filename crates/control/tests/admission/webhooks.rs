@@ -196,6 +196,18 @@ async fn mutating_webhooks_change_objects_and_look_again_if_they_ask_to() {
     );
     assert_eq!(first.asked()[1]["object"]["metadata"]["labels"]["second"], "1");
     assert_eq!((first.asked().len(), second.asked().len()), (2, 1));
+    let metrics = cluster.get("/metrics").await.text;
+    for series in [
+        r#"step_admission_duration_seconds_count{operation="CREATE",rejected="false",type="admit"} "#,
+        r#"controller_admission_duration_seconds_count{name="MutatingAdmissionWebhook",operation="CREATE",rejected="false",type="admit"} "#,
+        r#"webhook_request_total{code="200",name="#,
+    ] {
+        let series = format!("apiserver_admission_{series}");
+        assert!(
+            metrics.lines().any(|line| line.starts_with(&series)),
+            "{series} is not in\n{metrics}"
+        );
+    }
 }
 
 #[tokio::test]

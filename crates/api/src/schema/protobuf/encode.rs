@@ -254,7 +254,7 @@ impl One<'_> {
             )]
             Form::Double => put_double(self.out, self.number, value as f64),
             Form::Quantity => put_within(self.out, self.number, |out| {
-                put_bytes(out, 1, value.to_string().as_bytes())
+                put_bytes(out, 1, value.to_string().as_bytes());
             }),
             Form::IntOrString => put_within(self.out, self.number, |out| {
                 put_number(out, 1, 0);
@@ -321,7 +321,7 @@ impl<'de> Visitor<'de> for One<'_> {
             #[expect(clippy::cast_possible_truncation, reason = "a whole number written with a point")]
             Form::Integer => self.integer(value as i64),
             Form::Quantity => put_within(self.out, self.number, |out| {
-                put_bytes(out, 1, value.to_string().as_bytes())
+                put_bytes(out, 1, value.to_string().as_bytes());
             }),
             _ => {}
         }

@@ -11,6 +11,9 @@ use crate::webhook_client::CallError;
 use catamaran_api::Status;
 use serde_json::Value;
 
+const BAD_REQUEST: u16 = 400;
+pub(super) const UNAVAILABLE: u16 = 503;
+
 impl Hook {
     /// Asks about an object in the version of `resource`. Warnings and annotations are passed on. Returns the answer of one who
     /// allows it, and the object that was sent.
@@ -27,10 +30,8 @@ impl Hook {
             return Err(Trouble::Refused(Status::bad_request(why)));
         }
         if self.review_version.is_empty() {
-            return Err(Trouble::Failed(
-                "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)"
-                    .to_owned(),
-            ));
+            let why = "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
+            return Err(Trouble::failed(BAD_REQUEST, why));
         }
         let view = view(world, attributes, object, resource)
             .await
@@ -45,12 +46,13 @@ impl Hook {
             .call(&self.client, body.into(), self.timeout)
             .await;
         let said = said.map_err(|error| match error {
-            CallError::Config(why) => Trouble::Failed(format!("could not get REST client: {why}")),
-            other => Trouble::Failed(format!("failed to call webhook: {other}")),
+            CallError::Config(why) => Trouble::failed(BAD_REQUEST, format!("could not get REST client: {why}")),
+            CallError::Answer { code, message } => Trouble::failed(code, format!("failed to call webhook: {message}")),
+            other => Trouble::failed(UNAVAILABLE, format!("failed to call webhook: {other}")),
         })?;
         let answer = answer(&said, self.review_version, &uid, mutating).map_err(|unsound| match unsound {
-            Unsound::Undecodable(why) => Trouble::Failed(format!("failed to call webhook: {why}")),
-            Unsound::Invalid(why) => Trouble::Failed(format!("received invalid webhook response: {why}")),
+            Unsound::Undecodable(why) => Trouble::failed(UNAVAILABLE, format!("failed to call webhook: {why}")),
+            Unsound::Invalid(why) => Trouble::failed(UNAVAILABLE, format!("received invalid webhook response: {why}")),
         })?;
         for (key, value) in &answer.annotations {
             attributes.annotate(format!("{}/{key}", self.name), value.clone());
@@ -61,7 +63,7 @@ impl Hook {
         if answer.allowed {
             Ok((answer, view.object))
         } else {
-            Err(Trouble::Refused(denial(&self.name, answer.status)))
+            Err(Trouble::Denied(denial(&self.name, answer.status)))
         }
     }
 }

@@ -8,6 +8,7 @@ use super::super::loose::Loose;
 use super::super::matching::is_exempt;
 use super::super::views::has_own_kind;
 use super::super::{Attributes, Operation, Plugin, World};
+use super::call::UNAVAILABLE;
 use super::{Hook, Trouble, config};
 use crate::kinds::Object;
 use crate::registry::resource::Resource;
@@ -17,6 +18,7 @@ use catamaran_api::patch::json as json_patch;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What the first round leaves for the second.
 #[derive(Debug, Default)]
@@ -77,7 +79,10 @@ impl Plugin for MutatingWebhooks {
                 continue;
             };
             let round = u8::from(again);
-            let changed = match call(hook, world, attributes, object, &resource).await {
+            let start = Instant::now();
+            let outcome = call(hook, world, attributes, object, &resource).await;
+            hook.measure(world, attributes, "admit", start, &outcome);
+            let changed = match outcome {
                 Ok(changed) => changed,
                 Err(trouble) => {
                     if let Some(status) = hook.refusal(trouble) {
@@ -119,8 +124,10 @@ impl Plugin for MutatingWebhooks {
             let Some(resource) = hook.wants(world, attributes, object).await? else {
                 continue;
             };
+            let start = Instant::now();
             let asked = hook.ask(world, attributes, object, &resource, true).await;
             let outcome = asked.and_then(|(answer, _)| patched(hook, answer.patch.as_deref(), &Value::Null));
+            hook.measure(world, attributes, "admit", start, &outcome);
             if let Err(trouble) = outcome
                 && let Some(status) = hook.refusal(trouble)
             {
@@ -203,9 +210,8 @@ fn patched(hook: &Hook, patch: Option<&[u8]>, sent: &Value) -> Result<Option<Val
     let Some(patch) = patch else { return Ok(None) };
     match serde_json::from_slice::<Value>(patch) {
         Err(error) => {
-            return Err(Trouble::Failed(format!(
-                "received undecodable patch in webhook response: {error}"
-            )));
+            let why = format!("received undecodable patch in webhook response: {error}");
+            return Err(Trouble::failed(UNAVAILABLE, why));
         }
         Ok(Value::Array(operations)) if operations.is_empty() => return Ok(None),
         Ok(_) => {}

@@ -8,6 +8,7 @@ use crate::kinds::Object;
 use async_trait::async_trait;
 use catamaran_api::Status;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub(crate) struct ValidatingWebhooks {
     hooks: Derived<Vec<Arc<Hook>>>,
@@ -42,10 +43,10 @@ impl Plugin for ValidatingWebhooks {
         for (index, hook) in hooks.iter().enumerate() {
             if let Some(resource) = hook.wants(world, attributes, object).await? {
                 calls.push(async move {
-                    let Err(trouble) = hook.ask(world, attributes, object, &resource, false).await else {
-                        return None;
-                    };
-                    let refusal = hook.refusal(trouble);
+                    let start = Instant::now();
+                    let outcome = hook.ask(world, attributes, object, &resource, false).await;
+                    hook.measure(world, attributes, "validating", start, &outcome);
+                    let refusal = hook.refusal(outcome.err()?);
                     if refusal.is_none() {
                         let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
                         attributes.annotate(key, hook.name.clone());
