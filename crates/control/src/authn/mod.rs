@@ -22,7 +22,7 @@ pub(crate) mod jwt;
 pub(crate) mod service_account;
 mod token_file;
 
-pub(crate) use certificate::Peer;
+pub(crate) use certificate::{Peer, Who};
 pub(crate) use claims::{Bound, Issue, Reference};
 pub(crate) use impersonation::{Refused, impersonate};
 pub use token_file::{Error as TokenFileError, TokenFile};
@@ -32,6 +32,7 @@ use catamaran_api::Status;
 use http::request::Parts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A user: name, unique id, groups, and whatever else its authenticator knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,18 +158,50 @@ impl Authenticator {
         &self.service_accounts
     }
 
+    /// By what means a request that was refused says who it is from, as audit logs put it.
+    pub(crate) fn attempted(head: &Parts) -> String {
+        let mut methods = Vec::new();
+        let header = head.headers.get(http::header::AUTHORIZATION);
+        let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+        match header.split_once(' ') {
+            Some(("Basic", _)) => methods.push("basic"),
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => methods.push("bearer"),
+            _ => {}
+        }
+        if head
+            .uri
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .any(|pair| pair.starts_with("access_token="))
+        {
+            methods.push("access_token");
+        }
+        if head.extensions.get::<Peer>().is_some() {
+            methods.push("x509");
+        }
+        match methods.as_slice() {
+            [] => "Authentication failed, no credentials provided".to_owned(),
+            methods => format!("Authentication failed, attempted: {}", methods.join(", ")),
+        }
+    }
+
     /// Who a request is from. Takes the credentials out of its headers, so that nobody further in sees them.
     pub(crate) async fn authenticate(&self, head: &mut Parts) -> Result<Identity, Status> {
         if let Some(identity) = head.extensions.get::<Identity>() {
             return Ok(identity.clone());
         }
-        match head.extensions.get::<Peer>() {
-            Some(Peer::FrontProxy) => {
+        let who = match head.extensions.get::<Peer>() {
+            Some(peer) => Some(peer.at(SystemTime::now()).ok_or_else(|| Status::unauthorized(""))?),
+            None => None,
+        };
+        match who {
+            Some(Who::FrontProxy) => {
                 if let Some(identity) = front_proxy::identity(&mut head.headers)? {
                     return Ok(identity);
                 }
             }
-            Some(Peer::Client(identity)) => {
+            Some(Who::Client(identity)) => {
                 let identity = identity.clone();
                 credentials::forget(&mut head.headers);
                 return Ok(identity);

@@ -1,9 +1,9 @@
 //! Tells the audit log about requests, and gives each of them an id. Stands between authentication and everything that may
-//! refuse a request, so that refusals are told too.
+//! refuse a request, so that refusals are told too; authentication lets its own refusals pass to here.
 
 use super::App;
 use super::classify::Class;
-use super::layers::Impersonator;
+use super::layers::{Impersonator, Turned};
 use super::stack::Next;
 use crate::audit::{Audit, Draft, Level, Stage, Subject, noting, user};
 use crate::authn::Identity;
@@ -59,7 +59,8 @@ fn audit_id(headers: &HeaderMap) -> String {
 fn plan(app: &App, request: &Request, id: &str) -> Option<(Arc<Audit>, Draft)> {
     let audit = app.audit.as_ref()?;
     let class = request.extensions().get::<Arc<Class>>()?;
-    let effective = request.extensions().get::<Identity>()?;
+    let nobody = Identity::default();
+    let effective = request.extensions().get::<Identity>().unwrap_or(&nobody);
     let impersonator = request.extensions().get::<Impersonator>();
     // Rules are about who is really there.
     let identity = impersonator.map_or(effective, |Impersonator(identity)| identity);
@@ -81,7 +82,8 @@ fn plan(app: &App, request: &Request, id: &str) -> Option<(Arc<Audit>, Draft)> {
     let uri = request.uri();
     let uri = uri.path_and_query().map_or(uri.path(), http::uri::PathAndQuery::as_str);
     let mut draft = Draft::new(plan, id, uri, class.verb);
-    draft.set("user", user(identity));
+    let unknown = matches!(request.extensions().get(), Some(Turned::Away { .. }));
+    draft.set("user", if unknown { json!({}) } else { user(identity) });
     if impersonator.is_some() {
         draft.set("impersonatedUser", user(effective));
     }
@@ -142,6 +144,14 @@ fn sources(request: &Request) -> Vec<String> {
 }
 
 async fn told(audit: Arc<Audit>, mut draft: Draft, request: Request, next: impl Next) -> Response {
+    if let Some(Turned::Away { attempted, .. }) = request.extensions().get().cloned() {
+        // As in Kubernetes, all that is told of it is that an answer began.
+        let response = next.run(request).await;
+        let failure = json!({ "kind": "Status", "message": attempted });
+        draft.set_status(response.status().as_u16(), Some(&failure));
+        audit.tell(&draft, Stage::ResponseStarted).await;
+        return response;
+    }
     audit.tell(&draft, Stage::RequestReceived).await;
     let class = request.extensions().get::<Arc<Class>>().cloned();
     let long_running = class.is_some_and(|class| class.long_running);

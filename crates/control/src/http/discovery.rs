@@ -110,6 +110,21 @@ impl Documents {
             .get_or_init(|| document(&aggregated::list(self.groups.named())))
     }
 
+    /// Where groups and versions are.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        for group in self.groups.all() {
+            if group.name.is_empty() {
+                paths.extend(group.versions.iter().map(|version| format!("/api/{}", version.name)));
+                continue;
+            }
+            let root = format!("/apis/{}", group.name);
+            paths.extend(group.versions.iter().map(|version| format!("{root}/{}", version.name)));
+            paths.push(root);
+        }
+        paths
+    }
+
     /// The document of a group (`apps`) or a version (`v1`, `apps/v1`).
     pub(crate) fn below(&self, api_version: &str, headers: &HeaderMap) -> Response {
         let document = self.document_below(api_version);

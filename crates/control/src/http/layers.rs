@@ -4,7 +4,7 @@ use super::error::response;
 use super::request_info::RequestInfo;
 use super::stack::Next;
 use super::{App, query};
-use crate::authn::{self, Identity, Refused};
+use crate::authn::{self, Authenticator, Identity, Refused};
 use crate::authz::{Attempt, AttemptedResource, Verdict, forbidden};
 use axum::extract::Request;
 use axum::response::Response;
@@ -83,26 +83,48 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
 #[derive(Clone, Debug)]
 pub(crate) struct Impersonator(pub(crate) Identity);
 
-/// Finds out who asks, as whom, and what for.
+/// Why nobody serves a request; told to the audit log before it is answered.
+#[derive(Clone, Debug)]
+pub(super) enum Turned {
+    /// It is not from whom it says; how it says so.
+    Away { status: Status, attempted: String },
+    /// It may not be as whom it wants.
+    Down(Refused),
+}
+
+/// Finds out who asks, as whom, and what for. What is found wrong is carried on, as far as the audit log.
 pub(super) async fn authenticate(app: &App, request: Request, next: impl Next) -> Response {
     let (mut head, body) = request.into_parts();
-    let identity = match app.authenticator.authenticate(&mut head).await {
-        Ok(identity) => identity,
-        Err(status) => return response(&status),
-    };
-    match authn::impersonate(&*app.authorizer, &identity, &mut head.headers) {
-        Ok(None) => drop(head.extensions.insert(identity)),
-        Ok(Some(other)) => {
-            head.extensions.insert(Impersonator(identity));
-            head.extensions.insert(other);
-        }
-        Err(Refused::Forbidden(status) | Refused::Unreadable(status)) => return response(&status),
-        Err(Refused::Incomplete(why)) => return internal_error(&head.uri, &why),
+    let attempted = Authenticator::attempted(&head);
+    match app.authenticator.authenticate(&mut head).await {
+        Ok(identity) => match authn::impersonate(&*app.authorizer, &identity, &mut head.headers) {
+            Ok(None) => drop(head.extensions.insert(identity)),
+            Ok(Some(other)) => {
+                head.extensions.insert(Impersonator(identity));
+                head.extensions.insert(other);
+            }
+            Err(refused) => {
+                head.extensions.insert(identity);
+                head.extensions.insert(Turned::Down(refused));
+            }
+        },
+        Err(status) => drop(head.extensions.insert(Turned::Away { status, attempted })),
     }
     if let Some(info) = RequestInfo::parse(head.uri.path()) {
         head.extensions.insert(Arc::new(info));
     }
     next.run(Request::from_parts(head, body)).await
+}
+
+/// Answers what was found wrong. Stands behind the audit log, and before everything that costs something.
+pub(super) async fn refuse(mut request: Request, next: impl Next) -> Response {
+    match request.extensions_mut().remove::<Turned>() {
+        None => next.run(request).await,
+        Some(Turned::Away { status, .. } | Turned::Down(Refused::Forbidden(status) | Refused::Unreadable(status))) => {
+            response(&status)
+        }
+        Some(Turned::Down(Refused::Incomplete(why))) => internal_error(request.uri(), &why),
+    }
 }
 
 /// In plain text, as Kubernetes answers what it cannot make sense of before it knows what the request is about.
@@ -119,10 +141,8 @@ fn internal_error(uri: &http::Uri, why: &str) -> Response {
 /// Asks the authoriser.
 pub(super) async fn authorize(app: &App, request: Request, next: impl Next) -> Response {
     if let Err(status) = may(app, &request) {
-        crate::audit::annotate("authorization.k8s.io/decision", "forbid");
         return response(&status);
     }
-    crate::audit::annotate("authorization.k8s.io/decision", "allow");
     let changes_policy = !matches!(*request.method(), Method::GET | Method::HEAD)
         && request
             .extensions()
@@ -203,9 +223,24 @@ fn opens_connection(request: &Request, info: &RequestInfo) -> bool {
 }
 
 fn decide(app: &App, attempt: &Attempt<'_>) -> Result<(), Status> {
-    match app.authorizer.decide(attempt) {
-        Verdict::Allowed => Ok(()),
-        Verdict::Denied { reason } => Err(forbidden(attempt, &reason)),
+    // Why something is allowed costs more to find out than that it is, so only a log makes it worth it.
+    let (allowed, reason) = if crate::audit::is_noting() {
+        let (allowed, reason) = app.authorizer.explain(attempt);
+        crate::audit::annotate(
+            "authorization.k8s.io/decision",
+            if allowed { "allow" } else { "forbid" },
+        );
+        crate::audit::annotate("authorization.k8s.io/reason", reason.as_str());
+        (allowed, reason)
+    } else {
+        match app.authorizer.decide(attempt) {
+            Verdict::Allowed => (true, String::new()),
+            Verdict::Denied { reason } => (false, reason),
+        }
+    };
+    match allowed {
+        true => Ok(()),
+        false => Err(forbidden(attempt, &reason)),
     }
 }
 

@@ -9,6 +9,7 @@
 //!   health, version, discovery, OpenAPI : /api/** and /apis/** → resource → registry
 //! ```
 
+mod activity;
 mod audit;
 mod classify;
 mod component_statuses;
@@ -19,6 +20,7 @@ mod discovery;
 mod error;
 mod fairness;
 mod health;
+mod index;
 mod layers;
 mod list_body;
 mod maintenance;
@@ -37,6 +39,7 @@ mod reviews;
 pub(crate) mod serve;
 mod stack;
 mod subresources;
+mod watch_socket;
 mod watch_stream;
 
 pub(crate) use audit::Peer;
@@ -151,6 +154,8 @@ pub(crate) fn stack(app: &Arc<App>) -> Stack {
 /// Everything that is no resource.
 fn routes(app: &Arc<App>) -> Router {
     Router::new()
+        .route("/", get(index::index))
+        .route("/index.html", get(index::index))
         .route("/healthz", get(health::healthz))
         .route("/healthz/{*check}", get(health::healthz))
         .route("/livez", get(health::livez))

@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 const META: &str = "meta.k8s.io/v1";
+/// Bytes before each event of a stream: its length.
+pub(super) const FRAME_HEAD: usize = 4;
 /// A list that is shorter is made at once, and not measured first.
 const SHORT: usize = 256 << 10;
 /// JSON that is measured before other requests have a turn.

@@ -7,7 +7,8 @@ use super::query::Query;
 use super::render::{self, Style};
 use super::request_info::RequestInfo;
 use super::reviews::Review;
-use super::{App, component_statuses, layers, subresources, watch_stream};
+use super::watch_stream::WatchStream;
+use super::{App, component_statuses, layers, subresources, watch_socket};
 use crate::authn::Identity;
 use crate::kinds::KindRef;
 use crate::registry::filter::Filter;
@@ -239,7 +240,11 @@ impl Call<'_> {
         let info = &self.target.resource.info;
         let meter = self.app.metrics.watch(&info.group, &info.version, &info.plural);
         let bare = self.head.extensions.get::<WithoutOwners>().is_some();
-        watch_stream::response(watching, style, bare, Arc::clone(&self.app.frames), room, meter)
+        let stream = WatchStream::new(watching, style, bare, Arc::clone(&self.app.frames), room, meter)?;
+        if watch_socket::is_wanted(&self.head.headers) {
+            return watch_socket::response(stream, self.head.clone()).await;
+        }
+        Ok(stream.response())
     }
 
     async fn create(&self, body: axum::body::Body) -> Result<Response, Status> {

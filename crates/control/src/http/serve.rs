@@ -1,6 +1,7 @@
 //! Connections: TLS, who is at the other end, HTTP/1.1 and HTTP/2, and an orderly end.
 
 use super::Stack;
+use super::activity::{self, Activity};
 use crate::authn::Peer;
 use crate::pki::{self, Pair};
 use axum::extract::Request;
@@ -28,6 +29,12 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a request's head may take. hyper counts the wait for the next request on a kept connection as part of it, and
 /// clients keep connections for 90 s (Go's default): they have to be the ones who hang up, or a request meets a closing door.
 const HEAD_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a client may take from the handshake to its first request: a connection that asks nothing takes somebody's place.
+const FIRST_PATIENCE: Duration = Duration::from_secs(32);
+/// How long a connection may then do nothing. hyper sees to that with HTTP/1, but not with HTTP/2.
+const IDLE_PATIENCE: Duration = HEAD_PATIENCE;
+/// How long an idle connection may take to end in good order.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 /// Requests at a time on one HTTP/2 connection. client-go keeps every watch of a process on one.
 const MOST_STREAMS: u32 = 1000;
 /// How often an HTTP/2 peer that says nothing is asked whether it is still there.
@@ -148,6 +155,7 @@ async fn connection(
         .1
         .peer_certificates()
         .and_then(|chain| Peer::of_certificate(chain.first()?, &tls.front_proxy_ca));
+    let activity = Arc::new(Activity::new());
     let service = stack.map_request(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(super::Peer(address));
         if let Some(peer) = &peer {
@@ -155,6 +163,7 @@ async fn connection(
         }
         request
     });
+    let service = activity::Counted::new(service, Arc::clone(&activity));
     let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
@@ -162,6 +171,14 @@ async fn connection(
         biased;
         result = connection.as_mut() => return result,
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = activity.ceased(FIRST_PATIENCE, IDLE_PATIENCE) => {
+            // Whoever never asked, or does not even notice that it is over, is cut.
+            if activity.was_used() {
+                connection.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(END_PATIENCE, connection).await;
+            }
+            return Ok(());
+        }
     }
     connection.await
 }

@@ -56,6 +56,7 @@ impl Stack {
         let next = |request| layers::authorize(app, request, next);
         let next = |request| fairness::take_turns(app, request, next);
         let next = |request| deadline::deadline(request, next);
+        let next = |request| layers::refuse(request, next);
         let next = |request| audit::audit(app, request, next);
         let next = |request| layers::authenticate(app, request, next);
         let next = |request| layers::catch_panic(request, next);

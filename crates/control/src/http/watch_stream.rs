@@ -9,7 +9,7 @@ use crate::registry::{Tick, Watching};
 use crate::watch_cache::Record;
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use catamaran_api::Status;
 use catamaran_api::table::{Table, partial_metadata};
 use catamaran_store::Revision;
@@ -21,37 +21,83 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The answer that carries a watch. `room` is given back at its end. `bare`: without the owners of fields.
-pub(super) fn response(
+/// A watch on its way to a client.
+pub(super) struct WatchStream {
     watching: Watching,
-    style: Style,
-    bare: bool,
-    frames: Arc<Frames>,
-    room: OwnedSemaphorePermit,
+    writer: Writer,
+    content_type: &'static str,
+    /// Given back at the end.
+    _room: OwnedSemaphorePermit,
     meter: WatchMeter,
-) -> Result<Response, Status> {
-    let content_type = style.form.stream_type().ok_or_else(negotiate::no_stream)?;
-    let writer = Writer {
-        style,
-        bare: bare && style.form.language == Language::Json,
-        frames,
-        resource: Arc::clone(watching.resource()),
-        first_table: true,
-    };
-    let lines = stream::unfold(
-        (watching, writer, room, meter),
-        |(mut watching, mut writer, room, mut meter)| async move {
-            let ticks = watching.next().await?;
-            let bytes = writer.write(&ticks);
-            meter.sent(ticks.len(), bytes.len());
-            Some((Ok::<Bytes, Infallible>(bytes), (watching, writer, room, meter)))
-        },
-    );
-    let mut response = Response::new(Body::from_stream(lines));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    Ok(response)
+}
+
+impl WatchStream {
+    /// `bare`: without the owners of fields.
+    pub(super) fn new(
+        watching: Watching,
+        style: Style,
+        bare: bool,
+        frames: Arc<Frames>,
+        room: OwnedSemaphorePermit,
+        meter: WatchMeter,
+    ) -> Result<Self, Status> {
+        let content_type = style.form.stream_type().ok_or_else(negotiate::no_stream)?;
+        let writer = Writer {
+            style,
+            bare: bare && style.form.language == Language::Json,
+            frames,
+            resource: Arc::clone(watching.resource()),
+            first_table: true,
+        };
+        Ok(WatchStream {
+            watching,
+            writer,
+            content_type,
+            _room: room,
+            meter,
+        })
+    }
+
+    /// Are its events text?
+    pub(super) fn is_text(&self) -> bool {
+        self.writer.style.form.language != Language::Protobuf
+    }
+
+    /// The next events, as they stand in the body of an answer; `None` at the end of the watch.
+    async fn next(&mut self) -> Option<Bytes> {
+        let ticks = self.watching.next().await?;
+        let bytes = self.writer.write(&ticks);
+        self.meter.sent(ticks.len(), bytes.len());
+        Some(bytes)
+    }
+
+    /// The next events, each a message of its own: without a length in front.
+    pub(super) async fn next_messages(&mut self) -> Option<Vec<Bytes>> {
+        let ticks = self.watching.next().await?;
+        let messages: Vec<Bytes> = ticks.iter().map(|tick| self.message(tick)).collect();
+        self.meter.sent(ticks.len(), messages.iter().map(Bytes::len).sum());
+        Some(messages)
+    }
+
+    fn message(&mut self, tick: &Tick) -> Bytes {
+        let mut bytes = self.writer.write(std::slice::from_ref(tick));
+        if !self.is_text() {
+            bytes.advance(protobuf::FRAME_HEAD.min(bytes.len()));
+        }
+        bytes
+    }
+
+    /// The answer that carries it.
+    pub(super) fn response(self) -> Response {
+        let content_type = HeaderValue::from_static(self.content_type);
+        let events = stream::unfold(self, |mut stream| async move {
+            let bytes = stream.next().await?;
+            Some((Ok::<Bytes, Infallible>(bytes), stream))
+        });
+        let mut response = Response::new(Body::from_stream(events));
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+    }
 }
 
 struct Writer {
