@@ -4,7 +4,7 @@ use crate::root;
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 
-const TARGETS: &[&str] = &["definition", "manifest", "patch", "path", "selector"];
+const TARGETS: &[&str] = &["definition", "manifest", "patch", "path", "selector", "spdy"];
 /// Ten minutes: what a change to a parser is worth.
 const SECONDS: &str = "600";
 

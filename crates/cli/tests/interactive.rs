@@ -117,6 +117,10 @@ fn terminals_streams_and_exit_codes() {
     let mut clients = vec![cluster.cata(&words)];
     if have("kubectl") {
         clients.push(cluster.kubectl(&words));
+        // What kubectl spoke before WebSocket, and what older clients still do.
+        let mut spdy = cluster.kubectl(&words);
+        spdy.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false");
+        clients.push(spdy);
     }
     for mut client in clients {
         let mut shell = OnTerminal::start(&mut client);
@@ -149,6 +153,24 @@ fn terminals_streams_and_exit_codes() {
     assert_eq!(&line, b"ahoy\n");
     attached.kill().expect("kill");
     attached.wait().expect("wait");
+    if have("kubectl") {
+        let script = "cat; echo low >&2; exit 7";
+        let mut piped = cluster
+            .kubectl(&["exec", "-i", "talk", "-c", "sleep", "--", "bash", "-c", script])
+            .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl");
+        let mut input = piped.stdin.take().expect("stdin");
+        let much = vec![b'z'; 1_000_000];
+        let saying = std::thread::spawn(move || input.write_all(&much).expect("write"));
+        let output = piped.wait_with_output().expect("output");
+        saying.join().expect("said");
+        assert_eq!((output.stdout.len(), output.status.code()), (1_000_000, Some(7)));
+        assert!(text(&output.stderr).starts_with("low\n"), "{}", text(&output.stderr));
+    }
     until("the log to have it too", || {
         (stdout(&mut cluster.cata(&["logs", "talk", "-c", "echo"])) == "ahoy\n").then_some(())
     });

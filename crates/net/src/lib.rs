@@ -13,6 +13,7 @@
 #![deny(unsafe_code)]
 
 mod bridge;
+mod dial;
 mod ipam;
 mod netlink;
 mod nftables;
@@ -21,6 +22,7 @@ mod sys;
 mod veth;
 mod wiring;
 
+pub use dial::{Dialer, Refused};
 pub use ipam::{Ipv4Net, ParseNetError};
 
 use ipam::Pool;

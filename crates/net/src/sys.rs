@@ -13,3 +13,8 @@ pub(crate) fn new_network_namespace() -> io::Result<OwnedFd> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
     Ok(File::open("/proc/thread-self/ns/net")?.into())
 }
+
+/// A handle to the namespace the calling thread is in.
+pub(crate) fn own_network_namespace() -> io::Result<File> {
+    File::open("/proc/thread-self/ns/net")
+}

@@ -1,6 +1,6 @@
 //! Real namespaces, real traffic. Needs root.
 
-use catamaran_net::{Config, Ipv4Net, PodNet, PodNetwork, cleanup};
+use catamaran_net::{Config, Dialer, Ipv4Net, PodNet, PodNetwork, cleanup};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -184,4 +184,36 @@ async fn cleanup_leaves_no_link() {
     network.stop(true).await.expect("stop");
     drop(pod);
     assert_eq!(links(), 0);
+}
+
+#[tokio::test]
+async fn a_dialer_reaches_the_loopback_of_a_pod_and_stays_outside() {
+    if !root() {
+        return;
+    }
+    let instance = Instance::new(9);
+    let state = tempfile::tempdir().expect("directory");
+    let network = network(&instance, &state, Vec::new()).await;
+    let pod = network.acquire().await.expect("pod");
+    let dialer = Dialer::default();
+    let namespace = || pod.netns.try_clone().expect("clone");
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = inside(pod.netns.as_fd(), || TcpListener::bind(address));
+        let Ok(listener) = listener else {
+            eprintln!("no {address} in the namespace");
+            continue;
+        };
+        let port = listener.local_addr().expect("address").port();
+        for _ in 0..20 {
+            dialer.connect(namespace(), port).await.expect("connected");
+        }
+        drop(listener);
+        let refused = dialer.connect(namespace(), port).await.expect_err("nobody listens");
+        assert_eq!(refused.v4.kind(), std::io::ErrorKind::ConnectionRefused);
+        assert_ne!(refused.v6.kind(), std::io::ErrorKind::NotFound);
+    }
+    // The host's own loopback is another one.
+    let host = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let port = host.local_addr().expect("address").port();
+    assert!(dialer.connect(namespace(), port).await.is_err());
 }

@@ -220,6 +220,7 @@ impl Agent {
             layout: machine.layout().clone(),
             sandboxes: machine.sandboxes.clone(),
             known,
+            dialer: Arc::default(),
         };
         let others = vec![
             tokio::spawn(heartbeat.run(shutdown.clone())),

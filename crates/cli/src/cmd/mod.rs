@@ -15,6 +15,7 @@ mod get;
 mod image;
 mod keys;
 mod logs;
+mod port_forward;
 mod restore;
 mod run;
 mod server;
@@ -83,6 +84,8 @@ enum Command {
     Exec(exec::ExecArgs),
     /// Attach to a running container
     Attach(exec::AttachArgs),
+    /// Lead local ports to ports of a pod
+    PortForward(port_forward::Args),
     /// Delete objects
     Delete(delete::Args),
     /// Run an image as a pod
@@ -133,6 +136,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Logs(args) => done(logs::run(args, client_dir)),
         Command::Exec(args) => block_on(exec::exec(args, client_dir)),
         Command::Attach(args) => block_on(exec::attach(args, client_dir)),
+        Command::PortForward(args) => done(port_forward::run(args, client_dir)),
         Command::Delete(args) => done(delete::run(args, client_dir)),
         Command::Run(args) => block_on(run::run(args, client_dir)),
         Command::Wait(args) => done(wait::run(args, client_dir)),

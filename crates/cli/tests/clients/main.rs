@@ -100,6 +100,13 @@ fn python_kubernetes() {
 }
 
 #[test]
+fn python_port_forward() {
+    let Some(tier) = Tier::start() else { return };
+    tier.cluster.pack_images();
+    tier.script("python/bin/python", &here("portforward_client.py"), "forward");
+}
+
+#[test]
 fn python_kr8s() {
     let Some(tier) = Tier::start() else { return };
     tier.script("python/bin/python", &here("kr8s_client.py"), "kr8s");

@@ -1,4 +1,4 @@
-//! Requests that a pod's node has to answer: logs, exec, attach.
+//! Requests that a pod's node has to answer: logs, exec, attach, port-forward.
 //!
 //! The node's address and port are what it says in its status; that it is that node is proved by its certificate, which
 //! is checked for the node's *name*. Bodies are passed through as they come, upgraded connections byte by byte: the
@@ -134,9 +134,6 @@ impl NodeDialer {
             .cloned()
             .filter(|_| head.headers.contains_key(header::UPGRADE))
             .ok_or_else(|| Status::bad_request("Upgrade request required"))?;
-        if !head.headers.get(header::UPGRADE).is_some_and(is_websocket) {
-            return Err(refuse_spdy(&pod, &container));
-        }
         let path = format!("/{}/{}/{container}{}", running.verb, below(target), stream_query(query));
         let mut request = request(&place, head.method.clone(), &path, body)?;
         copy_upgrade_headers(&head.headers, request.headers_mut());
@@ -168,12 +165,6 @@ impl NodeDialer {
         let mut request = request(&place, head.method.clone(), &path, body)?;
         copy_upgrade_headers(&head.headers, request.headers_mut());
         let response = self.send(&place, request).await?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Err(Status::service_unavailable(format!(
-                "the agent of node {} does not forward ports",
-                place.node
-            )));
-        }
         pass_through(registry, upgrade, response).await
     }
 
@@ -244,28 +235,6 @@ async fn pass_through(
         }
     });
     Ok(answer)
-}
-
-fn is_websocket(upgrade: &HeaderValue) -> bool {
-    upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
-}
-
-/// Nodes speak WebSocket only. Clients that speak both try SPDY once WebSocket has failed, and show its error: so this
-/// one says why a WebSocket would have failed, if that can be seen.
-fn refuse_spdy(pod: &Pod, container: &str) -> Status {
-    let status = pod.status.as_ref();
-    let runs = status
-        .and_then(|status| status.container_statuses.as_ref())
-        .into_iter()
-        .chain(status.and_then(|status| status.init_container_statuses.as_ref()))
-        .flatten()
-        .filter(|status| status.name == container)
-        .any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
-    if runs {
-        Status::bad_request("SPDY is not supported: use a client that speaks WebSocket (v5.channel.k8s.io)")
-    } else {
-        Status::bad_request(format!("container {container} is not running"))
-    }
 }
 
 pub(super) async fn tunnel(client: OnUpgrade, node: OnUpgrade) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -476,7 +445,7 @@ fn copy_upgrade_headers(from: &HeaderMap, to: &mut HeaderMap) {
 fn is_upgrade_header(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "connection" | "upgrade" | "x-stream-protocol-version" | "x-accept-stream-protocol-version"
+        "connection" | "upgrade" | "x-stream-protocol-version" | "x-accept-stream-protocol-versions"
     ) || name.as_str().starts_with("sec-websocket-")
 }
 

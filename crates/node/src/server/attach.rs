@@ -3,8 +3,7 @@
 use super::streams::{self, Channels, Outcome, Wanted};
 use super::{Refusal, Server};
 use crate::local::Sandboxed;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use catamaran_shim::spec::ContainerState;
 
@@ -12,18 +11,15 @@ pub(crate) async fn attach(
     State(server): State<Server>,
     Path((namespace, pod, container)): Path<(String, String, String)>,
     Query(pairs): Query<Vec<(String, String)>>,
-    upgrade: WebSocketUpgrade,
+    request: Request,
 ) -> Result<Response, Refusal> {
     let mut wanted = Wanted::parse(pairs);
     let target = server.target(&namespace, &pod, &container)?;
     let (sandboxed, state) = server.running(&target).await?;
     wanted.stdin &= state.config.stdin || state.config.terminal;
     wanted.stderr &= !state.config.terminal;
-    let (upgrade, v5) = streams::negotiate(upgrade)?;
-    Ok(upgrade.on_upgrade(async move |socket| {
-        let channels = Channels::open(socket, &wanted, v5).await;
-        run(channels, &sandboxed, &state, &wanted).await;
-    }))
+    let conversation = async move |channels, wanted: Wanted| run(channels, &sandboxed, &state, &wanted).await;
+    streams::upgrade(request, wanted, conversation).await
 }
 
 async fn run(mut channels: Channels, sandboxed: &Sandboxed, state: &ContainerState, wanted: &Wanted) {

@@ -3,8 +3,7 @@
 use super::streams::{self, Channels, Ends, Outcome, Stream, Wanted};
 use super::{Refusal, Server};
 use crate::local::Sandboxed;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use catamaran_shim::client::ExecSession;
 use catamaran_shim::spec::{ContainerState, RuntimeKind, WasmSpec};
@@ -16,7 +15,7 @@ pub(crate) async fn exec(
     State(server): State<Server>,
     Path((namespace, pod, container)): Path<(String, String, String)>,
     Query(pairs): Query<Vec<(String, String)>>,
-    upgrade: WebSocketUpgrade,
+    request: Request,
 ) -> Result<Response, Refusal> {
     let wanted = Wanted::parse(pairs);
     if wanted.command.is_empty() {
@@ -28,11 +27,8 @@ pub(crate) async fn exec(
     let (sandboxed, state) = server.running(&target).await?;
     let bundle = sandboxed.shim.state_dir().container(&state.config.id);
     let process = process(bundle, &state, &wanted).await?;
-    let (upgrade, v5) = streams::negotiate(upgrade)?;
-    Ok(upgrade.on_upgrade(async move |socket| {
-        let channels = Channels::open(socket, &wanted, v5).await;
-        run(channels, &sandboxed, &state, &process, &wanted).await;
-    }))
+    let conversation = async move |channels, wanted: Wanted| run(channels, &sandboxed, &state, &process, &wanted).await;
+    streams::upgrade(request, wanted, conversation).await
 }
 
 async fn run(

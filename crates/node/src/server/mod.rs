@@ -1,4 +1,4 @@
-//! The agent's server: logs, exec and attach for the API server, by the kubelet's paths.
+//! The agent's server: logs, exec, attach and port-forward for the API server, by the kubelet's paths.
 //!
 //! TLS with a client certificate of the cluster's authority, and only that of the API server: it has asked whether the user may
 //! before it comes here. Other holders of certificates, nodes among them, are turned away.
@@ -6,7 +6,9 @@
 mod attach;
 mod exec;
 mod logs;
+mod portforward;
 mod streams;
+mod upgrade;
 
 use crate::agent::ServerTls;
 use crate::layout::{Layout, PodKey};
@@ -14,7 +16,7 @@ use crate::local::{Sandboxed, Sandboxes};
 use crate::pods::Known;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use catamaran_shim::spec::ContainerState;
@@ -91,6 +93,7 @@ pub(crate) struct Server {
     pub(crate) layout: Layout,
     pub(crate) sandboxes: Sandboxes,
     pub(crate) known: Known,
+    pub(crate) dialer: Arc<catamaran_net::Dialer>,
 }
 
 /// Serves until shutdown.
@@ -155,6 +158,10 @@ fn router(server: Server, shutdown: CancellationToken) -> Router {
             "/attach/{namespace}/{pod}/{container}",
             get(attach::attach).post(attach::attach),
         )
+        .route(
+            "/portForward/{namespace}/{pod}",
+            get(portforward::portforward).post(portforward::portforward),
+        )
         .layer(axum::Extension(shutdown))
         .with_state(server)
 }
@@ -170,34 +177,40 @@ async fn pods(State(server): State<Server>) -> Response {
 pub(crate) struct Refusal {
     code: StatusCode,
     message: String,
+    /// What would have been accepted as `X-Stream-Protocol-Version`.
+    accepts: &'static [&'static str],
 }
 
 impl Refusal {
-    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+    fn new(code: StatusCode, message: impl Into<String>) -> Self {
         Self {
-            code: StatusCode::NOT_FOUND,
+            code,
             message: message.into(),
+            accepts: &[],
         }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self {
-            code: StatusCode::BAD_REQUEST,
-            message: message.into(),
-        }
+        Self::new(StatusCode::BAD_REQUEST, message)
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self {
-            code: StatusCode::INTERNAL_SERVER_ERROR,
-            message: message.into(),
-        }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.code, self.message).into_response()
+        let mut response = (self.code, self.message).into_response();
+        for protocol in self.accepts {
+            let headers = response.headers_mut();
+            headers.append(upgrade::ACCEPTED_VERSIONS, HeaderValue::from_static(protocol));
+        }
+        response
     }
 }
 
@@ -210,12 +223,17 @@ pub(crate) struct Target {
 }
 
 impl Server {
-    /// Finds a container of a pod on this node.
-    pub(crate) fn target(&self, namespace: &str, name: &str, container: &str) -> Result<Target, Refusal> {
+    /// Finds a pod on this node.
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         let named = |pod: &&Arc<Pod>| {
             pod.metadata.name.as_deref() == Some(name) && pod.metadata.namespace.as_deref() == Some(namespace)
         };
-        let pod = self.known.lock().values().find(named).cloned();
+        self.known.lock().values().find(named).cloned()
+    }
+
+    /// Finds a container of a pod on this node.
+    pub(crate) fn target(&self, namespace: &str, name: &str, container: &str) -> Result<Target, Refusal> {
+        let pod = self.pod(namespace, name);
         let pod = pod.ok_or_else(|| Refusal::not_found(format!("pod \"{name}\" not found on this node")))?;
         if crate::find_container(&pod, container).is_none() {
             return Err(Refusal::not_found(format!(

@@ -1,15 +1,19 @@
-//! Remote command streams over WebSocket: `v5.channel.k8s.io` and `v4.channel.k8s.io`.
+//! Streams of remote commands: between the ends of a process and a client, over WebSocket or SPDY.
 //!
-//! Every binary message is a channel number and data: 0 stdin, 1 stdout, 2 stderr, 3 the final `Status`, 4 terminal sizes;
-//! version 5 adds 255, which closes another channel. Bytes flow only as fast as the other side takes them: output is
-//! read when the socket took the last piece, input is taken from the socket when the process took the last piece.
+//! Bytes flow only as fast as the other side takes them: output is read when the client took the last piece, input is taken
+//! from the client when the process took the last piece. How either protocol says which stream bytes belong to is in the files
+//! below.
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use bytes::{BufMut, Bytes, BytesMut};
+mod spdy;
+mod web;
+
+use super::Refusal;
+use super::upgrade::{Switch, Wish};
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
 use catamaran_shim::runtime::Stdio;
 use catamaran_shim::spec::Exit;
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
 use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,12 +23,8 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
-const CLOSE: u8 = 255;
 
 /// Read from a process at once.
 const BLOCK: usize = 32 * 1024;
@@ -116,27 +116,84 @@ pub(super) struct Size {
     pub(super) height: u16,
 }
 
-/// The protocol, if the client offers one we speak.
-pub(super) fn negotiate(upgrade: WebSocketUpgrade) -> Result<(WebSocketUpgrade, bool), super::Refusal> {
-    let upgrade = upgrade.protocols(["v5.channel.k8s.io", "v4.channel.k8s.io"]);
-    let selected = upgrade
-        .selected_protocol()
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    match selected.as_deref() {
-        Some("v5.channel.k8s.io") => Ok((upgrade, true)),
-        Some(_) => Ok((upgrade, false)),
-        None => Err(super::Refusal::bad_request(
-            "unable to upgrade: v5.channel.k8s.io or v4.channel.k8s.io is needed",
-        )),
+/// Something a client says.
+#[derive(Debug, PartialEq, Eq)]
+enum Input {
+    Stdin(Bytes),
+    StdinEnd,
+    Size(Size),
+}
+
+/// Upgrades a request and has `conversation` with the client.
+pub(super) async fn upgrade<F>(
+    request: Request,
+    wanted: Wanted,
+    conversation: impl FnOnce(Channels, Wanted) -> F + Send + 'static,
+) -> Result<Response, Refusal>
+where
+    F: Future<Output = ()> + Send,
+{
+    match Wish::of(request).await? {
+        Wish::WebSocket(upgrade) => {
+            let (upgrade, version) = web::negotiate(upgrade)?;
+            Ok(upgrade.on_upgrade(async move |socket| {
+                let channels = web::open(socket, &wanted, version).await;
+                conversation(channels, wanted).await;
+            }))
+        }
+        Wish::Spdy(mut parts) => {
+            let switch = Switch::new(&mut parts, spdy::PROTOCOLS)?;
+            let protocol = switch.protocol;
+            let (response, upgraded) = switch.into_parts();
+            tokio::spawn(async move {
+                let Some(io) = upgraded.await else { return };
+                match spdy::open(io, &wanted, protocol).await {
+                    Some(channels) => conversation(channels, wanted).await,
+                    None => tracing::debug!("a client did not open its streams"),
+                }
+            });
+            Ok(response)
+        }
     }
 }
 
-/// The WebSocket of one session.
+/// One session with a client.
 pub(super) struct Channels {
-    sink: SplitSink<WebSocket, Message>,
-    stream: SplitStream<WebSocket>,
-    closing: bool,
+    source: Source,
+    sink: Sink,
+}
+
+enum Source {
+    Web(web::Source),
+    Spdy(spdy::Source),
+}
+
+enum Sink {
+    Web(web::Sink),
+    Spdy(spdy::Sink),
+}
+
+/// The client is gone.
+#[derive(Debug)]
+struct Gone;
+
+impl Source {
+    /// What comes next; `None` when the client has left.
+    async fn next(&mut self) -> Option<Input> {
+        match self {
+            Self::Web(source) => source.next().await,
+            Self::Spdy(source) => source.next().await,
+        }
+    }
+}
+
+impl Sink {
+    async fn send(&mut self, channel: u8, data: &[u8]) -> Result<(), Gone> {
+        match self {
+            Self::Web(sink) => sink.send(channel, data).await,
+            Self::Spdy(sink) => sink.send(channel, data).await,
+        }
+    }
 }
 
 /// How a session ended.
@@ -150,23 +207,6 @@ pub(super) enum Outcome {
 }
 
 impl Channels {
-    /// Takes the socket; tells the client that the session stands.
-    pub(super) async fn open(socket: WebSocket, wanted: &Wanted, v5: bool) -> Self {
-        let (sink, stream) = socket.split();
-        let mut channels = Self {
-            sink,
-            stream,
-            closing: v5,
-        };
-        let first = match (wanted.stdout, wanted.stderr) {
-            (true, _) => STDOUT,
-            (_, true) => STDERR,
-            _ => ERROR,
-        };
-        let _ = send(&mut channels.sink, first, b"").await;
-        channels
-    }
-
     /// Moves bytes until the process ends (if there is one to wait for), else until output ends or the client leaves.
     pub(super) async fn pump(
         &mut self,
@@ -175,8 +215,7 @@ impl Channels {
         exited: Option<oneshot::Receiver<Exit>>,
     ) -> Outcome {
         let Ends { stdin, stdout, stderr } = ends;
-        let closing = self.closing;
-        let input = input(&mut self.stream, stdin, sizes, closing);
+        let input = input(&mut self.source, stdin, sizes);
         let waits = exited.is_some();
         let exit = async {
             match exited {
@@ -194,7 +233,7 @@ impl Channels {
                     match done {
                         Ok(()) if waits => output_done = true,
                         Ok(()) => return Outcome::Drained,
-                        Err(_) => return Outcome::Lost,
+                        Err(Gone) => return Outcome::Lost,
                     }
                 }
                 () = &mut input => return Outcome::Lost,
@@ -211,59 +250,38 @@ impl Channels {
     }
 
     /// Says how it ended and closes.
-    pub(super) async fn finish(mut self, status: &Value) {
-        let _ = send(&mut self.sink, ERROR, status.to_string().as_bytes()).await;
-        // Without a code clients take the end for a broken connection.
-        let close = CloseFrame {
-            code: close_code::NORMAL,
-            reason: "".into(),
-        };
-        let _ = self.sink.send(Message::Close(Some(close))).await;
-        // The client's close completes the hand-shake; without it the connection would be reset under the last bytes.
-        let _ = tokio::time::timeout(DRAIN, async { while let Some(Ok(_)) = self.stream.next().await {} }).await;
+    pub(super) async fn finish(self, status: &Value) {
+        match (self.source, self.sink) {
+            (Source::Web(source), Sink::Web(sink)) => sink.finish(status, source).await,
+            (_, Sink::Spdy(sink)) => sink.finish(status).await,
+            // The two come from one connection.
+            (Source::Spdy(_), Sink::Web(_)) => {}
+        }
     }
 }
 
 /// Takes stdin and sizes from the client; ends when the client leaves.
-async fn input(
-    stream: &mut SplitStream<WebSocket>,
-    mut stdin: Option<Stream>,
-    sizes: mpsc::Sender<Size>,
-    closing: bool,
-) {
-    while let Some(Ok(message)) = stream.next().await {
-        let data = match message {
-            Message::Binary(data) => data,
-            Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
-            Message::Close(_) => return,
-            Message::Ping(_) | Message::Pong(_) => continue,
-        };
-        match data.split_first() {
-            Some((&STDIN, bytes)) => {
+async fn input(source: &mut Source, mut stdin: Option<Stream>, sizes: mpsc::Sender<Size>) {
+    while let Some(input) = source.next().await {
+        match input {
+            Input::Stdin(bytes) => {
                 let failed = match &stdin {
-                    Some(pipe) => pipe.write_all(bytes).await.is_err(),
+                    Some(pipe) => pipe.write_all(&bytes).await.is_err(),
                     None => false,
                 };
                 if failed {
                     stdin = None;
                 }
             }
-            Some((&RESIZE, bytes)) => {
-                if let Ok(size) = serde_json::from_slice::<Size>(bytes) {
-                    let _ = sizes.send(size).await;
-                }
+            Input::StdinEnd => stdin = None,
+            Input::Size(size) => {
+                let _ = sizes.send(size).await;
             }
-            Some((&CLOSE, bytes)) if closing && bytes == [STDIN] => stdin = None,
-            _ => {}
         }
     }
 }
 
-async fn output(
-    sink: &mut SplitSink<WebSocket, Message>,
-    stdout: Option<&Stream>,
-    stderr: Option<&Stream>,
-) -> Result<(), axum::Error> {
+async fn output(sink: &mut Sink, stdout: Option<&Stream>, stderr: Option<&Stream>) -> Result<(), Gone> {
     let (mut out, mut err) = (vec![0; BLOCK], vec![0; if stderr.is_some() { BLOCK } else { 0 }]);
     let (mut stdout, mut stderr) = (stdout, stderr);
     while stdout.is_some() || stderr.is_some() {
@@ -274,8 +292,8 @@ async fn output(
         match (channel, count) {
             (STDOUT, 0) => stdout = None,
             (_, 0) => stderr = None,
-            (STDOUT, count) => send(sink, STDOUT, &out[..count]).await?,
-            (_, count) => send(sink, STDERR, &err[..count]).await?,
+            (STDOUT, count) => sink.send(STDOUT, &out[..count]).await?,
+            (_, count) => sink.send(STDERR, &err[..count]).await?,
         }
     }
     Ok(())
@@ -286,13 +304,6 @@ async fn read(stream: Option<&Stream>, buffer: &mut [u8]) -> usize {
         Some(stream) => stream.read(buffer).await.unwrap_or(0),
         None => std::future::pending().await,
     }
-}
-
-async fn send(sink: &mut SplitSink<WebSocket, Message>, channel: u8, data: &[u8]) -> Result<(), axum::Error> {
-    let mut message = BytesMut::with_capacity(data.len() + 1);
-    message.put_u8(channel);
-    message.put_slice(data);
-    sink.send(Message::Binary(message.freeze())).await
 }
 
 /// Pipes for what is wanted: our ends and the process's. Closing ours is how to detach.

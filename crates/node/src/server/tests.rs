@@ -1,8 +1,7 @@
 //! The server over real sockets, with log files on disk and pipes for processes.
 
-use super::streams::{self, Channels, Ends, Outcome, Wanted};
+use super::streams::{self, Ends, Outcome, Wanted};
 use super::*;
-use axum::extract::ws::WebSocketUpgrade;
 use catamaran_shim::spec::Exit;
 use futures::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
@@ -37,6 +36,7 @@ fn server(data_dir: &Path) -> Server {
         layout,
         sandboxes: Sandboxes::default(),
         known,
+        dialer: Arc::default(),
     }
 }
 
@@ -209,19 +209,18 @@ fn unusable_certificates_are_named() {
 }
 
 /// A "process" that copies its input to its output in capitals and ends with code 3 at the end of input.
-async fn shouting(upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
+async fn shouting(request: axum::extract::Request) -> Result<Response, Refusal> {
     let wanted = Wanted {
         stdin: true,
         stdout: true,
+        tty: request.uri().query() == Some("tty"),
         ..Wanted::default()
     };
-    let (upgrade, v5) = streams::negotiate(upgrade)?;
-    Ok(upgrade.on_upgrade(async move |socket| {
+    let conversation = async move |mut channels: streams::Channels, wanted: Wanted| {
         let (ends, stdio) = streams::pipes(&wanted).expect("pipes");
         let (exited, exit) = oneshot::channel();
         let (input, output) = (stdio.stdin.expect("a pipe"), stdio.stdout.expect("a pipe"));
         std::thread::spawn(move || shout(input, output, exited));
-        let mut channels = Channels::open(socket, &wanted, v5).await;
         let (sizes, mut seen) = streams::sizes();
         let outcome = channels.pump(Ends { ..ends }, sizes, Some(exit)).await;
         let Outcome::Exited(exit) = outcome else { return };
@@ -234,7 +233,8 @@ async fn shouting(upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
             streams::failure("no size")
         };
         channels.finish(&status).await;
-    }))
+    };
+    streams::upgrade(request, wanted, conversation).await
 }
 
 fn shout(input: OwnedFd, output: OwnedFd, exited: oneshot::Sender<Exit>) {
@@ -262,7 +262,7 @@ fn shout(input: OwnedFd, output: OwnedFd, exited: oneshot::Sender<Exit>) {
 async fn shouting_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let address = listener.local_addr().expect("an address");
-    let router = Router::new().route("/", get(shouting));
+    let router = Router::new().route("/", get(shouting).post(shouting));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let service = TowerToHyperService::new(router.clone());
@@ -332,4 +332,83 @@ async fn streams_carry_everything_and_end_with_the_status() {
 #[tokio::test]
 async fn other_protocols_are_refused() {
     assert!(connect("channel.k8s.io").await.is_err());
+}
+
+/// Upgrades to SPDY as client-go does; the status and protocol of the answer, and the connection.
+async fn spdy(address: SocketAddr, path: &str, protocols: &[&str]) -> (String, tokio::net::TcpStream) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let mut request = format!("POST {path} HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n");
+    for protocol in protocols {
+        request.push_str(&format!("X-Stream-Protocol-Version: {protocol}\r\n"));
+    }
+    stream.write_all((request + "\r\n").as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.expect("an answer"));
+    }
+    (String::from_utf8(answer).expect("text").to_lowercase(), stream)
+}
+
+async fn heard(reader: &mut catamaran_spdy::session::Reader) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(bytes) = reader.read().await {
+        all.extend_from_slice(&bytes);
+    }
+    all
+}
+
+#[tokio::test]
+async fn older_clients_have_their_streams_over_spdy() {
+    use catamaran_spdy::{Headers, Role};
+    for (protocol, offered) in [
+        (
+            "v4.channel.k8s.io",
+            &["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"][..],
+        ),
+        ("v3.channel.k8s.io", &["v3.channel.k8s.io"]),
+    ] {
+        let (answer, io) = spdy(shouting_server().await, "/?tty", offered).await;
+        assert!(
+            answer.starts_with("http/1.1 101") && answer.contains("upgrade: spdy/3.1"),
+            "{answer}"
+        );
+        assert!(
+            answer.contains(&format!("x-stream-protocol-version: {protocol}\r\n")),
+            "{answer}"
+        );
+        let (session, _, connection) = catamaran_spdy::session::start(io, Role::Client, upgrade::IDLE);
+        let connection = tokio::spawn(connection);
+        let open = async |name: &str| {
+            session
+                .open(Headers::new([("streamType", name)]))
+                .await
+                .expect("opened")
+        };
+        let (mut end, mut stdin, mut stdout) = (open("error").await, open("stdin").await, open("stdout").await);
+        assert!(session.open(Headers::new([("streamType", "strange")])).await.is_err());
+        let mut sizes = open("resize").await;
+        let size = bytes::Bytes::from_static(b"{\"Width\":80,\"Height\":24}\n");
+        sizes.writer.write(size).await.expect("sent");
+        let said = tokio::spawn(async move {
+            stdin.writer.write(vec![b'a'; 1_000_000].into()).await.expect("sent");
+            stdin.writer.finish().await.expect("finished");
+        });
+        let output = heard(&mut stdout.reader).await;
+        assert!(output.len() == 1_000_000 && output.iter().all(|byte| *byte == b'A'));
+        said.await.expect("said");
+        let status = String::from_utf8(heard(&mut end.reader).await).expect("text");
+        match protocol {
+            "v4.channel.k8s.io" => assert!(status.contains(r#""reason":"ExitCode""#), "{status}"),
+            _ => assert_eq!(status, "command terminated with non-zero exit code: exit status 3"),
+        }
+        // The node waits for the client to be done with its streams.
+        drop((end, stdout, sizes));
+        connection.await.expect("no panic").expect("a clean end");
+    }
+    let (answer, _) = spdy(shouting_server().await, "/", &["v9.channel.k8s.io"]).await;
+    assert!(answer.starts_with("http/1.1 403"), "{answer}");
+    assert!(
+        answer.contains("x-accept-stream-protocol-versions: v4.channel.k8s.io"),
+        "{answer}"
+    );
 }
