@@ -3,6 +3,8 @@
 //! A generic parser keeps the last of two equal keys and says nothing; Kubernetes reports them. So trees are built key by key,
 //! here for JSON and in [`crate::yaml`] for YAML, and the paths of duplicates are part of the result.
 
+mod syntax;
+
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -32,8 +34,8 @@ impl Format {
     pub fn from_content_type(content_type: &str) -> Option<Self> {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         match essence.to_ascii_lowercase().as_str() {
-            "" | "application/json" | "*/*" | "application/*" => Some(Self::Json),
-            "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" => Some(Self::Yaml),
+            "" | "application/json" => Some(Self::Json),
+            "application/yaml" => Some(Self::Yaml),
             "application/vnd.kubernetes.protobuf" => Some(Self::Protobuf),
             _ => None,
         }
@@ -58,10 +60,70 @@ pub struct ParseError {
 
 impl From<ParseError> for Status {
     fn from(error: ParseError) -> Self {
-        Self::bad_request(format!(
-            "the object provided is unrecognized: couldn't get version/kind; {error}"
-        ))
+        Self::bad_request(error.recognising())
     }
+}
+
+impl ParseError {
+    /// The reason alone, where the language goes without saying.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// What could not be done with it first.
+    fn recognising(&self) -> String {
+        match self.language {
+            "yaml" => self.reason.clone(),
+            _ => format!("couldn't get version/kind; {self}"),
+        }
+    }
+}
+
+/// The refusal of a body that is no object of any kind. `kind` is what it should have been.
+pub fn unrecognized(kind: &str, why: &str, bytes: &[u8]) -> Status {
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {kind}): {why} ({})",
+        syntax::summary(bytes)
+    ))
+}
+
+/// Reads the body of a request for an object of a kind. What cannot even be asked for its type is refused here.
+///
+/// # Errors
+/// 400 with the complaint and the start of the body.
+pub fn parse_object(kind: &str, format: Format, bytes: &[u8]) -> Result<Body, Status> {
+    let body = parse(format, bytes).map_err(|error| unrecognized(kind, &error.recognising(), bytes))?;
+    let refused = |sort: &str, place: &str| {
+        let why = format!("couldn't get version/kind; json parse error: json: cannot unmarshal {sort} into Go {place}");
+        Err(unrecognized(kind, &why, bytes))
+    };
+    let sort = |value: &Value| match value {
+        Value::Null | Value::Object(_) => None,
+        Value::Bool(_) => Some("bool"),
+        Value::Number(_) => Some("number"),
+        Value::String(_) => Some("string"),
+        Value::Array(_) => Some("array"),
+    };
+    if let Some(sort) = sort(&body.value) {
+        return refused(
+            sort,
+            "value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",
+        );
+    }
+    for field in ["apiVersion", "kind"] {
+        let sort = match body.value.get(field) {
+            None | Some(Value::Null | Value::String(_)) => continue,
+            Some(Value::Object(_)) => "object",
+            Some(other) => sort(other).unwrap_or_default(),
+        };
+        return refused(sort, &format!("struct field .{field} of type string"));
+    }
+    let api_version = body.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    if api_version.matches('/').count() > 1 {
+        let why = format!("unexpected GroupVersion string: {api_version}");
+        return Err(unrecognized(kind, &why, bytes));
+    }
+    Ok(body)
 }
 
 /// Reads one document. Of a YAML stream only the first one counts, as in Kubernetes.
@@ -95,7 +157,10 @@ impl ParseError {
 }
 
 fn parse_json(bytes: &[u8]) -> Result<Body, ParseError> {
-    let error = |reason: serde_json::Error| ParseError::new("json", reason);
+    let error = |reason: serde_json::Error| match syntax::complaint(bytes) {
+        Some(complaint) => ParseError::new("json", complaint),
+        None => ParseError::new("json", reason),
+    };
     let mut trail = Trail::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Seed(&mut trail).deserialize(&mut deserializer).map_err(error)?;
@@ -109,8 +174,25 @@ fn parse_json(bytes: &[u8]) -> Result<Body, ParseError> {
 fn parse_yaml(bytes: &[u8]) -> Result<Body, ParseError> {
     let text = std::str::from_utf8(bytes).map_err(|error| ParseError::new("yaml", error))?;
     match yaml::documents(text).next() {
-        Some(document) => document.map_err(|error| ParseError::new("yaml", error)),
+        Some(document) => document.map_err(|error| ParseError::new("yaml", as_go(&error.to_string()))),
         None => Ok(Body::of(Value::Null)),
+    }
+}
+
+/// A complaint about YAML in the words of Go's parser: which line comes first, and not on the first one.
+fn as_go(complaint: &str) -> String {
+    let Some((text, place)) = complaint.rsplit_once(" at line ") else {
+        return format!("yaml: {complaint}");
+    };
+    let line: usize = place.split(' ').next().and_then(|line| line.parse().ok()).unwrap_or(1);
+    let (is_grammar, text) = match text.split_once(", ") {
+        Some((context, problem)) if context.starts_with("while parsing") => (true, problem),
+        _ => (text.starts_with("did not find"), text),
+    };
+    // A line counts from zero where the grammar, not a character, is wrong.
+    match line - 1 {
+        0 => format!("yaml: {text}"),
+        zero_based => format!("yaml: line {}: {text}", zero_based + usize::from(!is_grammar)),
     }
 }
 
@@ -278,27 +360,27 @@ mod tests {
         check(
             Format::Json,
             "{\"a\": }",
-            expect!["json parse error: expected value at line 1 column 7"],
+            expect!["json parse error: invalid character '}' looking for beginning of value"],
         );
         check(
             Format::Json,
             "{} {}",
-            expect!["json parse error: trailing characters at line 1 column 4"],
+            expect!["json parse error: invalid character '{' after top-level value"],
         );
         check(
             Format::Json,
             "",
-            expect!["json parse error: EOF while parsing a value at line 1 column 0"],
+            expect!["json parse error: unexpected end of JSON input"],
         );
         check(
             Format::Yaml,
             "a: [1\nb: 2",
-            expect!["yaml parse error: illegal placement of ':' indicator at line 2 column 2"],
+            expect!["yaml parse error: yaml: line 2: illegal placement of ':' indicator"],
         );
         check(
             Format::Yaml,
             "a: .nan",
-            expect!["yaml parse error: a number must be finite at line 1 column 4"],
+            expect!["yaml parse error: yaml: a number must be finite"],
         );
         let deep = "[".repeat(100_000);
         assert!(parse(Format::Json, deep.as_bytes()).is_err());

@@ -181,6 +181,7 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Value::String(text) => f.write_str(&quote(text)),
+            Value::Array(_) | Value::Object(_) => f.write_str(&crate::json::without_markup(&self.0.to_string())),
             other => write!(f, "{other}"),
         }
     }

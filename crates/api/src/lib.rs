@@ -9,6 +9,7 @@ pub mod body;
 pub mod duration;
 pub mod field;
 pub mod gvk;
+pub mod json;
 pub mod meta;
 pub mod names;
 pub mod patch;

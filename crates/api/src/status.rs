@@ -93,6 +93,13 @@ impl Status {
         .of_resource(resource, name)
     }
 
+    /// Of an object that is on its way out: it exists still.
+    #[must_use]
+    pub fn being_deleted(mut self) -> Self {
+        self.0.message = Some(format!("object is being deleted: {}", self.message()));
+        self
+    }
+
     pub fn conflict(resource: &GroupResource, name: &str, why: impl fmt::Display) -> Self {
         let message = format!("Operation cannot be fulfilled on {resource} {}: {why}", quote(name));
         Self::failure(409, "Conflict", message).of_resource(resource, name)
@@ -183,11 +190,13 @@ impl Status {
 
     /// For a method that the path does not know, where no resource can be named.
     pub fn method_not_allowed() -> Self {
-        Self::failure(
+        let mut status = Self::failure(
             405,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
-        )
+        );
+        status.details_mut();
+        status
     }
 
     pub fn not_acceptable(accepted: &[&str]) -> Self {

@@ -176,7 +176,7 @@ impl Checker<'_> {
         let (target, was_optional) = operand.unwrap_optional();
         let selected = match &target {
             Type::Map(entry) => entry.1.clone(),
-            Type::Object(object) => match object.fields.get(field) {
+            Type::Object(object) => match object.find(field) {
                 Some(field) => field.decl.ty(),
                 None => {
                     self.report(at, format!("undefined field '{field}'"));

@@ -240,8 +240,18 @@ impl<'e> Estimator<'e> {
                 ..local.clone()
             };
         }
+        // Kubernetes takes the size of what it does not know, as the name of a type, for that of the value rules are about.
+        let known = self.env.get(name);
+        let size = match known {
+            None => self.env.get("self").map(|root| SizeEstimate {
+                min: 0,
+                max: root.decl.max_elements,
+            }),
+            Some(_) => None,
+        };
         Known {
-            decl: self.env.get(name).map(|variable| &*variable.decl),
+            decl: known.map(|variable| &*variable.decl),
+            size,
             ..Known::of(one)
         }
     }

@@ -80,6 +80,14 @@ pub(crate) static DYN: Decl = Decl {
 /// Keys of maps.
 pub(crate) static KEY: LazyLock<Decl> = LazyLock::new(|| Decl::new(Shape::String, 0, 2));
 
+impl ObjectDecl {
+    /// A field by the identifier in an expression. Where the grammar leaves no doubt, a reserved word need not be escaped.
+    pub(crate) fn find(&self, identifier: &str) -> Option<&Field> {
+        let escaped = || crate::escape(identifier).filter(|escaped| *escaped == format!("__{identifier}__"));
+        self.fields.get(identifier).or_else(|| self.fields.get(&escaped()?))
+    }
+}
+
 impl Decl {
     pub const fn new(shape: Shape, max_elements: u64, min_bytes: u64) -> Self {
         Self {
@@ -169,7 +177,7 @@ impl Decl {
 
     pub(crate) fn field(&self, name: &str) -> Option<&Decl> {
         match &self.shape {
-            Shape::Object(object) => object.fields.get(name).map(|field| &field.decl),
+            Shape::Object(object) => object.find(name).map(|field| &field.decl),
             _ => None,
         }
     }

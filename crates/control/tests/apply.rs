@@ -209,8 +209,8 @@ async fn declarations_are_checked() {
     );
     expect![[r#"
         422 Invalid: PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch
-        400 BadRequest: error decoding YAML: yaml parse error: while parsing a node, did not find expected node content at line 2 column 1
-        400 BadRequest: error decoding YAML: it must be an object
+        400 BadRequest: error decoding YAML: error converting YAML to JSON: yaml: line 1: did not find expected node content
+        400 BadRequest: error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into Go value of type map[string]interface {}
         400 BadRequest: invalid object type: /v1, Kind=Secret
         400 BadRequest: metadata.managedFields must be nil
         400 BadRequest: the name of the object (b) does not match the name on the URL (a)

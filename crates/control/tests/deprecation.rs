@@ -59,7 +59,7 @@ async fn so_are_users_of_versions_of_custom_kinds() {
     assert!(warnings("v1").await.is_empty());
     assert_eq!(
         warnings("v1beta1").await,
-        ["299 - \"example.org/v1beta1 Thing is deprecated\""]
+        ["299 - \"example.org/v1beta1 Thing is deprecated; use example.org/v1 Thing\""]
     );
     assert_eq!(warnings("v1alpha1").await, ["299 - \"gone tomorrow\""]);
 }

@@ -109,20 +109,13 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
         cluster
             .send("POST", CONFIG_MAPS, &[("content-type", "application/json")], "{")
             .await,
-        cluster
-            .send(
-                "GET",
-                CONFIG_MAPS,
-                &[("accept", "application/vnd.kubernetes.protobuf")],
-                "",
-            )
-            .await,
+        cluster.send("GET", CONFIG_MAPS, &[("accept", "text/plain")], "").await,
         cluster.send("POST", &format!("{CONFIG_MAPS}/a"), &[], "{}").await,
         cluster.get("/api/v1/namespaces/default/nosuch").await,
-        cluster.get("/nosuch").await,
+        cluster.get("/apis/apps/v1/nosuch").await,
         cluster.get(&format!("{CONFIG_MAPS}?fieldSelector=spec.x%3D1")).await,
         cluster.get(&format!("{CONFIG_MAPS}?labelSelector=%21%21")).await,
-        cluster.get(&format!("{CONFIG_MAPS}?limit=-1")).await,
+        cluster.get(&format!("{CONFIG_MAPS}?limit=x")).await,
         cluster.get(&format!("{CONFIG_MAPS}?continue=nonsense")).await,
         cluster.get(&format!("{CONFIG_MAPS}?resourceVersion=99999")).await,
         cluster.get(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact")).await,
@@ -148,16 +141,16 @@ async fn refusals_are_worded_as_kubernetes_words_them() {
         404 NotFound: namespaces "nowhere" not found
         404 NotFound: configmaps "z" not found
         400 BadRequest: the name of the object (b) does not match the name on the URL (a)
-        400 BadRequest: the object provided is unrecognized: couldn't get version/kind; protobuf parse error: the body does not begin with the Kubernetes protobuf marker
+        400 BadRequest: the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; protobuf parse error: the body does not begin with the Kubernetes protobuf marker (6b3873)
         415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml
-        400 BadRequest: the object provided is unrecognized: couldn't get version/kind; json parse error: EOF while parsing an object at line 1 column 1
-        406 NotAcceptable: only the following media types are accepted: application/json, application/yaml
+        400 BadRequest: the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ({)
+        406 NotAcceptable: only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf
         405 MethodNotAllowed: the server does not allow this method on the requested resource
         404 NotFound: the server could not find the requested resource
         404 NotFound: the server could not find the requested resource
-        400 BadRequest: field label not supported: spec.x
+        400 BadRequest: "spec.x" is not a known field selector: only "metadata.name", "metadata.namespace"
         400 BadRequest: unable to parse requirement: found '!', expected: identifier
-        400 BadRequest: limit must not be negative
+        400 BadRequest: strconv.ParseInt: parsing "x": invalid syntax
         400 BadRequest: invalid continue token: continue key is not valid: expected value at line 1 column 1
         504 Timeout: Timeout: Too large resource version: 99999, current: _
         422 Invalid: ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided

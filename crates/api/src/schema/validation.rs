@@ -26,7 +26,7 @@ impl FieldValidation {
             "Strict" => Ok(Self::Strict),
             other => {
                 let mut errors = Errors::new();
-                errors.not_supported(&Path::new("fieldValidation"), other, &["Ignore", "Strict", "Warn"]);
+                errors.not_supported(&Path::new("fieldValidation"), other, &["", "Ignore", "Strict", "Warn"]);
                 Err(Status::invalid(
                     &GroupKind::from_static("meta.k8s.io", options),
                     "",
@@ -48,7 +48,7 @@ impl FieldValidation {
     ) -> Result<Vec<String>, Status> {
         let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
         let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-        let found: Vec<String> = unknown.chain(duplicates).collect();
+        let found: Vec<String> = duplicates.chain(unknown).collect();
         match self {
             Self::Ignore => Ok(Vec::new()),
             Self::Warn => Ok(found),
@@ -83,10 +83,10 @@ mod tests {
         ];
         expect![[r#"
             Ok([])
-            Ok(["unknown field \"spec.foo\"", "duplicate field \"spec.paused\""])
-            Err(400 BadRequest: Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: unknown field "spec.foo", duplicate field "spec.paused")
+            Ok(["duplicate field \"spec.paused\"", "unknown field \"spec.foo\""])
+            Err(400 BadRequest: Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: duplicate field "spec.paused", unknown field "spec.foo")
             Ok([])
-            Err(422 Invalid: CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "Maybe": supported values: "Ignore", "Strict", "Warn")"#]]
+            Err(422 Invalid: CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "Maybe": supported values: "", "Ignore", "Strict", "Warn")"#]]
         .assert_eq(&lines.join("\n"));
     }
 }

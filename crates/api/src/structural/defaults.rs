@@ -112,10 +112,20 @@ impl Checker<'_> {
                 return;
             }
         }
-        let before = errors.len();
-        validate(path, schema, default, None, errors);
-        if errors.len() == before {
+        // A default is judged as an object of its own: texts name places in it, only fields say where it is.
+        let mut found = Errors::new();
+        validate(&Path::ROOT, schema, default, None, &mut found);
+        if found.is_empty() {
             (self.evaluate)(path, schema, default, root, errors);
         }
+        errors.extend(found.iter().cloned().map(|mut error| {
+            error.field = match error.field.as_str() {
+                "" => path.to_string(),
+                "<nil>" => return error,
+                field if field.starts_with('[') => format!("{path}{field}"),
+                field => format!("{path}.{field}"),
+            };
+            error
+        }));
     }
 }

@@ -1,6 +1,6 @@
 //! What the words of `format:` mean. Unknown ones mean nothing, as in Kubernetes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use base64::Engine as _;
@@ -13,7 +13,7 @@ pub fn check(format: &str, text: &str) -> Option<bool> {
         "uri" => is_uri(text),
         "email" => is_email(text),
         "hostname" => text.len() <= 255 && HOSTNAME.is_match(text) && text.split('.').all(|label| label.len() <= 63),
-        "ipv4" => text.parse::<Ipv4Addr>().is_ok(),
+        "ipv4" => is_ipv4(text),
         "ipv6" => text.parse::<Ipv6Addr>().is_ok(),
         "cidr" => is_cidr(text),
         "mac" => is_mac(text),
@@ -198,9 +198,20 @@ fn is_credit_card(text: &str) -> bool {
     (13..=16).contains(&plain.len()) && digits.len() == plain.len() && sum.is_multiple_of(10)
 }
 
+/// Four numbers up to 255. Kubernetes still takes leading zeros, and reads them as decimal.
+fn is_ipv4(text: &str) -> bool {
+    let number = |part: &str| {
+        let digits = part.trim_start_matches('0');
+        !part.is_empty()
+            && part.bytes().all(|c| c.is_ascii_digit())
+            && (digits.is_empty() || digits.parse::<u8>().is_ok())
+    };
+    text.split('.').count() == 4 && text.split('.').all(number)
+}
+
 fn is_date_time(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let shaped = bytes.len() >= 11 && matches!(bytes[10], b'T' | b't' | b' ');
+    let shaped = bytes.len() >= 11 && matches!(bytes[10], b'T' | b't');
     shaped && (text.parse::<jiff::Timestamp>().is_ok() || text.parse::<jiff::civil::DateTime>().is_ok())
 }
 

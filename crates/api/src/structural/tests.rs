@@ -201,7 +201,6 @@ fn values_that_break_rules() {
             FieldValueTypeInvalid spec.maybe: Invalid value: "integer": spec.maybe in body must be of type string: "integer"
             FieldValueNotSupported spec.mode: Unsupported value: "on": supported values: "On", "Off"
             FieldValueTooLong spec.name: Too long: may not be more than 3 bytes
-            FieldValueInvalid spec.name: Invalid value: "ABCD": spec.name in body should match '^[a-z]+$'
             FieldValueTypeInvalid spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean"
             FieldValueInvalid spec.ratio: Invalid value: 1.1: spec.ratio in body should be a multiple of 0.25
             FieldValueInvalid spec.ratio: Invalid value: 1.1: spec.ratio in body should be less than 1
@@ -223,7 +222,6 @@ fn values_that_break_rules() {
             FieldValueTypeInvalid spec.mode: Invalid value: "null": spec.mode in body must be of type string: "null"
             FieldValueNotSupported spec.mode: Unsupported value: null: supported values: "On", "Off"
             FieldValueInvalid spec.name: Invalid value: "": spec.name in body should be at least 1 chars long
-            FieldValueInvalid spec.name: Invalid value: "": spec.name in body should match '^[a-z]+$'
             FieldValueTypeInvalid spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string"
             FieldValueInvalid <nil>: Invalid value: "": "spec.some" must not validate the schema (not)
             FieldValueInvalid spec.tags: Invalid value: 0: spec.tags in body should have at least 1 items"#]],

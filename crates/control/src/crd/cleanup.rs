@@ -78,7 +78,7 @@ async fn empty(registry: &Registry, storage: &Arc<Resource>) {
 async fn report(registry: &Registry, definition: &Target, value: &str, reason: &str, message: &str, done: bool) {
     let now = Time(k8s_openapi::jiff::Timestamp::now());
     let written = registry
-        .rewrite(definition, &mut |object| {
+        .rewrite_status(definition, &mut |object| {
             let status: Option<CustomResourceDefinitionStatus> = serde_json::from_value(object["status"].clone()).ok();
             let mut status = status.unwrap_or_default();
             status::set(&mut status, "Terminating", value, reason, message.to_owned(), &now);

@@ -117,7 +117,7 @@ fn cell(kind: &str, found: &Value) -> Value {
 
 fn date(found: Option<&Value>, now: Timestamp) -> Value {
     match found {
-        None | Some(Value::Null) => Value::from("<unknown>"),
+        None | Some(Value::Null) => Value::Null,
         Some(Value::String(text)) => match text.parse::<Timestamp>() {
             Ok(time) => Value::from(table::age(time, now)),
             Err(_) => Value::from("<invalid>"),
@@ -227,6 +227,6 @@ mod tests {
         let now: Timestamp = "2024-01-02T00:00:00Z".parse().unwrap();
         assert_eq!(date(Some(&json!("2024-01-01T00:00:00Z")), now), json!("24h"));
         assert_eq!(date(Some(&json!("soon")), now), json!("<invalid>"));
-        assert_eq!(date(None, now), json!("<unknown>"));
+        assert_eq!(date(None, now), Value::Null);
     }
 }

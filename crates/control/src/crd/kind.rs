@@ -10,7 +10,8 @@ use catamaran_api::table::Column;
 use catamaran_cel::Budget;
 use catamaran_cel::rules::RuleSet;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, CustomResourceDefinitionVersion, CustomResourceSubresourceScale,
+    CustomResourceDefinition, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
+    CustomResourceSubresourceScale,
 };
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -76,7 +77,7 @@ impl DefinedKind {
         });
         let owned = |texts: &Option<Vec<String>>| texts.iter().flatten().cloned().map(Cow::Owned).collect();
         let deprecation = (version.deprecated == Some(true)).then(|| {
-            let default = || format!("{}/{} {} is deprecated", spec.group, version.name, names.kind);
+            let default = || default_deprecation(spec, &version.name, &names.kind);
             Cow::Owned(version.deprecation_warning.clone().unwrap_or_else(default))
         });
         let info = Info {
@@ -122,10 +123,12 @@ impl DefinedKind {
     fn check(&self, new: &Custom, old: Option<&Custom>, errors: &mut Errors) {
         let document = new.document();
         let before = old.map(Custom::document);
-        self.check_scale(&document, errors);
-        let Some(schema) = &self.schema else { return };
         let mut found = Errors::new();
+        let Some(schema) = &self.schema else {
+            return self.check_scale(&document, errors);
+        };
         structural::validate(&Path::ROOT, schema, &document, before.as_ref(), &mut found);
+        self.check_scale(&document, &mut found);
         let mut embedded = Errors::new();
         structural::validate_embedded(&Path::ROOT, &document, schema, false, &mut embedded);
         if !embedded.is_empty() && before.as_ref().is_none_or(|before| *before != document) {
@@ -177,8 +180,7 @@ impl DefinedKind {
             let Some(replicas) = found.filter(|value| !value.is_null()) else {
                 continue;
             };
-            let place = segments.join(".");
-            let at = Path::new(&place);
+            let at = Path::new(path);
             match replicas.as_i64() {
                 None => errors.invalid(&at, replicas.clone(), "should be a non-negative integer"),
                 Some(count) if count < 0 => errors.invalid(&at, count, "should be a non-negative integer"),
@@ -188,6 +190,20 @@ impl DefinedKind {
                 Some(_) => {}
             }
         }
+    }
+}
+
+/// What is said of a deprecated version that has no text of its own: it names the newest one that is better.
+fn default_deprecation(spec: &CustomResourceDefinitionSpec, version: &str, kind: &str) -> String {
+    let newer = |a: &str, b: &str| crate::http::discovery::groups::newest_first(a, b);
+    let better = spec
+        .versions
+        .iter()
+        .filter(|other| other.served && other.deprecated != Some(true) && newer(&other.name, version).is_lt());
+    let text = format!("{}/{version} {kind} is deprecated", spec.group);
+    match better.min_by(|a, b| newer(&a.name, &b.name)) {
+        Some(best) => format!("{text}; use {}/{} {kind}", spec.group, best.name),
+        None => text,
     }
 }
 

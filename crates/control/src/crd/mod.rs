@@ -486,7 +486,7 @@ impl Definitions {
         let Some(status) = &wanted.status else { return };
         let written = self
             .registry
-            .rewrite(&target(own, name), &mut |value| {
+            .rewrite_status(&target(own, name), &mut |value| {
                 // Only its own part: whoever migrates objects writes the stored versions, and a deletion its condition.
                 let present = value["status"].clone();
                 if value["metadata"]["uid"].as_str() != wanted.metadata.uid.as_deref() {

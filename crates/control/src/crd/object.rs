@@ -77,11 +77,13 @@ impl Object for Custom {
             json.push(b':');
             write(&mut json)
         };
-        part("apiVersion", &|json| serde_json::to_writer(json, &self.api_version))?;
-        part("kind", &|json| serde_json::to_writer(json, &self.kind))?;
-        part("metadata", &|json| serde_json::to_writer(json, &self.metadata))?;
+        part("apiVersion", &|json| {
+            catamaran_api::json::to_writer(json, &self.api_version)
+        })?;
+        part("kind", &|json| catamaran_api::json::to_writer(json, &self.kind))?;
+        part("metadata", &|json| catamaran_api::json::to_writer(json, &self.metadata))?;
         for (name, value) in &self.fields {
-            part(name, &|json| serde_json::to_writer(json, value))?;
+            part(name, &|json| catamaran_api::json::to_writer(json, value))?;
         }
         json.push(b'}');
         Ok(json)

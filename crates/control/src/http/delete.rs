@@ -76,12 +76,13 @@ impl Call<'_> {
                 .map(ToOwned::to_owned)
         };
         let dry_run: Vec<String> = query.all("dryRun").map(ToOwned::to_owned).collect();
+        let (uid, resource_version) = (text("uid"), text("resourceVersion"));
         Ok(metav1::DeleteOptions {
             dry_run: (!dry_run.is_empty()).then_some(dry_run),
             grace_period_seconds: query.number("gracePeriodSeconds")?,
-            ignore_store_read_error_with_cluster_breaking_potential: query
-                .flag("ignoreStoreReadErrorWithClusterBreakingPotential"),
             orphan_dependents: query.flag("orphanDependents"),
+            preconditions: (uid.is_some() || resource_version.is_some())
+                .then_some(metav1::Preconditions { uid, resource_version }),
             propagation_policy: text("propagationPolicy"),
             ..metav1::DeleteOptions::default()
         })

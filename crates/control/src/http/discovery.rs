@@ -6,7 +6,7 @@
 //! <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api>
 
 mod aggregated;
-mod groups;
+pub(crate) mod groups;
 mod legacy;
 
 use super::App;
@@ -126,12 +126,10 @@ impl Documents {
     }
 
     /// The document of a group (`apps`) or a version (`v1`, `apps/v1`).
-    pub(crate) fn below(&self, api_version: &str, headers: &HeaderMap) -> Response {
-        let document = self.document_below(api_version);
-        document
-            .ok_or_else(Status::unknown_path)
-            .and_then(|document| serve(&document, negotiate::accepted(headers, Offer::PLAIN)?, headers))
-            .unwrap_or_else(|status| Failure(status).into_response())
+    pub(crate) fn below(&self, api_version: &str, headers: &HeaderMap) -> Option<Response> {
+        let document = self.document_below(api_version)?;
+        let answer = negotiate::accepted(headers, Offer::PLAIN).and_then(|form| serve(&document, form, headers));
+        Some(answer.unwrap_or_else(|status| Failure(status).into_response()))
     }
 
     fn document_below(&self, api_version: &str) -> Option<Arc<Document>> {

@@ -36,8 +36,21 @@ pub(crate) fn response(status: &Status) -> Response {
     response
 }
 
-pub(super) async fn unknown_path() -> Failure {
-    std::future::ready(Failure(Status::unknown_path())).await
+pub(super) async fn unknown_path() -> Response {
+    std::future::ready(page_not_found()).await
+}
+
+/// What is nothing of ours at all is answered in plain text: there is no API that could say more.
+pub(super) fn page_not_found() -> Response {
+    let mut response = Response::new("404 page not found\n".into());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 pub(super) async fn method_not_allowed() -> Failure {

@@ -16,7 +16,7 @@ mod component_statuses;
 mod compress;
 mod deadline;
 mod delete;
-mod discovery;
+pub(crate) mod discovery;
 mod error;
 mod fairness;
 mod health;

@@ -2,6 +2,7 @@
 
 use crate::registry::WriteOptions;
 use crate::registry::managed::LONGEST_MANAGER;
+use catamaran_api::field::quote;
 use catamaran_api::schema::FieldValidation;
 use catamaran_api::{Errors, GroupKind, Path, Status};
 use serde_json::Value;
@@ -62,19 +63,24 @@ impl Query {
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
         match self.get(name) {
             "" => Ok(None),
-            text => text
-                .parse()
-                .map(Some)
-                .map_err(|_| Status::bad_request(format!("invalid {name} {text:?}: it must be an integer"))),
+            text => text.parse().map(Some).map_err(|_| {
+                let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+                let why = if !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit()) {
+                    "value out of range"
+                } else {
+                    "invalid syntax"
+                };
+                Status::bad_request(format!("strconv.ParseInt: parsing {}: {why}", quote(text)))
+            }),
         }
     }
 
     /// `dryRun`, `fieldValidation`, `fieldManager` and `force`; who asks is not in it. `kind` is that of the options, for errors: `CreateOptions`.
     pub(crate) fn write_options(&self, kind: &'static str) -> Result<WriteOptions, Status> {
         let mut errors = Errors::new();
+        check_manager(self.get("fieldManager"), &mut errors);
         let dry_run = self.dry_run(&mut errors);
         let validation = FieldValidation::parse(self.get("fieldValidation"), kind)?;
-        check_manager(self.get("fieldManager"), &mut errors);
         if errors.is_empty() {
             Ok(WriteOptions {
                 dry_run,
@@ -93,15 +99,11 @@ impl Query {
     }
 
     fn dry_run(&self, errors: &mut Errors) -> bool {
-        let mut dry_run = false;
-        for value in self.all("dryRun").filter(|value| !value.is_empty()) {
-            if value == "All" {
-                dry_run = true;
-            } else {
-                errors.not_supported(&Path::new("dryRun"), value, &["All"]);
-            }
+        let values: Vec<&str> = self.all("dryRun").collect();
+        if values.iter().any(|value| *value != "All") {
+            errors.not_supported(&Path::new("dryRun"), Value::from(values.clone()), &["All"]);
         }
-        dry_run
+        !values.is_empty()
     }
 }
 
@@ -111,7 +113,7 @@ fn check_manager(name: &str, errors: &mut Errors) {
         errors.too_long(&path, LONGEST_MANAGER);
     }
     if let Some((at, c)) = name.char_indices().find(|(_, c)| c.is_control()) {
-        let why = format!("should only contain printable characters (position {at} is {c:?})");
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
         errors.invalid(&path, name, &why);
     }
 }

@@ -38,10 +38,10 @@ pub(crate) fn object(resource: &Resource, style: Style, status: StatusCode, json
         Shape::PartialMetadata => to_bytes(&partial_metadata(&parse(&json)?))?,
         Shape::Table => {
             let value = parse(&json)?;
-            let version = value.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+            let version = value.pointer("/metadata/resourceVersion");
             let row = row(resource, &json, &value, style.include, Timestamp::now())?;
             to_bytes(&Table::new(
-                json!({ "resourceVersion": version }),
+                version.map_or_else(|| json!({}), |version| json!({ "resourceVersion": version })),
                 resource.kind.columns(),
                 vec![row],
             ))?

@@ -1,6 +1,6 @@
 //! The one route of all resources: from method, path and query to a verb of the registry, and back to a response.
 
-use super::error::Failure;
+use super::error::{self, Failure};
 use super::layers::WithoutOwners;
 use super::negotiate::{self, Offer};
 use super::query::Query;
@@ -60,11 +60,9 @@ pub(super) struct Call<'a> {
 
 async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> {
     let (head, body) = request.into_parts();
-    let info = head
-        .extensions
-        .get::<Arc<RequestInfo>>()
-        .cloned()
-        .ok_or_else(Status::unknown_path)?;
+    let Some(info) = head.extensions.get::<Arc<RequestInfo>>().cloned() else {
+        return Ok(error::page_not_found());
+    };
     if let Some(backend) = app.aggregator.backend(&info.api_version) {
         let identity = head.extensions.get::<Identity>().cloned();
         let identity = identity.unwrap_or_else(Identity::anonymous);
@@ -72,7 +70,10 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
     }
     if info.plural.is_empty() {
         return match head.method {
-            Method::GET | Method::HEAD => Ok(app.discovery().below(&info.api_version, &head.headers)),
+            Method::GET | Method::HEAD => match app.discovery().below(&info.api_version, &head.headers) {
+                Some(document) => Ok(document),
+                None => nothing_there(app, &head, &info),
+            },
             _ => Err(Status::method_not_allowed()),
         };
     }
@@ -80,10 +81,16 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         if subresources::binding::is_collection(&info) {
             return subresources::binding::answer_collection(app, &info, head, body).await;
         }
-        let review = Review::find(&info).ok_or_else(Status::unknown_path)?;
-        return review.answer(app, &info, &head, body).await;
+        return match Review::find(&info) {
+            Some(review) => review.answer(app, &info, &head, body).await,
+            None => nothing_there(app, &head, &info),
+        };
     };
     let query = Query::parse(&head.uri)?;
+    let verb = layers::verb(&head.method, &info, head.uri.query().unwrap_or_default());
+    if is_defined(&resource) && !fits_scope(&resource, &info, verb) {
+        return Ok(error::page_not_found());
+    }
     let target = target(&resource, &info)?;
     let call = Call {
         app,
@@ -99,6 +106,9 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         return component_statuses::answer(&call, &info).await;
     }
     match layers::verb(&call.head.method, &info, call.head.uri.query().unwrap_or_default()) {
+        "update" | "patch" if info.name.is_empty() && is_defined(&resource) => {
+            Err(Status::bad_request("name must be provided"))
+        }
         "list" if readable(&call.head.method) => call.list().await,
         "watch" if readable(&call.head.method) => call.watch().await,
         "get" if readable(&call.head.method) => call.get().await,
@@ -110,8 +120,34 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, Status> 
         "deletecollection" if !resource.info.namespaced || info.namespace.is_some() => {
             call.delete_collection(body).await
         }
+        verb if is_defined(&resource) => Err(Status::method_not_supported(&resource.group_resource, verb)),
         _ => Err(Status::method_not_allowed()),
     }
+}
+
+/// Was the kind defined at run time?
+fn is_defined(resource: &Resource) -> bool {
+    matches!(resource.kind, KindRef::Defined(_))
+}
+
+/// Objects of a defined kind are asked for where they are, in their namespace or in none; only lists and watches reach across.
+fn fits_scope(resource: &Resource, info: &RequestInfo, verb: &str) -> bool {
+    match (resource.info.namespaced, info.namespace.is_some()) {
+        (true, false) => matches!(verb, "list" | "watch"),
+        (false, true) => false,
+        _ => true,
+    }
+}
+
+/// Below a group that is built in there is an API to say that it has no such resource.
+fn nothing_there(app: &App, head: &request::Parts, info: &RequestInfo) -> Result<Response, Status> {
+    let group = info.api_version.split('/').next().unwrap_or_default();
+    let is_core = head.uri.path().starts_with("/api/");
+    let builtin = app.registry.builtin();
+    if is_core || builtin.iter().any(|resource| resource.info.group == group) {
+        return Err(Status::unknown_path());
+    }
+    Ok(error::page_not_found())
 }
 
 pub(super) fn readable(method: &Method) -> bool {
@@ -127,10 +163,7 @@ fn target(resource: &Arc<Resource>, info: &RequestInfo) -> Result<Target, Status
         return Err(Status::unknown_path());
     }
     if namespaced && namespace.is_none() && !info.name.is_empty() {
-        return Err(Status::bad_request(format!(
-            "the resource {} is namespaced: the path must name the namespace",
-            resource.group_resource
-        )));
+        return Err(Status::unknown_path());
     }
     Ok(Target {
         resource: Arc::clone(resource),
@@ -185,9 +218,7 @@ impl Call<'_> {
         match self.query.get("resourceVersion") {
             "" | "0" => {}
             version => {
-                let revision = version.parse().map_err(|_| {
-                    Status::bad_request(format!("invalid resourceVersion {version:?}: it must be a number"))
-                })?;
+                let revision = crate::registry::revision(version).map_err(Status::unknown)?;
                 self.app
                     .registry
                     .caches
@@ -204,7 +235,8 @@ impl Call<'_> {
         let limit = self.query.number("limit")?.unwrap_or(0);
         Ok(ListOptions {
             filter: self.filter()?,
-            limit: usize::try_from(limit).map_err(|_| Status::bad_request("limit must not be negative"))?,
+            // As many as there are, if it makes no sense.
+            limit: usize::try_from(limit).unwrap_or(0),
             continue_token: self.query.get("continue").to_owned(),
             resource_version: self.query.get("resourceVersion").to_owned(),
             version_match: VersionMatch::parse(self.query.get("resourceVersionMatch"))?,
@@ -305,7 +337,18 @@ impl Call<'_> {
     pub(super) async fn object(&self, body: axum::body::Body) -> Result<Body, Status> {
         let format = format(&self.head.headers)?;
         let bytes = read(&self.head.headers, body).await?;
-        Ok(body::parse(format, &bytes)?)
+        let kind = match self.subresource.as_str() {
+            "scale" => "Scale",
+            _ => &self.target.resource.info.kind,
+        };
+        let body = body::parse_object(kind, format, &bytes)?;
+        let says_kind = |body: &Body| body.value.get("kind").is_some_and(|kind| kind != "");
+        if is_defined(&self.target.resource) && format != Format::Protobuf && !says_kind(&body) {
+            let text = String::from_utf8_lossy(&bytes);
+            let why = format!("Object 'Kind' is missing in '{text}'");
+            return Err(body::unrecognized(kind, &why, &bytes));
+        }
+        Ok(body)
     }
 }
 

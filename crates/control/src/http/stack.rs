@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 use http_body::Body as _;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -68,11 +68,16 @@ impl Stack {
     }
 }
 
-/// The length is told where it is known, also of a body that HEAD leaves out.
+/// The length is told where it is known, also of a body that HEAD leaves out. Caches on the way keep nothing, unless an answer
+/// says that they may.
 fn finished(mut response: Response, is_head: bool) -> Response {
     let length = response.body().size_hint().exact();
     if let Some(length) = length.filter(|_| !response.headers().contains_key(header::CONTENT_LENGTH)) {
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    let headers = response.headers_mut();
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     }
     if is_head {
         *response.body_mut() = Body::empty();

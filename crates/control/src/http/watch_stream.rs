@@ -227,7 +227,7 @@ impl Writer {
 
     fn bookmark(&mut self, revision: Revision, initial_events_end: bool) -> Value {
         let version = json!(revision.to_string());
-        let mut metadata = json!({ "resourceVersion": version, "creationTimestamp": null });
+        let mut metadata = json!({ "resourceVersion": version });
         if initial_events_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }

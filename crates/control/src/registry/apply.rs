@@ -132,9 +132,15 @@ impl Registry {
 impl Declaration {
     fn read(resource: &Resource, patch: &[u8]) -> Result<Self, Status> {
         let undecodable = |why: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {why}"));
-        let read = text::parse(Format::Yaml, patch).map_err(|error| undecodable(&error))?;
-        if !read.value.is_object() {
-            return Err(undecodable(&"it must be an object"));
+        let read = text::parse(Format::Yaml, patch)
+            .map_err(|error| undecodable(&format_args!("error converting YAML to JSON: {}", error.reason())))?;
+        if let Some(sort) =
+            catamaran_api::patch::json::sort_unless_object(&read.value).filter(|_| !read.value.is_null())
+        {
+            return Err(undecodable(&format_args!(
+                "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {sort} into Go value of type \
+                 map[string]interface {{}}"
+            )));
         }
         let state = |field: &str| read.value.get(field).and_then(Value::as_str).unwrap_or_default();
         let (version, kind) = (state("apiVersion"), state("kind"));

@@ -70,7 +70,7 @@ impl Registry {
             }
             match self.insert(target, object.as_mut(), claim, options).await {
                 Err(Insert::Exists(_)) if template.is_some() && attempt < ATTEMPTS => {}
-                Err(Insert::Exists(name)) => return Err(Status::already_exists(&resource.group_resource, &name)),
+                Err(Insert::Exists(name)) => return Err(self.exists(target, name).await),
                 Err(Insert::Failed(status)) => return Err(status),
                 Ok(json) => {
                     return Ok(Written {
@@ -82,6 +82,19 @@ impl Registry {
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Says that there is such an object, and whether it is about to go.
+    async fn exists(&self, target: &Target, name: String) -> Status {
+        let status = Status::already_exists(&target.resource.group_resource, &name);
+        let target = Target { name, ..target.clone() };
+        let present = self.get(&target).await.ok();
+        let kind = &target.resource.kind;
+        let object = present.and_then(|record| kind.decode_slice(&record.json()).ok());
+        if object.is_some_and(|object| object.meta().deletion_timestamp.is_some()) {
+            return status.being_deleted();
+        }
+        status
     }
 
     /// Everything between decoding and writing. Returns warnings, and what was reserved for the object.

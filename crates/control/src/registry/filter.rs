@@ -1,8 +1,10 @@
 //! Label and field selectors of a request, checked against what the kind offers and evaluated on cached facts.
 
 use super::resource::Resource;
+use crate::kinds::KindRef;
 use crate::watch_cache::Record;
 use catamaran_api::Status;
+use catamaran_api::field::quote;
 use catamaran_api::selector::{FieldSelector, LabelSource, Selector};
 use std::borrow::Cow;
 
@@ -46,8 +48,7 @@ impl Filter {
                         .field_selectors
                         .iter()
                         .position(|field| field.label == other);
-                    let index =
-                        known.ok_or_else(|| Status::bad_request(format!("field label not supported: {other}")))?;
+                    let index = known.ok_or_else(|| unsupported(resource, other))?;
                     Field::Other(index, resource.info.field_selectors[index].absent.clone())
                 }
             };
@@ -72,6 +73,19 @@ impl Filter {
     pub(crate) fn matches(&self, record: &Record) -> bool {
         self.fields.iter().all(|term| term.matches(record)) && self.labels.matches(&Labels(record))
     }
+}
+
+/// Kinds with fields of their own to select by word it in their own way.
+fn unsupported(resource: &Resource, label: &str) -> Status {
+    let selectable = !resource.info.field_selectors.is_empty() || matches!(resource.kind, KindRef::Defined(_));
+    Status::bad_request(if selectable {
+        format!("field label not supported: {label}")
+    } else {
+        format!(
+            "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+            quote(label)
+        )
+    })
 }
 
 impl Term {

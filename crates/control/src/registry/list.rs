@@ -6,6 +6,7 @@ use super::{Registry, Target, store_failed, unreadable};
 use crate::watch_cache::Record;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use catamaran_api::field::quote;
 use catamaran_api::{Errors, GroupKind, Path, Status};
 use catamaran_store::{Error as StoreError, Page, Revision};
 use serde::{Deserialize, Serialize};
@@ -71,10 +72,13 @@ pub(crate) struct List {
 /// Where the next page starts. The form is Kubernetes', but nobody may rely on it.
 #[derive(Serialize, Deserialize)]
 struct Continue {
+    #[serde(default)]
     v: String,
     /// Revision of the list; -1: whatever is there.
+    #[serde(default)]
     rv: i64,
     /// The last key of the page before, below the collection's prefix.
+    #[serde(default)]
     start: String,
 }
 
@@ -344,11 +348,13 @@ pub(super) fn invalid_options(errors: &Errors) -> Status {
 
 /// A resource version as a client sends it.
 pub(super) fn parse_version(text: &str) -> Result<Revision, Status> {
+    revision(text).map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))
+}
+
+/// The same for requests whose failure has no reason in Kubernetes: the bare complaint.
+pub(crate) fn revision(text: &str) -> Result<Revision, String> {
     text.parse().map_err(|_| {
-        Status::bad_request(format!(
-            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: \
-             invalid syntax"
-        ))
+        format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")
     })
 }
 
@@ -376,7 +382,7 @@ fn parse_token(text: &str) -> Result<(Option<Revision>, String), Status> {
         .map_err(|error| invalid(&format!("illegal base64 data: {error}")))?;
     let token: Continue = serde_json::from_slice(&bytes).map_err(|error| invalid(&error.to_string()))?;
     if token.v != CONTINUE_VERSION {
-        let why = format!("server does not recognize this encoded version {}", token.v);
+        let why = format!("server does not recognize this encoded version {}", quote(&token.v));
         return Err(invalid(&why));
     }
     if token.rv == 0 {

@@ -36,7 +36,7 @@ mod update;
 mod watch;
 
 pub(crate) use delete::{DeleteOptions, Deleted, answers_with_object, warnings as delete_warnings};
-pub(crate) use list::{List, ListOptions, VersionMatch};
+pub(crate) use list::{List, ListOptions, VersionMatch, revision};
 pub(crate) use subresources::Admitted;
 pub(crate) use table::Table;
 pub(crate) use update::Part;

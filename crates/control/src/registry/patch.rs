@@ -74,7 +74,10 @@ impl<'a> Patch<'a> {
             }
         };
         let malformed = |why: &dyn std::fmt::Display| Status::bad_request(format!("{prefix}{why}"));
-        let read = text::parse(Format::Json, bytes).map_err(|error| malformed(&error))?;
+        let read = text::parse(Format::Json, bytes).map_err(|error| malformed(&error.reason()))?;
+        if patch_type == PatchType::Merge && read.value.is_null() {
+            return Err(Status::bad_request("Invalid JSON Patch"));
+        }
         if let Some(sort) = patch::json::sort_unless_object(&read.value) {
             let why = format!("json: cannot unmarshal {sort} into Go value of type map[string]interface {{}}");
             return Err(malformed(&why));

@@ -7,8 +7,10 @@ use crate::admission::{Attributes, Operation};
 use crate::kinds::Object;
 use crate::watch_cache::Record;
 use catamaran_api::body::Body;
-use catamaran_api::{Errors, Path, Status};
+use catamaran_api::field::quote;
+use catamaran_api::{Errors, GroupKind, Path, Status};
 use catamaran_store::{Error as StoreError, Revision};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::sync::Arc;
 
 /// Which part of an object a request may change.
@@ -42,12 +44,14 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, Status> {
         let mut warnings = Vec::new();
-        let mut new = body::decode(&target.resource, body, options.validation, &mut warnings)?;
+        let new = body::decode(&target.resource, body, options.validation, &mut warnings)?;
         let info = &target.resource.info;
+        check_place(target, new.meta())?;
         let stated = |text: &Option<String>| text.as_deref().is_some_and(|text| !matches!(text, "" | "0"));
         let states_version = stated(&new.meta().resource_version);
         let changed = self
-            .change(target, part, options, &mut |_, _, _| {
+            .change(target, part, options, &mut |_, old, _| {
+                check_uid(target, new.meta(), old.meta())?;
                 if states_version || info.unconditional_update {
                     Ok(new.boxed_clone())
                 } else {
@@ -64,8 +68,6 @@ impl Registry {
                     && !stated(&new.meta().uid) =>
             {
                 self.may_create(target, options)?;
-                check_name(target, new.meta().name.as_deref().unwrap_or_default())?;
-                new.meta_mut().name = Some(target.name.clone());
                 return self.create_object(target, new, warnings, options).await;
             }
             other => other?,
@@ -183,7 +185,9 @@ impl Registry {
         }
         new.meta_mut().managed_fields = owners;
         let new = new.as_ref();
+        // The generic part of an update checks the metadata, and so does every kind: what is wrong there is a cause twice.
         let mut errors = metadata::validate_update(new, old);
+        errors.extend(errors.clone());
         match part {
             Part::Whole | Part::Scale => {
                 errors.extend(metadata::validate(resource, new));
@@ -308,26 +312,60 @@ impl Registry {
 fn check_identity(target: &Target, new: &dyn Object, old: &dyn Object, current: &Record) -> Result<bool, Status> {
     let (new, old) = (new.meta(), old.meta());
     check_name(target, new.name.as_deref().unwrap_or_default())?;
-    let namespace = new.namespace.as_deref().unwrap_or_default();
-    if !namespace.is_empty() && target.namespace.as_deref().is_some_and(|own| own != namespace) {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+    check_namespace(target, new)?;
     let uid = new.uid.as_deref().unwrap_or_default();
-    let old_uid = old.uid.as_deref().unwrap_or_default();
-    if !uid.is_empty() && uid != old_uid {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}");
-        return Err(Status::conflict(&target.resource.group_resource, &target.name, why));
+    if !uid.is_empty() && uid != old.uid.as_deref().unwrap_or_default() {
+        let mut errors = Errors::new();
+        errors.invalid(&Path::new("metadata.uid"), uid, "field is immutable");
+        errors.extend(errors.clone());
+        return Err(Status::invalid(&target.resource.group_kind, &target.name, &errors));
     }
     match new.resource_version.as_deref().unwrap_or_default() {
         "" | "0" => Ok(false),
         version if version == current.revision.to_string() => Ok(true),
-        version if version.parse::<u64>().is_err() => Err(Status::bad_request(format!(
-            "invalid resource version {version:?}: it must be a number"
+        version if version.parse::<u64>().is_err() => Err(Status::unknown(format!(
+            "strconv.ParseUint: parsing {}: invalid syntax",
+            quote(version)
         ))),
         _ => Err(target.modified()),
     }
+}
+
+/// What is put has to say which object it is.
+fn check_place(target: &Target, new: &ObjectMeta) -> Result<(), Status> {
+    check_namespace(target, new)?;
+    match new.name.as_deref().unwrap_or_default() {
+        "" => Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            target.name
+        ))),
+        name => check_name(target, name),
+    }
+}
+
+fn check_namespace(target: &Target, new: &ObjectMeta) -> Result<(), Status> {
+    let namespace = new.namespace.as_deref().unwrap_or_default();
+    if namespace.is_empty() || target.namespace.as_deref().is_none_or(|own| own == namespace) {
+        return Ok(());
+    }
+    Err(Status::bad_request(
+        "the namespace of the provided object does not match the namespace sent on the request",
+    ))
+}
+
+/// A uid in what is put is a condition.
+fn check_uid(target: &Target, new: &ObjectMeta, old: &ObjectMeta) -> Result<(), Status> {
+    let uid = new.uid.as_deref().unwrap_or_default();
+    let old_uid = old.uid.as_deref().unwrap_or_default();
+    if uid.is_empty() || uid == old_uid {
+        return Ok(());
+    }
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in \
+         precondition: {uid}, UID in object meta: {old_uid}",
+        target.key()
+    );
+    Err(Status::conflict(&target.resource.group_resource, &target.name, why))
 }
 
 fn check_name(target: &Target, name: &str) -> Result<(), Status> {
@@ -347,5 +385,11 @@ fn version_required(target: &Target) -> Status {
         0,
         "must be specified for an update",
     );
-    Status::invalid(&target.resource.group_kind, &target.name, &errors)
+    // Kubernetes names the resource here, not the kind.
+    let resource = &target.resource.group_resource;
+    let kind = GroupKind {
+        group: resource.group.clone(),
+        kind: resource.resource.clone(),
+    };
+    Status::invalid(&kind, &target.name, &errors)
 }

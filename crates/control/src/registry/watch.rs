@@ -2,7 +2,7 @@
 
 use super::convert::shown_steps;
 use super::filter::Filter;
-use super::list::{VersionMatch, invalid_options, parse_version};
+use super::list::{VersionMatch, invalid_options, revision};
 use super::resource::{Change, Resource};
 use super::{Registry, Target, unreadable};
 use crate::watch_cache::{Caches, KindCache, Record, Step, TooOld};
@@ -87,7 +87,7 @@ impl Registry {
         let prefix = target.resource.prefix(target.namespace.as_deref());
         let version = match options.resource_version.as_str() {
             "" | "0" => None,
-            version => Some(parse_version(version)?),
+            version => Some(revision(version).map_err(Status::unknown)?),
         };
         let mut failure = None;
         if options.resource_version.is_empty() {

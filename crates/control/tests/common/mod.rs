@@ -37,7 +37,7 @@ impl Answer {
         format!(
             "{} {}: {}",
             self.code,
-            json["reason"].as_str().unwrap(),
+            json["reason"].as_str().unwrap_or_default(),
             json["message"].as_str().unwrap()
         )
     }

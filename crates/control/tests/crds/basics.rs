@@ -52,7 +52,10 @@ async fn objects_are_held_against_their_schema() {
     let strict = cluster.post(&format!("{WIDGETS}?fieldValidation=Strict"), &odd).await;
     let warned = cluster.post(&format!("{WIDGETS}?fieldValidation=Warn"), &odd).await;
     let missing = cluster
-        .post(WIDGETS, &json!({"metadata": {"name": "a"}, "spec": {"color": "green"}}))
+        .post(
+            WIDGETS,
+            &json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a"}, "spec": {"color": "green"}}),
+        )
         .await;
     let texts = [
         strict.failure(),

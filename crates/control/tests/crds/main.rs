@@ -1,6 +1,7 @@
 //! Kinds that users define, through the API: served at once, validated, versioned, and gone with their definition.
 #![allow(clippy::needless_pass_by_value, reason = "tests write their JSON where they use it")]
 
+mod answers;
 mod apply;
 mod basics;
 #[path = "../common/mod.rs"]

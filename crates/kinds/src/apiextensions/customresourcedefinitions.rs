@@ -1,6 +1,6 @@
 //! CustomResourceDefinition: a kind, in data. What becomes of it when it is written is the server's part; here is what it may say.
 
-use super::{conversion, names, versions};
+use super::{conversion, names, normal, versions};
 use crate::checks::{immutable, reset_metadata_for_status};
 use crate::{Kind, STATUS, Subresource, differs, name};
 use catamaran_api::field::{Errors, Path, quote};
@@ -8,8 +8,8 @@ use catamaran_api::structural::formats;
 use catamaran_api::table::Column;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionCondition,
-    CustomResourceDefinitionSpec, CustomResourceDefinitionStatus, JSONSchemaProps, JSONSchemaPropsOrArray,
-    JSONSchemaPropsOrBool,
+    CustomResourceDefinitionNames, CustomResourceDefinitionSpec, CustomResourceDefinitionStatus, JSONSchemaProps,
+    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -32,6 +32,7 @@ impl Kind for CustomResourceDefinitions {
 
     fn default(&self, object: &mut CustomResourceDefinition) {
         let spec = &mut object.spec;
+        normal::form(spec);
         if spec.names.singular.as_deref().unwrap_or_default().is_empty() {
             spec.names.singular = Some(spec.names.kind.to_lowercase());
         }
@@ -52,7 +53,10 @@ impl Kind for CustomResourceDefinitions {
     }
 
     fn prepare_create(&self, object: &mut CustomResourceDefinition) {
-        object.status = Some(CustomResourceDefinitionStatus::default());
+        object.status = Some(CustomResourceDefinitionStatus {
+            accepted_names: Some(CustomResourceDefinitionNames::default()),
+            ..CustomResourceDefinitionStatus::default()
+        });
         remember_storage(object);
     }
 
@@ -72,19 +76,32 @@ impl Kind for CustomResourceDefinitions {
 
     fn validate(&self, object: &CustomResourceDefinition, errors: &mut Errors) {
         let spec = &object.spec;
-        let wanted = format!("{}.{}", spec.names.plural, spec.group);
-        let found = object.metadata.name.as_deref().unwrap_or_default();
-        if found != wanted {
-            let metadata = Path::new("metadata");
-            errors.invalid(
-                &metadata.child("name"),
-                found,
-                "must be spec.names.plural+\".\"+spec.group",
-            );
-        }
         validate_spec(spec, errors);
         validate_status_names(object, errors);
         validate_stored_versions(object, errors);
+    }
+
+    /// What it is called is judged once, and first.
+    fn validate_create(&self, object: &CustomResourceDefinition, errors: &mut Errors) {
+        let wanted = format!("{}.{}", object.spec.names.plural, object.spec.group);
+        let metadata = Path::new("metadata");
+        let detail = "must be spec.names.plural+\".\"+spec.group";
+        let mut first = Errors::new();
+        if let Some(prefix) = object
+            .metadata
+            .generate_name
+            .as_deref()
+            .filter(|prefix| !prefix.is_empty())
+            && prefix != wanted
+        {
+            first.invalid(&metadata.child("generateName"), prefix, detail);
+        }
+        let found = object.metadata.name.as_deref().unwrap_or_default();
+        if found != wanted {
+            first.invalid(&metadata.child("name"), found, detail);
+        }
+        first.extend(std::mem::take(errors));
+        *errors = first;
     }
 
     fn validate_update(&self, new: &CustomResourceDefinition, old: &CustomResourceDefinition, errors: &mut Errors) {
@@ -285,10 +302,9 @@ fn validate_approval(object: &CustomResourceDefinition, errors: &mut Errors) {
     }
 }
 
-/// What is accepted but will not do what it says: formats nobody knows, sets of what has no identity.
+/// What is accepted but will not do what it says: formats of texts that nobody knows.
 fn noticed(object: &CustomResourceDefinition) -> Vec<String> {
     let mut texts = Vec::new();
-    let mut sets = BTreeSet::new();
     for version in &object.spec.versions {
         let schema = version
             .schema
@@ -297,30 +313,16 @@ fn noticed(object: &CustomResourceDefinition) -> Vec<String> {
         if let Some(schema) = schema {
             visit(schema, &mut |schema| {
                 if let Some(format) = schema.format.as_deref().filter(|format| !format.is_empty()) {
-                    let known = match schema.type_.as_deref().unwrap_or_default() {
-                        "" | "string" => formats::is_known(format),
-                        "integer" => matches!(format, "int32" | "int64"),
-                        "number" => matches!(format, "float" | "double"),
-                        _ => false,
-                    };
+                    let is_text = schema.type_.as_deref() == Some("string");
+                    let known = !is_text || formats::is_known(format);
                     let text = format!("unrecognized format {}", quote(format));
                     if !known && !texts.contains(&text) {
                         texts.push(text);
                     }
                 }
-                if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items
-                    && schema.x_kubernetes_list_type.as_deref() == Some("set")
-                    && let Some(ty @ ("object" | "array")) = items.type_.as_deref()
-                {
-                    sets.insert(format!(
-                        "x-kubernetes-list-type: set for items of type {} is not supported by server-side apply or CEL validation rules",
-                        quote(ty)
-                    ));
-                }
             });
         }
     }
-    texts.extend(sets);
     texts
 }
 

@@ -2,7 +2,9 @@
 
 mod conversion;
 pub(crate) mod customresourcedefinitions;
+mod internal;
 mod names;
+mod normal;
 mod schema;
 mod versions;
 

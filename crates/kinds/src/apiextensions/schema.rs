@@ -1,6 +1,7 @@
 //! The schema of a version: OpenAPI keywords that are not for definitions, structural rules, list types, expressions and their cost.
 
 use super::customresourcedefinitions::visit;
+use super::internal;
 use crate::checks::shown;
 use catamaran_api::field::{Errors, FieldError, Path, Reason};
 use catamaran_api::structural::{self, Schema, paths};
@@ -120,9 +121,10 @@ fn root_with_status(path: &Path<'_>, props: &JSONSchemaProps, errors: &mut Error
         || props.x_kubernetes_map_type.is_some()
         || props.x_kubernetes_list_type.is_some();
     if more {
-        errors.invalid(
+        internal::invalid(
+            errors,
             path,
-            shown(props),
+            &internal::schema(props),
             "only [Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern \
              MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields \
              XValidations] fields are allowed at the root of the schema if the status subresource is enabled",
@@ -449,15 +451,23 @@ impl Visitor {
                 let cost = program.cost().max.saturating_mul(times);
                 self.cost(&at, "estimated rule cost", cost);
             }
-            Some(Err(rejection)) => self.rule_errors.invalid(&at, shown(rule), rejection.to_string()),
+            Some(Err(rejection)) => internal::invalid(
+                &mut self.rule_errors,
+                &at,
+                &internal::rule(rule),
+                &rejection.to_string(),
+            ),
             None => {}
         }
         let at_message = path.child("messageExpression");
         match &compiled.message {
             Some(Ok(program)) => self.cost(&at_message, "estimated messageExpression cost", program.cost().max),
-            Some(Err(rejection)) => self
-                .rule_errors
-                .invalid(&at_message, shown(rule), rejection.to_string()),
+            Some(Err(rejection)) => internal::invalid(
+                &mut self.rule_errors,
+                &at_message,
+                &internal::rule(rule),
+                &rejection.to_string(),
+            ),
             None => {}
         }
         if compiled.uses_old {

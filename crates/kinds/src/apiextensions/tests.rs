@@ -87,7 +87,7 @@ fn definitions() {
         metadata.name: Invalid value: "x": must be spec.names.plural+"."+spec.group
         spec.group: Required value
         spec.scope: Required value
-        spec.versions: Invalid value: []: must have exactly one version marked as storage version
+        spec.versions: Invalid value: null: must have exactly one version marked as storage version
         spec.names.plural: Required value
         spec.names.singular: Required value
         spec.names.kind: Required value
@@ -137,7 +137,7 @@ fn definitions() {
             "metadata": {"type": "object", "default": {}},
         }})),
         &expect![[r#"
-            spec.validation.openAPIV3Schema.properties[b].default: Invalid value: "integer": spec.validation.openAPIV3Schema.properties[b].default in body must be of type string: "integer"
+            spec.validation.openAPIV3Schema.properties[b].default: Invalid value: "integer":  in body must be of type string: "integer"
             spec.validation.openAPIV3Schema.properties[c].default: Invalid value: {"x":1}: must not have unknown fields
             spec.validation.openAPIV3Schema.properties[metadata].default: Forbidden: must not be set in top-level metadata"#]],
     );
@@ -159,11 +159,11 @@ fn definitions() {
             spec.validation.openAPIV3Schema.properties[list].items.x-kubernetes-validations[0].rule: Invalid value: "self == oldSelf": oldSelf cannot be used on the uncorrelatable portion of the schema within spec.validation.openAPIV3Schema.properties[list]
             spec.validation.openAPIV3Schema.properties[list].items.x-kubernetes-validations[1].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)
             spec.validation.openAPIV3Schema.properties[lists].x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)
-            spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value: {"rule":"self.nope > 1"}: compilation failed: ERROR: <input>:1:5: undefined field 'nope'
+            spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value: {"Rule":"self.nope \u003e 1","Message":"","MessageExpression":"","Reason":null,"FieldPath":"","OptionalOldSelf":null}: compilation failed: ERROR: <input>:1:5: undefined field 'nope'
              | self.nope > 1
              | ....^
-            spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[1].rule: Invalid value: {"rule":"self.n"}: cel expression must evaluate to a bool
-            spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[2].messageExpression: Invalid value: {"messageExpression":"1","rule":"self.n > 0"}: messageExpression must evaluate to a string
+            spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[1].rule: Invalid value: {"Rule":"self.n","Message":"","MessageExpression":"","Reason":null,"FieldPath":"","OptionalOldSelf":null}: cel expression must evaluate to a bool
+            spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[2].messageExpression: Invalid value: {"Rule":"self.n \u003e 0","Message":"","MessageExpression":"1","Reason":null,"FieldPath":"","OptionalOldSelf":null}: messageExpression must evaluate to a string
             spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[3].optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule
             spec.validation.openAPIV3Schema.properties[lists].x-kubernetes-validations[0].rule: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema
             spec.validation.openAPIV3Schema.properties[list].items.x-kubernetes-validations[0].rule: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema

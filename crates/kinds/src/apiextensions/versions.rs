@@ -3,8 +3,7 @@
 //! Where all versions say the same, Kubernetes keeps it once, above the versions, and that is where its errors point to. A
 //! definition with a single version is such a case.
 
-use super::schema;
-use crate::checks::shown;
+use super::{internal, schema};
 use catamaran_api::field::{Errors, Path};
 use catamaran_api::names::dns1035_label;
 use catamaran_api::structural::{Schema, Type, paths};
@@ -19,7 +18,7 @@ const MAX_SELECTABLE_FIELDS: usize = 8;
 /// Types of columns.
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 /// Formats of columns.
-const COLUMN_FORMATS: [&str; 9] = [
+const COLUMN_FORMATS: [&str; 8] = [
     "byte",
     "date",
     "date-time",
@@ -28,7 +27,6 @@ const COLUMN_FORMATS: [&str; 9] = [
     "int32",
     "int64",
     "password",
-    "name",
 ];
 /// Longest warning about a deprecated version, in characters.
 const MAX_WARNING: usize = 256;
@@ -65,14 +63,13 @@ pub(super) fn validate(path: &Path<'_>, spec: &CustomResourceDefinitionSpec, err
     }
     let names: BTreeSet<&str> = spec.versions.iter().map(|version| version.name.as_str()).collect();
     if names.len() < spec.versions.len() {
-        errors.invalid(&versions, shown(&spec.versions), "must contain unique version names");
+        let shown = internal::versions(&spec.versions);
+        internal::invalid(errors, &versions, &shown, "must contain unique version names");
     }
     if spec.versions.iter().filter(|version| version.storage).count() != 1 {
-        errors.invalid(
-            &versions,
-            shown(&spec.versions),
-            "must have exactly one version marked as storage version",
-        );
+        let shown = internal::versions(&spec.versions);
+        let why = "must have exactly one version marked as storage version";
+        internal::invalid(errors, &versions, &shown, why);
     }
 }
 
@@ -123,13 +120,25 @@ fn validate_version(
     }
     if !is_shared(spec, |version| &version.selectable_fields) {
         let fields = version.selectable_fields.as_deref().unwrap_or_default();
-        validate_selectable(&path.child("selectableFields"), fields, schema_of(version), errors);
+        let path = path.child("selectableFields");
+        // A schema that all versions share stands above them, and Kubernetes does not look there for fields that they do not share.
+        if is_shared(spec, |version| &version.schema) && !fields.is_empty() {
+            let detail = "may only be set when `version.schema.openAPIV3Schema` is not included";
+            errors.invalid(&path, "", detail);
+        } else {
+            validate_selectable(&path, fields, schema_of(version), errors);
+        }
     }
 }
 
 /// What all versions have in common.
 pub(super) fn validate_shared(path: &Path<'_>, spec: &CustomResourceDefinitionSpec, errors: &mut Errors) {
     let Some(first) = spec.versions.first() else { return };
+    // The name of the first version stands there as well.
+    let problems = dns1035_label(&first.name);
+    if !problems.is_empty() {
+        errors.invalid(&path.child("version"), first.name.as_str(), problems.join(","));
+    }
     if is_shared(spec, |version| &version.schema)
         && let Some(schema) = schema_of(first)
     {

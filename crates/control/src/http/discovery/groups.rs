@@ -227,7 +227,7 @@ fn without(verb: &str) -> Vec<&'static str> {
 }
 
 /// `v2` before `v1` before `v1beta2` before `v1beta1` before `v1alpha1`; what is no such version comes last, by name.
-fn newest_first(a: &str, b: &str) -> Ordering {
+pub(crate) fn newest_first(a: &str, b: &str) -> Ordering {
     match (rank(a), rank(b)) {
         (Some(a), Some(b)) => b.cmp(&a),
         (Some(_), None) => Ordering::Less,

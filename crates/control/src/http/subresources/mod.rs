@@ -25,9 +25,22 @@ use http::Method;
 /// Answers a request for the subresource that `info` names.
 pub(super) async fn answer(call: &Call<'_>, info: &RequestInfo, body: Body) -> Result<Response, Status> {
     let known = call.target.resource.info.subresource(&info.subresource);
-    let known = known.ok_or_else(Status::unknown_path)?;
+    let resource = &call.target.resource;
+    let is_defined = matches!(resource.kind, crate::kinds::KindRef::Defined(_));
+    let absent = || {
+        if is_defined {
+            Status::not_found(&resource.group_resource, &info.name)
+        } else {
+            Status::unknown_path()
+        }
+    };
+    let known = known.ok_or_else(absent)?;
     if info.deeper && known.name != "proxy" {
-        return Err(Status::unknown_path());
+        return Err(absent());
+    }
+    if is_defined && !matches!(call.head.method, Method::PUT | Method::PATCH) && !readable(&call.head.method) {
+        let verb = super::layers::verb(&call.head.method, info, call.head.uri.query().unwrap_or_default());
+        return Err(Status::method_not_supported(&resource.group_resource, verb));
     }
     match known.name {
         name @ ("approval" | "ephemeralcontainers" | "resize") => part::answer(call, name, body).await,

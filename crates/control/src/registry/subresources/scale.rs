@@ -36,7 +36,7 @@ impl Registry {
     ) -> Result<Written, Status> {
         for _ in 0..ATTEMPTS {
             let current = self.get(target).await?;
-            let old = of_record(target, &current)?;
+            let old = of_changed(target, &current)?;
             let present = serde_json::to_value(&old).map_err(Status::internal)?;
             let wanted = wish(&present)?;
             validate(target, &wanted)?;
@@ -169,6 +169,15 @@ fn paths(target: &Target) -> Result<ScalePaths, Status> {
 
 fn of_record(target: &Target, record: &Record) -> Result<Scale, Status> {
     of_value(&paths(target)?, &tree(record)?)
+}
+
+/// The scale of an object that is about to be scaled: one that does not say how many has none.
+fn of_changed(target: &Target, record: &Record) -> Result<Scale, Status> {
+    let (paths, mut value) = (paths(target)?, tree(record)?);
+    if at(&value, &paths.spec_replicas).is_none() {
+        set(&mut value, &paths.spec_replicas, json!(0));
+    }
+    of_value(&paths, &value)
 }
 
 /// The scale of an object.
