@@ -114,7 +114,7 @@ async fn an_address_is_registered_as_long_as_a_service_has_it() {
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
             "metadata": {"name": "10.96.0.50", "labels": {
                 "ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
-            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": "default", "name": "a"}}})
+            "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "a"}}})
     );
     // Refused services leave nothing.
     let twice = cluster.post(SERVICES, &service("b", fixed.clone())).await;

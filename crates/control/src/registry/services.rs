@@ -174,7 +174,7 @@ impl Registry {
             },
             spec: Some(IPAddressSpec {
                 parent_ref: ParentReference {
-                    group: Some(String::new()),
+                    group: None,
                     resource: "services".to_owned(),
                     namespace: namespace.map(ToOwned::to_owned),
                     name: service.to_owned(),
