@@ -192,6 +192,7 @@ async fn what_cannot_be_read_is_said_and_not_hidden() {
         };
         world.registry.watch(&all, options).await
     };
+    assert_eq!(list("").await, ["a", "b"], "the caches show both");
     let before = world.registry.caches.applied().to_string();
     let mut live = watch(&before, "").await.unwrap();
     let key = one("a").key();
