@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! text ──cel::Parser──▶ cel AST ──lower──▶ Node ──check──▶ typed Node = Program ──evaluate(Bindings, Budget)──▶ Value
-//!                                                             └──estimate──▶ CostEstimate
+//!                                                             └──estimate──▶ Bounds
 //! ```
 //!
 //! *Invariant:* no IO and no clock. Values are read in place from `serde_json` documents; nothing is copied until an expression
@@ -33,7 +33,7 @@ mod types;
 mod value;
 
 pub use budget::{Budget, MATCH_CONDITIONS_BUDGET, PER_CALL_LIMIT, RUNTIME_BUDGET};
-pub use cost::{CostEstimate, SizeEstimate};
+pub use cost::Bounds;
 pub use decl::{Decl, Field, ListSemantics, MAX_REQUEST_BYTES, ObjectDecl, Shape};
 pub use env::Env;
 pub use error::{CompileError, EvalError, Issue};

@@ -1,6 +1,6 @@
 //! A checked expression, ready to run.
 
-use crate::cost::{self, CostEstimate};
+use crate::cost::{self, Bounds};
 use crate::env::Env;
 use crate::node::{Kind, Node};
 use crate::types::Type;
@@ -10,7 +10,7 @@ use crate::{Bindings, Budget, CompileError, EvalError, Value, check, eval, lower
 #[derive(Debug)]
 pub struct Program {
     root: Node,
-    cost: CostEstimate,
+    cost: Bounds,
     variables: Vec<Box<str>>,
 }
 
@@ -34,7 +34,7 @@ impl Program {
     }
 
     /// What an evaluation costs at least and at most, judged by the bounds of the declared variables.
-    pub fn cost(&self) -> CostEstimate {
+    pub fn cost(&self) -> Bounds {
         self.cost
     }
 

@@ -3,7 +3,36 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What could not be done with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What a failure to read a file is.
+pub(crate) fn reading(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.into();
+    move |source| FileError::Read { path, source }
+}
+
+/// What a failure to write a file is.
+pub(crate) fn writing(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.into();
+    move |source| FileError::Write { path, source }
+}
 
 /// Makes a directory, and those above it, that only the owner may enter.
 pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {

@@ -33,6 +33,7 @@ mod openapi;
 mod pki;
 mod registry;
 mod service_network;
+mod tls;
 mod watch_cache;
 mod webhook_client;
 
@@ -464,10 +465,7 @@ pub async fn back_up(
     })?;
     let archive = backup::Archive::take(&vault).await?;
     let revision = archive.revision;
-    archive.write_to(sink).map_err(|source| backup::Error::Write {
-        path: "the backup".into(),
-        source,
-    })?;
+    archive.write_to(sink).map_err(files::writing("the backup"))?;
     Ok(revision)
 }
 

@@ -20,7 +20,7 @@ pub(crate) mod issue;
 
 use crate::authn::front_proxy;
 use crate::authn::jwt::{Key, KeyError};
-use crate::files;
+use crate::files::{self, FileError, reading, writing};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
@@ -44,18 +44,8 @@ const SKEW: Duration = Duration::from_secs(60 * 60);
 /// Why certificates could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("cannot write {}", path.display())]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{} is no certificate or key; move it away to have a new one made", path.display())]
     Damaged { path: PathBuf },
     #[error("cannot make the certificate of {subject}")]
@@ -122,10 +112,7 @@ impl Pki {
     /// Opens the CA below a data directory, or makes one.
     pub(crate) fn open(data_dir: &Path) -> Result<Pki, Error> {
         let dir = data_dir.join("pki");
-        files::create_private_dir(&dir).map_err(|source| Error::Write {
-            path: dir.clone(),
-            source,
-        })?;
+        files::create_private_dir(&dir).map_err(writing(&dir))?;
         let ca = Authority::open(&dir, "ca", "catamaran-ca")?;
         let front_proxy = Authority::open(&dir, "front-proxy-ca", "catamaran-front-proxy-ca")?;
         Ok(Pki { dir, ca, front_proxy })
@@ -415,7 +402,7 @@ fn read_pair(dir: &Path, file: &str) -> Result<Option<Pair>, Error> {
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Read { path, source }),
+            Err(error) => Err(reading(path)(error)),
         }
     };
     Ok(read("crt")?
@@ -427,7 +414,7 @@ fn read_pair(dir: &Path, file: &str) -> Result<Option<Pair>, Error> {
 fn write_pair(dir: &Path, file: &str, pair: &Pair) -> Result<(), Error> {
     for (extension, text) in [("key", &pair.key_pem), ("crt", &pair.cert_pem)] {
         let path = dir.join(format!("{file}.{extension}"));
-        files::write_private(&path, text.as_bytes()).map_err(|source| Error::Write { path, source })?;
+        files::write_private(&path, text.as_bytes()).map_err(writing(path))?;
     }
     Ok(())
 }

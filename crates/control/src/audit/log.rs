@@ -1,6 +1,7 @@
 //! The file, its thread, and its rotation.
 
 use super::Error;
+use crate::files::writing;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -45,18 +46,12 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn open(config: &LogConfig) -> Result<Log, Error> {
-        let sink = Sink::open(config).map_err(|source| Error::Write {
-            path: config.path.clone(),
-            source,
-        })?;
+        let sink = Sink::open(config).map_err(writing(&config.path))?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || run(receiver, sink))
-            .map_err(|source| Error::Write {
-                path: config.path.clone(),
-                source,
-            })?;
+            .map_err(writing(&config.path))?;
         Ok(Log {
             queue: sender,
             mode: config.mode,

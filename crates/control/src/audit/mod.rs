@@ -25,6 +25,7 @@ pub use webhook::WebhookConfig;
 pub(crate) use event::{Draft, Stage, user};
 pub(crate) use policy::{Level, Subject};
 
+use crate::files::{FileError, reading};
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
 use policy::Policy;
@@ -47,20 +48,10 @@ pub struct Config {
 /// Why there is no audit log.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{} is no audit policy: {reason}", path.display())]
     Policy { path: PathBuf, reason: String },
-    #[error("cannot write {}", path.display())]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
     #[error("{} does not say how to reach a server", path.display())]
     Webhook {
         path: PathBuf,
@@ -89,10 +80,7 @@ impl Audit {
         shutdown: &CancellationToken,
     ) -> Result<Audit, Error> {
         let path = &config.policy_file;
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(reading(path))?;
         let policy = Policy::parse(&text).map_err(|reason| Error::Policy {
             path: path.clone(),
             reason,

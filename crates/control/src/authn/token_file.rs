@@ -2,6 +2,7 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#static-token-file>
 
 use super::Identity;
+use crate::files::{FileError, reading};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,12 +10,8 @@ use std::path::{Path, PathBuf};
 /// Why a token file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{} line {line}: {why}", path.display())]
     Line {
         path: PathBuf,
@@ -37,10 +34,7 @@ impl TokenFile {
     /// # Errors
     /// If the file cannot be read, or a line has fewer than three fields or an empty token.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(reading(path))?;
         Self::parse(&text).map_err(|(line, why)| Error::Line {
             path: path.to_owned(),
             line,

@@ -1,7 +1,8 @@
 //! From a running server to bytes: a snapshot first, then an archive of it as fast as whoever asked for it reads.
 
-use super::{Error, FORMAT, MANIFEST, Manifest, PKI, STATE, hex, reading, writing};
+use super::{Error, FORMAT, MANIFEST, Manifest, PKI, STATE, hex};
 use crate::encryption::{KEY_FILE, Vault};
+use crate::files::{reading, writing};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -34,7 +35,7 @@ impl Archive {
         let data_dir = vault.data_dir();
         let path = data_dir.join(SNAPSHOT);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(writing(path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(writing(path)(error).into()),
             _ => {}
         }
         let revision = vault.store().backup(&path).await?;
@@ -91,7 +92,7 @@ fn small_files(data_dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error> {
         match std::fs::read(&path) {
             Ok(content) => drop(files.insert(name, content)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(reading(path)(error)),
+            Err(error) => return Err(reading(path)(error).into()),
         }
         Ok(())
     };
@@ -100,7 +101,7 @@ fn small_files(data_dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     let entries = match std::fs::read_dir(&pki) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
-        Err(error) => return Err(reading(pki)(error)),
+        Err(error) => return Err(reading(pki)(error).into()),
     };
     for entry in entries {
         let entry = entry.map_err(reading(&pki))?;

@@ -24,6 +24,7 @@ mod restore;
 pub(crate) use archive::{Archive, stream};
 pub use restore::{Restored, restore};
 
+use crate::files::FileError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,18 +49,8 @@ struct Manifest {
 /// Why a backup was not made or not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("cannot write {}", path.display())]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("cannot copy the state")]
     Store(#[from] catamaran_store::Error),
     #[error("the keys and the state of the backup do not fit together")]
@@ -70,17 +61,6 @@ pub enum Error {
     Damaged { reason: String },
     #[error("{} holds a cluster already", path.display())]
     NotEmpty { path: PathBuf },
-}
-
-/// Failures with a file, by what was being done to it.
-fn reading(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.into();
-    move |source| Error::Read { path, source }
-}
-
-fn writing(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.into();
-    move |source| Error::Write { path, source }
 }
 
 fn hex(digest: &[u8]) -> String {

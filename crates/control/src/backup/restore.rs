@@ -1,8 +1,8 @@
 //! From bytes to a data directory. Nothing of the directory is touched before the whole backup was read and found sound.
 
-use super::{Error, FORMAT, MANIFEST, Manifest, PKI, STATE, hex, reading, writing};
+use super::{Error, FORMAT, MANIFEST, Manifest, PKI, STATE, hex};
 use crate::encryption::{KEY_FILE, Vault};
-use crate::files;
+use crate::files::{self, FileError, reading, writing};
 use catamaran_store::{Options, Revision, Sqlite, Store};
 use flate2::read::GzDecoder;
 use sha2::{Digest as _, Sha256};
@@ -112,7 +112,7 @@ fn unpack(backup: impl Read, staging: &Path) -> Result<Manifest, Error> {
             });
         }
         let digest = write(&mut entry, &staging.join(&name)).map_err(|error| match error {
-            Error::Read { source, .. } => damaged(source),
+            Error::File(FileError::Read { source, .. }) => damaged(source),
             other => other,
         })?;
         found.insert(name, digest);
@@ -209,12 +209,13 @@ fn put_in_place(staging: &Path, data_dir: &Path, manifest: &Manifest) -> Result<
     }
     File::open(data_dir)
         .and_then(|directory| directory.sync_all())
-        .map_err(writing(data_dir))
+        .map_err(writing(data_dir))?;
+    Ok(())
 }
 
 fn remove_dir(path: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(writing(path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(writing(path)(error).into()),
         _ => Ok(()),
     }
 }

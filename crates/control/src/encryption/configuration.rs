@@ -4,6 +4,7 @@
 use super::Error;
 use super::envelope::Key;
 use super::rules::{Provider, Rule, Rules, prefix};
+use crate::files::reading;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -50,10 +51,7 @@ struct NamedKey {
 
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Rules, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path).map_err(reading(path))?;
     parse(&text).map_err(|reason| Error::Unusable {
         path: path.to_owned(),
         reason,

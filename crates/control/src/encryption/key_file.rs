@@ -5,7 +5,7 @@
 
 use super::Error;
 use super::envelope::Key;
-use crate::files;
+use crate::files::{self, reading, writing};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -40,7 +40,7 @@ impl KeyFile {
                 keys.write(data_dir)?;
                 Ok(keys)
             }
-            Err(source) => Err(Error::Read { path, source }),
+            Err(error) => Err(reading(path)(error).into()),
         }
     }
 
@@ -72,7 +72,8 @@ impl KeyFile {
             let _ = writeln!(text, "{name} {made} {secret}");
         }
         let path = data_dir.join(FILE);
-        files::write_private(&path, text.as_bytes()).map_err(|source| Error::Write { path, source })
+        files::write_private(&path, text.as_bytes()).map_err(writing(path))?;
+        Ok(())
     }
 }
 

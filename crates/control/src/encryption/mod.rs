@@ -30,6 +30,7 @@ pub(crate) use key_file::FILE as KEY_FILE;
 pub use rotation::Rotated;
 pub(crate) use sealed::unreadable;
 
+use crate::files::FileError;
 use catamaran_store::{Error as StoreError, Store};
 use key_file::KeyFile;
 use rules::Rules;
@@ -43,18 +44,8 @@ const DEFAULT_RESOURCES: &[&str] = &["secrets"];
 /// Why encryption at rest cannot be set up, or keys cannot be rotated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("cannot write {}", path.display())]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{} is not usable: {reason}", path.display())]
     Unusable { path: PathBuf, reason: String },
     #[error("the operating system has no random numbers")]

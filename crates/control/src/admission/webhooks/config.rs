@@ -7,21 +7,39 @@ use super::Hook;
 use crate::watch_cache::Record;
 use crate::webhook_client::{ClientConfig, Endpoint};
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+    MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhook, ValidatingWebhookConfiguration,
+    WebhookClientConfig,
 };
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT_SECONDS: i32 = 10;
 
 pub(super) fn mutating(records: &[Arc<Record>]) -> Vec<Arc<Hook>> {
+    hooks(records, |configuration: MutatingWebhookConfiguration| {
+        configuration.webhooks
+    })
+}
+
+pub(super) fn validating(records: &[Arc<Record>]) -> Vec<Arc<Hook>> {
+    hooks(records, |configuration: ValidatingWebhookConfiguration| {
+        let webhooks = configuration.webhooks?;
+        Some(webhooks.into_iter().map(never_reinvoked).collect())
+    })
+}
+
+fn hooks<C: DeserializeOwned>(
+    records: &[Arc<Record>],
+    webhooks: impl Fn(C) -> Option<Vec<MutatingWebhook>>,
+) -> Vec<Arc<Hook>> {
     let env = webhook_env();
     let mut hooks = Vec::new();
     for record in records {
-        let Ok(configuration) = decoded::<MutatingWebhookConfiguration>(record) else {
+        let Ok(configuration) = decoded::<C>(record) else {
             continue;
         };
-        for webhook in configuration.webhooks.unwrap_or_default() {
+        for webhook in webhooks(configuration).unwrap_or_default() {
             hooks.push(Arc::new(Hook {
                 configuration: record.name().to_owned(),
                 criteria: Criteria::of_webhook(
@@ -44,34 +62,22 @@ pub(super) fn mutating(records: &[Arc<Record>]) -> Vec<Arc<Hook>> {
     hooks
 }
 
-pub(super) fn validating(records: &[Arc<Record>]) -> Vec<Arc<Hook>> {
-    let env = webhook_env();
-    let mut hooks = Vec::new();
-    for record in records {
-        let Ok(configuration) = decoded::<ValidatingWebhookConfiguration>(record) else {
-            continue;
-        };
-        for webhook in configuration.webhooks.unwrap_or_default() {
-            hooks.push(Arc::new(Hook {
-                configuration: record.name().to_owned(),
-                criteria: Criteria::of_webhook(
-                    webhook.rules,
-                    webhook.match_policy.as_deref(),
-                    webhook.namespace_selector.as_ref(),
-                    webhook.object_selector.as_ref(),
-                ),
-                conditions: conditions(webhook.match_conditions.as_ref(), &env),
-                client: client(webhook.client_config),
-                timeout: timeout(webhook.timeout_seconds),
-                ignores_failures: webhook.failure_policy.as_deref() == Some("Ignore"),
-                bears_dry_run: bears_dry_run(&webhook.side_effects),
-                reinvocable: false,
-                review_version: review_version(&webhook.admission_review_versions),
-                name: webhook.name,
-            }));
-        }
+/// A validating webhook is a mutating one that is asked once.
+fn never_reinvoked(webhook: ValidatingWebhook) -> MutatingWebhook {
+    MutatingWebhook {
+        admission_review_versions: webhook.admission_review_versions,
+        client_config: webhook.client_config,
+        failure_policy: webhook.failure_policy,
+        match_conditions: webhook.match_conditions,
+        match_policy: webhook.match_policy,
+        name: webhook.name,
+        namespace_selector: webhook.namespace_selector,
+        object_selector: webhook.object_selector,
+        reinvocation_policy: None,
+        rules: webhook.rules,
+        side_effects: webhook.side_effects,
+        timeout_seconds: webhook.timeout_seconds,
     }
-    hooks
 }
 
 fn client(config: WebhookClientConfig) -> ClientConfig {
