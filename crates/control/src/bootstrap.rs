@@ -13,6 +13,7 @@ mod token_secrets;
 use crate::http::App;
 use crate::registry::Registry;
 use crate::service_network::ServiceNetwork;
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// Runtime classes that exist from the start, and their handlers. The last ones are names other runtimes made common.
-const RUNTIME_CLASSES: &[(&str, &str)] = &[("oci", "oci"), ("wasm", "wasm"), ("wasmtime", "wasm")];
+const RUNTIME_CLASSES: [(&str, &str); 3] = [("oci", "oci"), ("wasm", "wasm"), ("wasmtime", "wasm")];
 
 /// Certificates that clients find in objects, PEM.
 #[derive(Clone, Copy)]
@@ -37,47 +38,49 @@ pub(crate) struct Authorities<'a> {
     pub(crate) front_proxies: &'a str,
 }
 
-/// Creates what is missing. `address` is where the server listens.
+/// Creates what is missing. `address` is where the server listens. What does not need one another is written at once: the store
+/// commits together what waits together.
 pub(crate) async fn ensure(
     client: &Client,
     address: SocketAddr,
     authorities: Authorities<'_>,
     network: &ServiceNetwork,
 ) -> kube::Result<()> {
-    for name in NAMESPACES {
-        create(
-            client,
-            &Namespace {
-                metadata: named(name),
-                ..Default::default()
-            },
-        )
-        .await?;
-        // So that pods can be created at once, whoever sees to the accounts of later namespaces.
-        let account = ServiceAccount {
-            metadata: ObjectMeta {
-                namespace: Some((*name).to_owned()),
-                ..named("default")
-            },
-            ..Default::default()
-        };
-        create_in(Api::namespaced(client.clone(), name), &account).await?;
-    }
-    for class in priority_classes::all() {
-        create(client, &class).await?;
-    }
-    for (name, handler) in RUNTIME_CLASSES {
-        let class = RuntimeClass {
-            metadata: named(name),
-            handler: (*handler).to_owned(),
-            ..Default::default()
-        };
-        create(client, &class).await?;
-    }
-    rbac::ensure(client).await?;
-    front_proxy::ensure(client, authorities).await?;
-    service_cidr::ensure(client, network).await?;
-    api_service::ensure(client, address, network).await
+    try_join_all(NAMESPACES.iter().map(|name| namespace(client, name))).await?;
+    let priorities: Vec<_> = priority_classes::all().collect();
+    let runtimes = RUNTIME_CLASSES.map(|(name, handler)| RuntimeClass {
+        metadata: named(name),
+        handler: handler.to_owned(),
+        ..Default::default()
+    });
+    futures::try_join!(
+        try_join_all(priorities.iter().map(|class| create(client, class))),
+        try_join_all(runtimes.iter().map(|class| create(client, class))),
+        rbac::ensure(client),
+        front_proxy::ensure(client, authorities),
+        async {
+            service_cidr::ensure(client, network).await?;
+            api_service::ensure(client, address, network).await
+        },
+    )?;
+    Ok(())
+}
+
+/// A namespace and its account, so that pods can be created at once, whoever sees to the accounts of later namespaces.
+async fn namespace(client: &Client, name: &str) -> kube::Result<()> {
+    let namespace = Namespace {
+        metadata: named(name),
+        ..Default::default()
+    };
+    create(client, &namespace).await?;
+    let account = ServiceAccount {
+        metadata: ObjectMeta {
+            namespace: Some(name.to_owned()),
+            ..named("default")
+        },
+        ..Default::default()
+    };
+    create_in(Api::namespaced(client.clone(), name), &account).await
 }
 
 /// Tells clients in the cluster where the server listens now.

@@ -169,16 +169,21 @@ impl ControlPlane {
         if !addr.ip().is_unspecified() {
             advertise.push(addr.ip().to_string());
         }
-        let tls = http::serve::tls(&pki.server(&advertise)?, pki.ca_pem(), pki.front_proxy_ca_pem())?;
-        let nodes = http::NodeDialer::new(&pki.kubelet_client()?, pki.ca_pem())?;
-
         let metrics = metrics::Metrics::new();
-        let vault = Arc::new(open_vault(
-            data_dir,
-            config.store_url.as_deref(),
-            config.encryption_config.as_deref(),
-            Some(&metrics),
-        )?);
+        // Both wait for the disk most of the time when they are new.
+        let (own, vault) = std::thread::scope(|scope| {
+            let own = scope.spawn(|| pki.own(&advertise));
+            let vault = open_vault(
+                data_dir,
+                config.store_url.as_deref(),
+                config.encryption_config.as_deref(),
+                Some(&metrics),
+            );
+            (pki::joined(own), vault)
+        });
+        let (own, vault) = (own?, Arc::new(vault?));
+        let tls = http::serve::tls(&own.server, pki.ca_pem(), pki.front_proxy_ca_pem())?;
+        let nodes = http::NodeDialer::new(&own.kubelet_client, pki.ca_pem())?;
         let stop = Stop {
             token: shutdown.child_token(),
             armed: true,
@@ -186,7 +191,7 @@ impl ControlPlane {
         let tasks = TaskTracker::new();
         let parts = Parts {
             nodes,
-            token_key: pki.token_key()?,
+            token_key: own.token_key,
             token_file: match &config.token_auth_file {
                 Some(path) => authn::TokenFile::open(path)?,
                 None => authn::TokenFile::default(),
@@ -198,7 +203,7 @@ impl ControlPlane {
                 )),
                 None => None,
             },
-            front_proxy: aggregator::FrontProxy::new(&pki.front_proxy_client()?)?,
+            front_proxy: aggregator::FrontProxy::new(&own.front_proxy_client)?,
             metrics,
             service_network: config.service_network.clone(),
             tasks,
@@ -209,12 +214,13 @@ impl ControlPlane {
             clients: pki.ca_pem(),
             front_proxies: pki.front_proxy_ca_pem(),
         };
-        bootstrap::ensure(&client, addr, authorities, &config.service_network)
-            .await
-            .map_err(|error| Error::Bootstrap(Box::new(error)))?;
         let aggregator = &assembled.app.aggregator;
-        let prepared = aggregator.prepare(&client).await;
-        prepared.map_err(|error| Error::Bootstrap(Box::new(error)))?;
+        futures::try_join!(
+            bootstrap::ensure(&client, addr, authorities, &config.service_network),
+            aggregator.prepare(&client),
+            flow::ensure(&client),
+        )
+        .map_err(|error| Error::Bootstrap(Box::new(error)))?;
         let keep = Arc::clone(aggregator).run(client.clone(), stop.token.clone());
         assembled.tasks.spawn(keep);
         assembled.tasks.spawn(bootstrap::keep_service_cidr(
@@ -230,14 +236,11 @@ impl ControlPlane {
             pki.ca_pem().to_owned(),
             stop.token.clone(),
         ));
-        flow::ensure(&client)
-            .await
-            .map_err(|error| Error::Bootstrap(Box::new(error)))?;
         let keep = flow::keep(client, Arc::clone(&assembled.app.registry), stop.token.clone());
         assembled.tasks.spawn(keep);
         assembled.app.set_bootstrapped();
 
-        let text = kubeconfig::render(addr, pki.ca_pem(), &pki.admin()?);
+        let text = kubeconfig::render(addr, pki.ca_pem(), &own.admin);
         files::write_private(&kubeconfig, text.as_bytes()).map_err(|source| Error::Kubeconfig {
             path: kubeconfig.clone(),
             source,

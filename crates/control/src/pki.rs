@@ -98,6 +98,15 @@ struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
+/// The certificates of a server, and its key for tokens.
+pub(crate) struct Own {
+    pub(crate) server: Pair,
+    pub(crate) kubelet_client: Pair,
+    pub(crate) front_proxy_client: Pair,
+    pub(crate) admin: Pair,
+    pub(crate) token_key: Key,
+}
+
 /// Who a certificate is for, and for what.
 struct Wanted<'a> {
     file: String,
@@ -113,9 +122,30 @@ impl Pki {
     pub(crate) fn open(data_dir: &Path) -> Result<Pki, Error> {
         let dir = data_dir.join("pki");
         files::create_private_dir(&dir).map_err(writing(&dir))?;
-        let ca = Authority::open(&dir, "ca", "catamaran-ca")?;
-        let front_proxy = Authority::open(&dir, "front-proxy-ca", "catamaran-front-proxy-ca")?;
+        let (ca, front_proxy) = std::thread::scope(|scope| {
+            let front_proxy = scope.spawn(|| Authority::open(&dir, "front-proxy-ca", "catamaran-front-proxy-ca"));
+            (Authority::open(&dir, "ca", "catamaran-ca"), joined(front_proxy))
+        });
+        let (ca, front_proxy) = (ca?, front_proxy?);
         Ok(Pki { dir, ca, front_proxy })
+    }
+
+    /// What a server needs from the start. Each is made on a thread of its own: a new one waits for the disk four times.
+    pub(crate) fn own(&self, advertise: &[String]) -> Result<Own, Error> {
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| self.server(advertise));
+            let kubelet_client = scope.spawn(|| self.kubelet_client());
+            let front_proxy_client = scope.spawn(|| self.front_proxy_client());
+            let admin = scope.spawn(|| self.admin());
+            let token_key = self.token_key();
+            Ok(Own {
+                server: joined(server)?,
+                kubelet_client: joined(kubelet_client)?,
+                front_proxy_client: joined(front_proxy_client)?,
+                admin: joined(admin)?,
+                token_key: token_key?,
+            })
+        })
     }
 
     pub(crate) fn ca_pem(&self) -> &str {
@@ -128,7 +158,7 @@ impl Pki {
     }
 
     /// What we show those we pass requests on to.
-    pub(crate) fn front_proxy_client(&self) -> Result<Pair, Error> {
+    fn front_proxy_client(&self) -> Result<Pair, Error> {
         self.pair(
             &self.front_proxy,
             &Wanted {
@@ -143,7 +173,7 @@ impl Pki {
     }
 
     /// Signs the tokens of service accounts.
-    pub(crate) fn token_key(&self) -> Result<Key, Error> {
+    fn token_key(&self) -> Result<Key, Error> {
         Ok(Key::open(&self.dir.join("sa.key"))?)
     }
 
@@ -184,13 +214,13 @@ impl Pki {
     }
 
     /// What the API server shows nodes.
-    pub(crate) fn kubelet_client(&self) -> Result<Pair, Error> {
+    fn kubelet_client(&self) -> Result<Pair, Error> {
         // No group of this server's: what a node's address leads to may be this server itself, and then it is nobody there.
         self.client("apiserver-kubelet", "catamaran-apiserver", "catamaran.dev:node-clients")
     }
 
     /// Who may do everything.
-    pub(crate) fn admin(&self) -> Result<Pair, Error> {
+    fn admin(&self) -> Result<Pair, Error> {
         self.client("admin", "system:admin", "system:masters")
     }
 
@@ -334,6 +364,10 @@ impl Authority {
             key_pem: key.serialize_pem(),
         })
     }
+}
+
+pub(crate) fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn make_ca(common_name: &str) -> Result<Pair, Error> {

@@ -2,7 +2,7 @@
 
 use super::availability::{self, Known, Unavailable};
 use super::{API_VERSION, Aggregator, Backend, Remote, Target, discovery, local};
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceCondition};
@@ -86,12 +86,11 @@ impl Aggregator {
     async fn sync_local(&self, client: &Client, starting: bool) -> kube::Result<()> {
         let plan = local::plan(&local::served(&self.registry.table()), &self.api_services(), starting);
         let services: Api<APIService> = Api::all(client.clone());
-        for object in &plan.create {
-            match services.create(&PostParams::default(), object).await {
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                other => drop(other?),
-            }
-        }
+        let create = async |object| match services.create(&PostParams::default(), object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            other => other.map(drop),
+        };
+        try_join_all(plan.create.iter().map(create)).await?;
         for object in &plan.replace {
             let name = object.metadata.name.as_deref().unwrap_or_default();
             services.replace(name, &PostParams::default(), object).await?;

@@ -3,7 +3,6 @@
 //! Its endpoint is where the server listens. A server that listens on loopback only has none that a pod could reach; the
 //! service is there all the same, since clients take its name and address for granted.
 
-use super::is_conflict;
 use crate::service_network::ServiceNetwork;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service, ServicePort, ServiceSpec,
@@ -12,8 +11,12 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::PostParams;
+use kube::core::NamespaceResourceScope;
 use kube::{Api, Client};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::net::SocketAddr;
 
 const NAME: &str = "kubernetes";
@@ -101,38 +104,33 @@ fn slice(address: SocketAddr) -> EndpointSlice {
 
 /// Creates what is missing, and makes it say where the server listens now.
 pub(super) async fn ensure(client: &Client, address: SocketAddr, network: &ServiceNetwork) -> kube::Result<()> {
-    let services = Api::<Service>::namespaced(client.clone(), NAMESPACE);
-    let wanted = service(address.port(), network);
-    // Looked at first: to create it anew would be refused, as it has the address that it asks for.
-    match services.get_opt(NAME).await? {
-        Some(mut present) => {
-            if let (Some(present), Some(wanted)) = (&mut present.spec, &wanted.spec) {
-                present.ports.clone_from(&wanted.ports);
+    futures::try_join!(
+        ensure_one(client, service(address.port(), network), |present, wanted| {
+            if let (Some(present), Some(wanted)) = (&mut present.spec, wanted.spec) {
+                present.ports = wanted.ports;
             }
-            services.replace(NAME, &PostParams::default(), &present).await?;
-        }
-        None => drop(services.create(&PostParams::default(), &wanted).await?),
-    }
-    let api = Api::<Endpoints>::namespaced(client.clone(), NAMESPACE);
-    let wanted = endpoints(address);
-    match api.create(&PostParams::default(), &wanted).await {
-        Err(error) if is_conflict(&error) => {
-            let mut present = api.get(NAME).await?;
-            present.subsets.clone_from(&wanted.subsets);
-            api.replace(NAME, &PostParams::default(), &present).await?;
-        }
-        other => drop(other?),
-    }
-    let api = Api::<EndpointSlice>::namespaced(client.clone(), NAMESPACE);
-    let wanted = slice(address);
-    match api.create(&PostParams::default(), &wanted).await {
-        Err(error) if is_conflict(&error) => {
-            let mut present = api.get(NAME).await?;
-            present.endpoints.clone_from(&wanted.endpoints);
-            present.ports.clone_from(&wanted.ports);
-            api.replace(NAME, &PostParams::default(), &present).await?;
-        }
-        other => drop(other?),
-    }
+        }),
+        ensure_one(client, endpoints(address), |present, wanted| {
+            present.subsets = wanted.subsets;
+        }),
+        ensure_one(client, slice(address), |present, wanted| {
+            present.endpoints = wanted.endpoints;
+            present.ports = wanted.ports;
+        }),
+    )?;
     Ok(())
+}
+
+/// `renew` has a present object say what the wanted one says.
+async fn ensure_one<K>(client: &Client, wanted: K, renew: impl FnOnce(&mut K, K)) -> kube::Result<()>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(client.clone(), NAMESPACE);
+    // Looked at first: to create the service anew would be refused, as it has the address that it asks for.
+    let Some(mut present) = api.get_opt(NAME).await? else {
+        return api.create(&PostParams::default(), &wanted).await.map(drop);
+    };
+    renew(&mut present, wanted);
+    api.replace(NAME, &PostParams::default(), &present).await.map(drop)
 }
