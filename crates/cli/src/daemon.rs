@@ -3,8 +3,12 @@
 use anyhow::{Context, Result};
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// When a daemon has started for certain: what memory the start took can be given back.
+const STARTED: Duration = Duration::from_secs(5);
 
 /// SIGINT and SIGTERM.
 pub(crate) struct Signals {
@@ -51,6 +55,10 @@ pub(crate) fn run(work: impl AsyncFnOnce(Signals) -> Result<ExitCode>) -> Result
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
+    runtime.spawn(async {
+        tokio::time::sleep(STARTED).await;
+        crate::sys::give_back();
+    });
     let outcome = runtime.block_on(async move { work(Signals::install()?).await });
     // Blocking work (a file system that hangs) must not keep a finished daemon from ending.
     runtime.shutdown_background();
