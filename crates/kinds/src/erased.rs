@@ -171,10 +171,8 @@ impl std::ops::Deref for KindRef {
 /// which only a bug in the registry could do.
 pub trait ErasedKind: Send + Sync {
     fn info(&self) -> Info;
-    /// Has the generator describe the kind and all types it uses.
-    fn add_schema(&self, generator: &mut schemars::SchemaGenerator);
     /// The schema of a kind that is defined at run time: an OpenAPI v3 schema of one version, as it is to be published. `None`: the
-    /// kind is compiled in, and [`add_schema`](Self::add_schema) knows.
+    /// kind is compiled in, and its schema is that of its type.
     fn openapi(&self) -> Option<Value> {
         None
     }
@@ -228,12 +226,12 @@ impl<K: Kind> ErasedKind for K {
             create_on_update: K::CREATE_ON_UPDATE,
             deprecation: K::DEPRECATION.map(Cow::Borrowed),
             name_rule: K::NAME_RULE,
-            schema: <K::Object as schemars::JsonSchema>::schema_name(),
+            schema: Cow::Owned(catamaran_api::schema::name_of_kind(
+                <K::Object as k8s_openapi::Resource>::GROUP,
+                <K::Object as k8s_openapi::Resource>::VERSION,
+                <K::Object as k8s_openapi::Resource>::KIND,
+            )),
         }
-    }
-
-    fn add_schema(&self, generator: &mut schemars::SchemaGenerator) {
-        generator.subschema_for::<K::Object>();
     }
 
     fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error> {

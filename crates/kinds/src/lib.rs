@@ -154,7 +154,6 @@ pub trait Typed:
     + k8s_openapi::Metadata<Ty = ObjectMeta>
     + Serialize
     + DeserializeOwned
-    + schemars::JsonSchema
     + Clone
     + PartialEq
     + Send
@@ -168,7 +167,6 @@ impl<T> Typed for T where
         + k8s_openapi::Metadata<Ty = ObjectMeta>
         + Serialize
         + DeserializeOwned
-        + schemars::JsonSchema
         + Clone
         + PartialEq
         + Send

@@ -1,92 +1,60 @@
-//! All types of Kubernetes 1.35's stable API, for whoever has no registry to ask: field validation, clients, tests.
+//! The types of Kubernetes 1.35's stable API, from the table that `build/main.rs` writes.
 
-use schemars::generate::SchemaGenerator;
+use super::{Definition, ListType, Schemas, Type, add_topology, presence};
+use std::collections::HashMap;
 
-pub(super) fn add_all(generator: &mut SchemaGenerator) {
-    use k8s_openapi::api::{
-        admissionregistration::v1 as admissionregistration, apps::v1 as apps, authentication::v1 as authentication,
-        authorization::v1 as authorization, autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling,
-        batch::v1 as batch, certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
-        discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol, networking::v1 as networking,
-        node::v1 as node, policy::v1 as policy, rbac::v1 as rbac, resource::v1 as resource,
-        scheduling::v1 as scheduling, storage::v1 as storage,
-    };
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
-    use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
-    macro_rules! add {
-        ($($kind:ty),* $(,)?) => { $(generator.subschema_for::<$kind>();)* };
+/// What objects are made of. One type a line, `name field=type …`; types by letter, see [`read_type`].
+pub(super) const TYPES: &str = include_str!(concat!(env!("OUT_DIR"), "/types.txt"));
+
+/// What only answers are made of, in the same form.
+pub(super) const ANSWERS: &str = include_str!(concat!(env!("OUT_DIR"), "/answers.txt"));
+
+pub(super) fn read(table: &str) -> Schemas {
+    let mut definitions: Vec<Definition> = table.lines().filter_map(definition).collect();
+    let names = definitions.iter().enumerate();
+    let by_name: HashMap<String, usize> = names
+        .map(|(index, definition)| (definition.name.clone(), index))
+        .collect();
+    add_topology(&mut definitions);
+    for definition in &mut definitions {
+        definition.stated = presence::stated(&definition.name);
     }
-    add!(
-        admissionregistration::MutatingWebhookConfiguration,
-        admissionregistration::ValidatingAdmissionPolicy,
-        admissionregistration::ValidatingAdmissionPolicyBinding,
-        admissionregistration::ValidatingWebhookConfiguration,
-        apiextensions::CustomResourceDefinition,
-        apiregistration::APIService,
-        apps::ControllerRevision,
-        apps::DaemonSet,
-        apps::Deployment,
-        apps::ReplicaSet,
-        apps::StatefulSet,
-        authentication::SelfSubjectReview,
-        authentication::TokenRequest,
-        authentication::TokenReview,
-        authorization::LocalSubjectAccessReview,
-        authorization::SelfSubjectAccessReview,
-        authorization::SelfSubjectRulesReview,
-        authorization::SubjectAccessReview,
-        autoscaling::HorizontalPodAutoscaler,
-        autoscaling_v1::HorizontalPodAutoscaler,
-        autoscaling_v1::Scale,
-        batch::CronJob,
-        batch::Job,
-        certificates::CertificateSigningRequest,
-        coordination::Lease,
-        core::Binding,
-        core::ComponentStatus,
-        core::ConfigMap,
-        core::Endpoints,
-        core::Event,
-        core::LimitRange,
-        core::Namespace,
-        core::Node,
-        core::PersistentVolume,
-        core::PersistentVolumeClaim,
-        core::Pod,
-        core::PodTemplate,
-        core::ReplicationController,
-        core::ResourceQuota,
-        core::Secret,
-        core::Service,
-        core::ServiceAccount,
-        discovery::EndpointSlice,
-        events::Event,
-        flowcontrol::FlowSchema,
-        flowcontrol::PriorityLevelConfiguration,
-        k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
-        k8s_openapi::apimachinery::pkg::apis::meta::v1::Status,
-        networking::IPAddress,
-        networking::Ingress,
-        networking::IngressClass,
-        networking::NetworkPolicy,
-        networking::ServiceCIDR,
-        node::RuntimeClass,
-        policy::Eviction,
-        policy::PodDisruptionBudget,
-        rbac::ClusterRole,
-        rbac::ClusterRoleBinding,
-        rbac::Role,
-        rbac::RoleBinding,
-        resource::DeviceClass,
-        resource::ResourceClaim,
-        resource::ResourceClaimTemplate,
-        resource::ResourceSlice,
-        scheduling::PriorityClass,
-        storage::CSIDriver,
-        storage::CSINode,
-        storage::CSIStorageCapacity,
-        storage::StorageClass,
-        storage::VolumeAttachment,
-        storage::VolumeAttributesClass,
-    );
+    Schemas {
+        definitions,
+        by_name,
+        ..Schemas::default()
+    }
+}
+
+fn definition(line: &str) -> Option<Definition> {
+    let mut words = line.split(' ');
+    let name = words.next()?.to_owned();
+    let field = |word: &str| {
+        let (field, ty) = word.split_once('=')?;
+        Some((field.into(), read_type(ty)))
+    };
+    Some(Definition {
+        name,
+        fields: words.filter_map(field).collect(),
+        ..Definition::default()
+    })
+}
+
+fn read_type(text: &str) -> Type {
+    let (letter, rest) = text.split_at_checked(1).unwrap_or_default();
+    match letter {
+        "@" => rest.parse().map_or(Type::Any, Type::Object),
+        "[" => Type::List(Box::new(read_type(rest)), ListType::Atomic),
+        "{" => Type::Map(Box::new(read_type(rest)), false),
+        "s" => Type::String,
+        "b" => Type::Bytes,
+        "t" => Type::Time,
+        "q" => Type::Quantity,
+        "x" => Type::IntOrString,
+        "i" => Type::Int32,
+        "l" => Type::Int64,
+        "n" => Type::Number,
+        "o" => Type::Boolean,
+        _ => Type::Any,
+    }
 }

@@ -2,12 +2,13 @@
 //!
 //! Typed decoding drops unknown fields without a word, and says "expected i32" where a user needs a path. So before an object is
 //! decoded, one walk along its schema collects unknown fields, refuses wrong types in the words of Kubernetes' decoder, drops
-//! what Go's types cannot tell from absence, and puts quantities into canonical form. The schemas come from `k8s-openapi`; descriptions are left behind (the OpenAPI
-//! documents have them).
+//! what Go's types cannot tell from absence, and puts quantities into canonical form. The schemas come from `k8s-openapi`, read
+//! while the program is built; descriptions are kept apart ([`published`]).
 
 mod builtin;
 mod presence;
 pub mod protobuf;
+pub mod published;
 mod structural;
 pub mod topology;
 mod validation;
@@ -16,7 +17,6 @@ mod walk;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
-use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::Value;
 
 pub use topology::{ListType, MapKey, Strategic};
@@ -25,16 +25,6 @@ pub use walk::TypeError;
 
 /// Where references to definitions point, as in an OpenAPI document.
 pub const DEFINITIONS: &str = "/components/schemas";
-
-/// A generator whose definitions suit both [`Schemas`] and OpenAPI v3.
-pub fn generator() -> SchemaGenerator {
-    let settings = SchemaSettings::default().with(|settings| {
-        settings.definitions_path = DEFINITIONS.into();
-        settings.meta_schema = None;
-        settings.transforms = Vec::new();
-    });
-    settings.into_generator()
-}
 
 /// The compiled definitions of a set of types.
 #[derive(Debug, Default)]
@@ -93,17 +83,21 @@ enum Type {
     Boolean,
 }
 
-impl Schemas {
-    /// `add` asks the generator for the schema of every top-level type.
-    pub fn new(add: impl FnOnce(&mut SchemaGenerator)) -> Self {
-        let mut generator = generator();
-        add(&mut generator);
-        Self::compile(&generator.take_definitions(false))
+impl Type {
+    /// The definition that a place of this type, or what it holds, refers to.
+    fn object_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Type::Object(index) => Some(index),
+            Type::List(inner, _) | Type::Map(inner, _) => inner.object_mut(),
+            _ => None,
+        }
     }
+}
 
+impl Schemas {
     /// All types of the stable API, whichever of them the server one talks to has.
     pub fn builtin() -> &'static Self {
-        static BUILTIN: LazyLock<Schemas> = LazyLock::new(|| Schemas::new(builtin::add_all));
+        static BUILTIN: LazyLock<Schemas> = LazyLock::new(|| builtin::read(builtin::TYPES));
         &BUILTIN
     }
 
@@ -118,46 +112,38 @@ impl Schemas {
         Some(self.definition_at(self.root?))
     }
 
+    /// A type and those it uses, on their own.
+    fn of_type(&self, name: &str) -> Self {
+        let mut own = Self::default();
+        if let Some(&index) = self.by_name.get(name) {
+            self.copy_into(index, &mut own);
+        }
+        own
+    }
+
+    /// Returns where the definition is in `own`.
+    fn copy_into(&self, index: usize, own: &mut Self) -> usize {
+        let original = &self.definitions[index];
+        if let Some(&there) = own.by_name.get(&original.name) {
+            return there;
+        }
+        let there = own.definitions.len();
+        own.by_name.insert(original.name.clone(), there);
+        own.definitions.push(original.clone());
+        for (field, ty) in &original.fields {
+            let mut ty = ty.clone();
+            if let Some(used) = ty.object_mut() {
+                *used = self.copy_into(*used, own);
+            }
+            own.definitions[there].fields.insert(field.clone(), ty);
+        }
+        there
+    }
+
     fn definition_at(&self, index: usize) -> Node<'_> {
         Node {
             schemas: self,
             at: At::Definition(index),
-        }
-    }
-
-    fn compile(source: &serde_json::Map<String, Value>) -> Self {
-        let is_object = |schema: &Value| schema.get("properties").is_some();
-        let names: Vec<&String> = source
-            .iter()
-            .filter(|(_, schema)| is_object(schema))
-            .map(|(name, _)| name)
-            .collect();
-        let by_name: HashMap<String, usize> = names
-            .iter()
-            .enumerate()
-            .map(|(index, name)| ((*name).clone(), index))
-            .collect();
-        let mut definitions: Vec<Definition> = names
-            .into_iter()
-            .map(|name| {
-                let properties = source[name]["properties"].as_object().into_iter().flatten();
-                let fields =
-                    properties.map(|(field, schema)| (field.as_str().into(), compile(schema, source, &by_name)));
-                Definition {
-                    name: name.clone(),
-                    fields: fields.collect(),
-                    ..Definition::default()
-                }
-            })
-            .collect();
-        add_topology(&mut definitions);
-        for definition in &mut definitions {
-            definition.stated = presence::stated(&definition.name);
-        }
-        Self {
-            definitions,
-            by_name,
-            ..Self::default()
         }
     }
 
@@ -169,46 +155,26 @@ impl Schemas {
     /// The type of a built-in top-level kind: for clients that know only what an object says.
     pub fn node_of_kind(&self, api_version: &str, kind: &str) -> Option<Node<'_>> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let package = match group.strip_suffix(".k8s.io") {
-            Some(group) => group.split('.').next()?,
-            None if group.is_empty() => "core",
-            None => group,
-        };
-        let suffix = format!(".{package}.{version}.{kind}");
-        let is_top_level =
-            |definition: &&Definition| definition.name.ends_with(&suffix) && definition.fields.contains_key("metadata");
-        self.node(&self.definitions.iter().find(is_top_level)?.name)
+        if group.contains('.') && !group.ends_with(".k8s.io") {
+            return None;
+        }
+        let node = self.node(&name_of_kind(group, version, kind))?;
+        node.has_named_field("metadata").then_some(node)
     }
 }
 
-fn compile(schema: &Value, source: &serde_json::Map<String, Value>, by_name: &HashMap<String, usize>) -> Type {
-    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-        let name = reference.rsplit('/').next().unwrap_or_default();
-        return match (name.rsplit('.').next().unwrap_or_default(), by_name.get(name)) {
-            ("Quantity", None) => Type::Quantity,
-            (_, Some(&index)) => Type::Object(index),
-            (_, None) => source
-                .get(name)
-                .map_or(Type::Any, |schema| compile(schema, source, by_name)),
-        };
-    }
-    if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
-        return Type::IntOrString;
-    }
-    let inner = |key: &str| schema.get(key).map(|schema| Box::new(compile(schema, source, by_name)));
-    let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
-    match (schema.get("type").and_then(Value::as_str).unwrap_or_default(), format) {
-        ("string", "byte") => Type::Bytes,
-        ("string", "date-time") => Type::Time,
-        ("string", _) => Type::String,
-        ("integer", "int32") => Type::Int32,
-        ("integer", _) => Type::Int64,
-        ("number", _) => Type::Number,
-        ("boolean", _) => Type::Boolean,
-        ("array", _) => inner("items").map_or(Type::Any, |items| Type::List(items, ListType::Atomic)),
-        ("object", _) => inner("additionalProperties").map_or(Type::Any, |values| Type::Map(values, false)),
-        _ => Type::Any,
-    }
+/// The name of the schema of a built-in top-level kind: `io.k8s.api.core.v1.Pod`.
+pub fn name_of_kind(group: &str, version: &str, kind: &str) -> String {
+    let origin = match group {
+        "apiextensions.k8s.io" => "apiextensions-apiserver.pkg.apis",
+        "apiregistration.k8s.io" => "kube-aggregator.pkg.apis",
+        _ => "api",
+    };
+    let package = match group.split('.').next().unwrap_or_default() {
+        "" => "core",
+        package => package,
+    };
+    format!("io.k8s.{origin}.{package}.{version}.{kind}")
 }
 
 /// Enters what the table of merge keys and list types says.

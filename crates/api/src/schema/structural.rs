@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
 use super::topology::{ListType, MapKey};
@@ -18,11 +17,7 @@ use super::{Definition, Schemas, Type, Unknown};
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// `ObjectMeta` and what it needs: the start of the definitions of every custom resource.
-static METADATA: LazyLock<Schemas> = LazyLock::new(|| {
-    Schemas::new(|generator| {
-        generator.subschema_for::<ObjectMeta>();
-    })
-});
+static METADATA: LazyLock<Schemas> = LazyLock::new(|| Schemas::builtin().of_type(OBJECT_META));
 
 pub(super) fn compile(root: &Value) -> Schemas {
     let mut compiler = Compiler {

@@ -231,8 +231,6 @@ impl ErasedKind for DefinedKind {
         self.info.clone()
     }
 
-    fn add_schema(&self, _generator: &mut schemars::SchemaGenerator) {}
-
     fn openapi(&self) -> Option<Value> {
         Some(self.openapi.clone())
     }

@@ -2,46 +2,44 @@
 
 use super::{group_version_kind, schema_name};
 use crate::kinds::{Info, KindRef};
-use catamaran_api::schema::{self, DEFINITIONS};
-use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::autoscaling::v1::Scale;
-use k8s_openapi::api::core::v1::Binding;
-use k8s_openapi::api::policy::v1::Eviction;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, ObjectMeta, Patch, Status};
+use catamaran_api::schema::{self, DEFINITIONS, published};
 use serde_json::{Map, Value, json};
 
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
+/// Types that every document mentions: what requests and answers are made of beside objects.
+const META: &[&str] = &[
+    "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    LIST_META,
+    OBJECT_META,
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Patch",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
+];
+
+/// Types that are asked for below objects only: group, version and kind.
+const BELOW: &[(&str, &str, &str)] = &[
+    ("", "v1", "Binding"),
+    ("authentication.k8s.io", "v1", "TokenRequest"),
+    ("autoscaling", "v1", "Scale"),
+    ("policy", "v1", "Eviction"),
+];
+
 /// Every type the kinds use, by name.
 pub(super) fn schemas(kinds: &[KindRef]) -> Map<String, Value> {
-    let mut generator = schema::generator();
-    let mut below: Vec<(&str, &str)> = Vec::new();
+    let mut names: Vec<String> = META.iter().map(|name| (*name).to_owned()).collect();
     for kind in kinds {
+        let info = kind.info();
+        let below = info.subresources.iter().filter_map(|subresource| {
+            let (group, version, kind) = BELOW.iter().find(|(_, _, kind)| *kind == subresource.kind)?;
+            Some(schema::name_of_kind(group, version, kind))
+        });
+        names.extend(below);
         if kind.openapi().is_none() {
-            kind.add_schema(&mut generator);
-        }
-        for subresource in kind.info().subresources {
-            below.push((subresource.api_version, subresource.kind));
+            names.push(info.schema.into_owned());
         }
     }
-    generator.subschema_for::<DeleteOptions>();
-    generator.subschema_for::<ListMeta>();
-    generator.subschema_for::<ObjectMeta>();
-    generator.subschema_for::<Patch>();
-    generator.subschema_for::<Status>();
-    below.sort_unstable();
-    below.dedup();
-    for (_, kind) in below {
-        match kind {
-            "Binding" => drop(generator.subschema_for::<Binding>()),
-            "Eviction" => drop(generator.subschema_for::<Eviction>()),
-            "Scale" => drop(generator.subschema_for::<Scale>()),
-            "TokenRequest" => drop(generator.subschema_for::<TokenRequest>()),
-            _ => {}
-        }
-    }
-    let mut schemas = generator.take_definitions(false);
+    let mut schemas = published::with_references(names.iter().map(String::as_str));
     for (name, schema) in &mut schemas {
         if let Some(schema) = schema.as_object_mut() {
             schema::topology::add_extensions(name, schema);
@@ -59,27 +57,20 @@ pub(super) fn schemas(kinds: &[KindRef]) -> Map<String, Value> {
         }
         schemas.insert(format!("{name}List"), list(&info, &name));
     }
-    for (group, version, kind) in [
-        ("", "v1", "Binding"),
-        ("authentication.k8s.io", "v1", "TokenRequest"),
-        ("autoscaling", "v1", "Scale"),
-        ("policy", "v1", "Eviction"),
-    ] {
-        if let Some(name) = type_name(group, version, kind) {
-            add_type(&mut schemas, &name, (group, version, kind));
-        }
+    for (group, version, kind) in BELOW {
+        add_type(
+            &mut schemas,
+            &schema::name_of_kind(group, version, kind),
+            (group, version, kind),
+        );
     }
     schemas
 }
 
 /// The name of the schema of a built-in type that is no kind of its own.
 pub(super) fn type_name(group: &str, version: &str, kind: &str) -> Option<String> {
-    let package = match group.split('.').next()? {
-        "" => "core",
-        package => package,
-    };
-    matches!(kind, "Binding" | "Eviction" | "Scale" | "TokenRequest")
-        .then(|| format!("io.k8s.api.{package}.{version}.{kind}"))
+    let known = BELOW.iter().any(|(_, _, known)| *known == kind);
+    known.then(|| schema::name_of_kind(group, version, kind))
 }
 
 /// Says of a schema which type it is.

@@ -209,7 +209,6 @@ impl ErasedKind for Defined {
     fn openapi(&self) -> Option<Value> {
         Some(self.0.clone())
     }
-    fn add_schema(&self, _: &mut schemars::SchemaGenerator) {}
     fn decode(&self, value: Value) -> Result<Box<dyn crate::kinds::Object>, serde_json::Error> {
         ALL[0].decode(value)
     }

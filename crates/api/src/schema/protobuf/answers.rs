@@ -2,88 +2,10 @@
 
 use std::sync::LazyLock;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
-use serde_json::{Value, json};
-
-use super::super::{DEFINITIONS, Schemas, generator};
+use super::super::{Schemas, builtin};
 
 /// Their definitions, and those they are made of.
 pub(super) fn schemas() -> &'static Schemas {
-    static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
-        let mut generator = generator();
-        generator.subschema_for::<meta::APIGroupList>();
-        generator.subschema_for::<meta::APIResourceList>();
-        generator.subschema_for::<meta::APIVersions>();
-        generator.subschema_for::<meta::ListMeta>();
-        generator.subschema_for::<meta::ObjectMeta>();
-        let mut definitions = generator.take_definitions(false);
-        for (name, properties) in of_our_own() {
-            definitions.insert(name, json!({ "type": "object", "properties": properties }));
-        }
-        Schemas::compile(&definitions)
-    });
+    static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| builtin::read(builtin::ANSWERS));
     &SCHEMAS
-}
-
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-const DISCOVERY: &str = "io.k8s.api.apidiscovery.v2";
-
-fn of_our_own() -> [(String, Value); 7] {
-    let text = || json!({ "type": "string" });
-    let list = |items: Value| json!({ "type": "array", "items": items });
-    let of = |package: &str, kind: &str| json!({ "$ref": format!("#{DEFINITIONS}/{package}.{kind}") });
-    let type_of = || of(META, "GroupVersionKind");
-    [
-        (
-            format!("{META}.PartialObjectMetadata"),
-            json!({ "apiVersion": text(), "kind": text(), "metadata": of(META, "ObjectMeta") }),
-        ),
-        (
-            format!("{META}.GroupVersionKind"),
-            json!({ "group": text(), "version": text(), "kind": text() }),
-        ),
-        (
-            format!("{DISCOVERY}.APIGroupDiscoveryList"),
-            json!({
-                "apiVersion": text(),
-                "kind": text(),
-                "metadata": of(META, "ListMeta"),
-                "items": list(of(DISCOVERY, "APIGroupDiscovery")),
-            }),
-        ),
-        (
-            format!("{DISCOVERY}.APIGroupDiscovery"),
-            json!({ "metadata": of(META, "ObjectMeta"), "versions": list(of(DISCOVERY, "APIVersionDiscovery")) }),
-        ),
-        (
-            format!("{DISCOVERY}.APIVersionDiscovery"),
-            json!({
-                "version": text(),
-                "resources": list(of(DISCOVERY, "APIResourceDiscovery")),
-                "freshness": text(),
-            }),
-        ),
-        (
-            format!("{DISCOVERY}.APIResourceDiscovery"),
-            json!({
-                "resource": text(),
-                "responseKind": type_of(),
-                "scope": text(),
-                "singularResource": text(),
-                "verbs": list(text()),
-                "shortNames": list(text()),
-                "categories": list(text()),
-                "subresources": list(of(DISCOVERY, "APISubresourceDiscovery")),
-            }),
-        ),
-        (
-            format!("{DISCOVERY}.APISubresourceDiscovery"),
-            json!({
-                "subresource": text(),
-                "responseKind": type_of(),
-                "acceptedTypes": list(type_of()),
-                "verbs": list(text()),
-            }),
-        ),
-    ]
 }

@@ -8,7 +8,7 @@ use super::super::expressions::{Expression, policy_env};
 use super::compiled::variables;
 use crate::registry::Table;
 use crate::registry::resource::Resource;
-use catamaran_api::schema;
+use catamaran_api::schema::published;
 use catamaran_cel::{Decl, Env, ListSemantics, Shape};
 use k8s_openapi::api::admissionregistration::v1::{ExpressionWarning, ValidatingAdmissionPolicySpec};
 use serde_json::{Map, Value};
@@ -111,10 +111,9 @@ fn kinds(spec: &ValidatingAdmissionPolicySpec, table: &Table) -> BTreeMap<String
 
 /// The type of a resource's objects, from its schema.
 fn of_resource(resource: &Resource) -> Decl {
-    let mut generator = schema::generator();
-    resource.kind.add_schema(&mut generator);
+    let definitions = published::with_references([&*resource.info.schema]);
     let mut reader = Reader {
-        definitions: generator.definitions(),
+        definitions: &definitions,
         known: HashMap::new(),
         under_way: HashSet::new(),
     };
