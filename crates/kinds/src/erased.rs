@@ -234,8 +234,11 @@ impl<K: Kind> ErasedKind for K {
         }
     }
 
+    /// By way of text: the code that reads a type out of a tree would be in the program a second time, for each of them, and is
+    /// hardly faster.
     fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error> {
-        Ok(Box::new(serde_json::from_value::<K::Object>(value)?))
+        let text = serde_json::to_vec(&value)?;
+        self.decode_slice(&text).map_err(without_place)
     }
 
     fn decode_slice(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error> {
@@ -330,6 +333,13 @@ impl<K: Kind> ErasedKind for K {
     fn row(&self, object: &dyn Object, now: Timestamp) -> Vec<Value> {
         Kind::row(self, typed::<K>(object), now)
     }
+}
+
+/// An error without where in the text it is: the text is nobody's.
+fn without_place(error: serde_json::Error) -> serde_json::Error {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    serde::de::Error::custom(text.strip_suffix(&place).unwrap_or(&text))
 }
 
 fn typed<K: Kind>(object: &dyn Object) -> &K::Object {

@@ -26,7 +26,7 @@ impl<'a> Map<'a> {
         match self {
             Map::Json(entries, decl) => entries.get(name).map(|json| Value::from_json(json, decl)).transpose(),
             Map::Object(entries, object) => {
-                let Some(field) = object.fields.get(name) else {
+                let Some(field) = object.find(name) else {
                     return Ok(None);
                 };
                 let json = entries.get(&*field.property).filter(|json| !json.is_null());
