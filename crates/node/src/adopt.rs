@@ -14,7 +14,7 @@ use crate::machine::SandboxUp;
 use crate::record::{self, PodRecord};
 use crate::rotate;
 use crate::worker::Start;
-use crate::world::{Attempt, Ended, Hold, RestartPolicy, Sandbox, Slot, User, World};
+use crate::world::{Attempt, Ended, Hold, RestartPolicy, Role, Sandbox, Slot, User, World};
 use catamaran_api::unsupported;
 use catamaran_shim::StateDir;
 use catamaran_shim::client::{Error as ShimError, PodShim};
@@ -124,9 +124,13 @@ fn take_over(layout: &Layout, key: &PodKey, world: &mut World, mut containers: V
     };
     containers.sort_by_key(number);
     for state in containers {
-        let Some(slot) = world.slots.iter_mut().find(|slot| slot.name == state.config.name) else {
-            continue;
-        };
+        let found = world.slots.iter().position(|slot| slot.name == state.config.name);
+        // The record is as old as the sandbox: what it does not know was added since.
+        let index = found.unwrap_or_else(|| {
+            world.slots.push(Slot::of(&state.config.name, Role::Ephemeral));
+            world.slots.len() - 1
+        });
+        let slot = &mut world.slots[index];
         let record = layout.container_record(&key.uid, &state.config.id).unwrap_or_default();
         let attempt = Attempt {
             number: number(&state),
@@ -175,7 +179,10 @@ pub(crate) fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp
 /// The containers that the API server knows of.
 fn known(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
     let (main, init) = (&status.container_statuses, &status.init_container_statuses);
-    main.iter().chain(init).flatten()
+    main.iter()
+        .chain(init)
+        .chain(&status.ephemeral_container_statuses)
+        .flatten()
 }
 
 /// What the API server knows of a container whose sandbox is gone.
@@ -216,7 +223,7 @@ fn remember(slot: &mut Slot, status: &ContainerStatus, policy: RestartPolicy, re
     });
     slot.stale = true;
     // Init containers run once per sandbox. Others run again if they had not come to their end.
-    slot.rerun = slot.init || (ran_on && (rerun || policy != RestartPolicy::Never));
+    slot.rerun = slot.init || (!slot.ephemeral && ran_on && (rerun || policy != RestartPolicy::Never));
 }
 
 fn known_user(user: &LinuxContainerUser) -> Option<User> {
@@ -226,6 +233,25 @@ fn known_user(user: &LinuxContainerUser) -> Option<User> {
         gid: u32::try_from(user.gid).ok()?,
         groups: groups.filter_map(|gid| u32::try_from(*gid).ok()).collect(),
     })
+}
+
+/// Gives containers a place that the pod did not have before.
+pub(crate) fn add_ephemeral(world: &mut World, pod: &Pod) {
+    let (now, before) = (world.now, world.slots.len());
+    for (container, _) in crate::containers(pod).filter(|(_, role)| *role == Role::Ephemeral) {
+        if !world.slots.iter().any(|slot| slot.name == container.name) {
+            world.slots.push(Slot::of(&container.name, Role::Ephemeral));
+        }
+    }
+    for index in before..world.slots.len() {
+        let slot = &mut world.slots[index];
+        if let Some(container) = crate::find_container(pod, &slot.name) {
+            slot.hold = unsupported::container(&container)
+                .into_iter()
+                .next()
+                .map(|field| unsupported_hold(&format!("spec.ephemeralContainers.{field}"), now));
+        }
+    }
 }
 
 /// Fills in, for an adopted pod, attempts that only the API server remembers (those that never ran have no state).
@@ -258,7 +284,7 @@ fn new_world(pod: &Pod, now: Timestamp) -> World {
         sandbox: Sandbox::Absent,
         sandbox_hold: None,
         slots: crate::containers(pod)
-            .map(|(container, init)| Slot::new(&container.name, init))
+            .map(|(container, role)| Slot::of(&container.name, role))
             .collect(),
         reported: false,
         active_deadline: None,
@@ -282,15 +308,19 @@ fn hold_unsupported(world: &mut World, pod: &Pod, now: Timestamp) {
             Some(index) => format!("spec.containers[{index}]"),
             None => format!("spec.initContainers[{index}]"),
         };
-        let own = || unsupported::container(container).into_iter().next();
+        let own = || unsupported::container(&container).into_iter().next();
         let field = of_pod.clone().or_else(|| Some(format!("{path}.{}", own()?)));
-        slot.hold = field.map(|field| Hold {
-            reason: "CreateContainerConfigError".to_owned(),
-            message: format!("{field} is not supported by this node agent yet; remove it to run the pod"),
-            since: now,
-            until: None,
-            settled: None,
-        });
+        slot.hold = field.map(|field| unsupported_hold(&field, now));
+    }
+}
+
+fn unsupported_hold(field: &str, now: Timestamp) -> Hold {
+    Hold {
+        reason: "CreateContainerConfigError".to_owned(),
+        message: format!("{field} is not supported by this node agent yet; remove it to run the pod"),
+        since: now,
+        until: None,
+        settled: None,
     }
 }
 

@@ -183,6 +183,7 @@ impl Agent {
 
         let reports = Arc::new(ApiReports::new(config.client.clone(), &config.node_name));
         let objects = Arc::new(ObjectSource::new(config.client.clone()));
+        let known = Known::default();
         let machine = Arc::new(LocalMachine::new(Parts {
             layout,
             launcher: config.launcher,
@@ -193,13 +194,13 @@ impl Agent {
             tokens: Tokens::new(config.client.clone()),
             api: config.api,
             reports,
+            known: known.clone(),
             node_name: config.node_name.clone(),
             node_ip: config.node_ip,
             allocatable: hardware.allocatable(),
             memory_bytes: hardware.memory_bytes,
             docker_config: config.docker_config,
         }));
-        let known = Known::default();
         let shutdown = CancellationToken::new();
         let (ending, end) = mpsc::channel(1);
         let pods = Pods::new(

@@ -4,14 +4,18 @@
 //!            Run                                                   Stop
 //!  sandbox + first images ──▶ init 0 ──▶ init 1 ──▶ all main       signal all ──deadline──▶ kill ──▶ remove sandbox
 //!                              │ fails: restart or Failed           (nothing started any more)        ──▶ Finish
+//!                                                                 (ephemeral ones too, whenever a sandbox is there)
 //!  everything ended and none restarts ──▶ status reported ──▶ remove sandbox (the object stays)
 //! ```
 //!
 //! Steps are requests; the worker marks them in the world before it asks again, so a step is never asked for twice.
 
 use crate::world::{Intent, Outcome, RestartPolicy, Sandbox, Slot, Stage, StopReason, World};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::fmt;
+
+/// What is left of a pod that has come to its end has this long; Kubernetes' default.
+const EPHEMERAL_GRACE: SignedDuration = SignedDuration::from_secs(30);
 
 /// One thing to do. Numbers index [`World::slots`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,8 +112,22 @@ fn stop_containers(world: &World, deadline: Timestamp, plan: &mut Plan) {
     }
 }
 
+/// Containers that are replaced have no longer than those that are stopped for good.
+fn kill_overdue(world: &World, plan: &mut Plan) {
+    for (index, slot) in world.slots.iter().enumerate().filter(|(_, slot)| slot.running()) {
+        match &slot.stopping {
+            Some(stopping) if stopping.killed => {}
+            Some(stopping) if world.now >= stopping.deadline => plan.step(Step::Kill(index)),
+            Some(stopping) => plan.wake(Some(stopping.deadline)),
+            None => {}
+        }
+    }
+}
+
 fn run(world: &World, plan: &mut Plan) {
     if world.finished || world.outcome() != Outcome::Open {
+        // Who only looked on is left.
+        stop_containers(world, world.now + EPHEMERAL_GRACE, plan);
         let idle = !world.slots.iter().any(Slot::busy);
         if idle && world.reported && matches!(world.sandbox, Sandbox::Ready | Sandbox::Lost) {
             plan.step(Step::RemoveSandbox);
@@ -117,6 +135,7 @@ fn run(world: &World, plan: &mut Plan) {
         return;
     }
     plan.wake(world.active_deadline);
+    kill_overdue(world, plan);
     match world.sandbox {
         Sandbox::Lost => return plan.step(Step::RemoveSandbox),
         Sandbox::Removing => return,
@@ -133,6 +152,11 @@ fn run(world: &World, plan: &mut Plan) {
     } else if let Some((index, slot)) = world.init_slots().find(|(_, slot)| !slot.succeeded()) {
         let restarts = slot.ended().is_none() || world.restart_policy != RestartPolicy::Never;
         wanted |= restarts && advance(world, index, slot, plan);
+    }
+    for (index, slot) in world.ephemeral_slots() {
+        if slot.current.is_none() && world.sandbox == Sandbox::Ready {
+            advance(world, index, slot, plan);
+        }
     }
     if wanted && world.sandbox == Sandbox::Absent {
         match &world.sandbox_hold {

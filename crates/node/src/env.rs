@@ -6,6 +6,7 @@ use crate::expand::expand;
 use crate::resources;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -251,7 +252,7 @@ fn value_from(
     if let Some(reference) = &source.resource_field_ref {
         let of = match reference.container_name.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => crate::find_container(downward.pod, name).ok_or(format!("container {name} not found"))?,
-            None => container,
+            None => Cow::Borrowed(container),
         };
         let requirements = of.resources.as_ref();
         let divisor = reference.divisor.as_ref();

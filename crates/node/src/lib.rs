@@ -22,6 +22,7 @@ mod agent;
 pub mod backoff;
 pub mod decide;
 mod env;
+mod ephemeral;
 mod eviction;
 mod expand;
 mod image_gc;
@@ -37,6 +38,7 @@ mod pods;
 mod record;
 mod registration;
 mod reports;
+pub mod resize;
 mod resources;
 mod rotate;
 mod runtime;
@@ -60,7 +62,9 @@ pub use volume::remove_mounts;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use world::Role;
 
 /// Makes native code of wasm modules; the binary lends the wasm shim's cache, so that this crate knows no engine.
 #[async_trait]
@@ -87,21 +91,22 @@ fn pod_ref(pod: &Pod) -> String {
     format!("{}_{}({})", part(&meta.name), part(&meta.namespace), part(&meta.uid))
 }
 
-/// Init containers in order, then the others; `true` marks the former. The order of [`world::World::slots`].
-fn containers(pod: &Pod) -> impl Iterator<Item = (&Container, bool)> {
+/// Init containers in order, then the others, then those that were added later. The order of [`world::World::slots`].
+fn containers(pod: &Pod) -> impl Iterator<Item = (Cow<'_, Container>, Role)> {
     let spec = pod.spec.as_ref();
     let init = spec
         .into_iter()
         .flat_map(|spec| spec.init_containers.iter().flatten())
-        .map(|c| (c, true));
-    init.chain(
-        spec.into_iter()
-            .flat_map(|spec| spec.containers.iter())
-            .map(|c| (c, false)),
-    )
+        .map(|c| (Cow::Borrowed(c), Role::Init));
+    let main = spec
+        .into_iter()
+        .flat_map(|spec| spec.containers.iter())
+        .map(|c| (Cow::Borrowed(c), Role::Main));
+    let ephemeral = ephemeral::containers(pod).map(|c| (Cow::Owned(c), Role::Ephemeral));
+    init.chain(main).chain(ephemeral)
 }
 
-fn find_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+fn find_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
     containers(pod)
         .map(|(container, _)| container)
         .find(|container| container.name == name)

@@ -4,6 +4,7 @@
 //! own files below.
 
 mod container;
+mod limits;
 mod sandbox;
 
 use crate::env::Downward;
@@ -14,7 +15,9 @@ use crate::machine::{
     Failure, Machine, Prepared, Reports, SandboxUp, Severity, StartFailure, StartRequest, StartedAttempt,
 };
 use crate::objects::ObjectSource;
+use crate::pods::Known;
 use crate::reports::ApiReports;
+use crate::resize::Verdict;
 use crate::tokens::Tokens;
 use crate::world::Ended;
 use crate::{WasmCompiler, volume};
@@ -22,6 +25,7 @@ use async_trait::async_trait;
 use catamaran_image::Credential;
 use catamaran_net::PodNetwork;
 use catamaran_shim::client::{Launcher, PodShim};
+use catamaran_shim::spec::ContainerState;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -48,6 +52,34 @@ pub(crate) struct Sandboxed {
     pub ip: Ipv4Addr,
 }
 
+impl Sandboxed {
+    /// Attempts of a container that the pod shim still has, oldest first.
+    pub(crate) async fn attempts(&self, container: &str) -> Vec<ContainerState> {
+        let (dir, name) = (self.shim.state_dir().clone(), container.to_owned());
+        let read = move || {
+            let states = dir.containers().unwrap_or_default().into_iter().filter_map(|id| {
+                let mut state = dir
+                    .state(&id)
+                    .ok()
+                    .flatten()
+                    .filter(|state| state.config.name == name)?;
+                state.exit = state.exit.or_else(|| dir.exit(&id).ok().flatten());
+                Some(state)
+            });
+            let mut states: Vec<_> = states.collect();
+            states.sort_by_key(|state| state.started_at);
+            states
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    }
+
+    /// The attempt that runs, if one does.
+    pub(crate) async fn running(&self, container: &str) -> Option<ContainerState> {
+        let attempts = self.attempts(container).await;
+        attempts.into_iter().rev().find(|state| state.exit.is_none())
+    }
+}
+
 /// What the agent lends to its machine.
 pub(crate) struct Parts {
     pub layout: Layout,
@@ -60,6 +92,7 @@ pub(crate) struct Parts {
     /// Where pods reach the API server, if they do.
     pub api: Option<SocketAddr>,
     pub reports: Arc<ApiReports>,
+    pub known: Known,
     pub node_name: String,
     pub node_ip: IpAddr,
     pub allocatable: BTreeMap<String, Quantity>,
@@ -263,6 +296,22 @@ impl Machine for LocalMachine {
         if let Some(sandboxed) = self.sandbox(&pod.uid) {
             log_failure("kill", &pod.uid, sandboxed.shim.signal(id, libc::SIGKILL, true).await);
         }
+    }
+
+    fn fits(&self, pod: &Pod) -> Verdict {
+        let known = self.parts.known.lock();
+        let over = |pod: &Pod| pod.status.as_ref().is_some_and(crate::status::is_terminal);
+        let others = known.values().map(|other| &**other);
+        let others = others.filter(|other| other.metadata.uid != pod.metadata.uid && !over(other));
+        crate::resize::fits(pod, others, &self.parts.allocatable)
+    }
+
+    async fn note_grant(&self, pod: &Arc<Pod>) {
+        limits::note(self.layout(), pod.clone()).await;
+    }
+
+    async fn resize(&self, pod: &Arc<Pod>, containers: &[(String, String)]) -> Result<Vec<String>, String> {
+        limits::change(self.layout(), pod.clone(), containers.to_vec()).await
     }
 
     async fn last_words(&self, pod: &Arc<Pod>, container: &str, id: &str, attempt: u32, mut ended: Ended) -> Ended {

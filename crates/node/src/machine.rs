@@ -3,6 +3,7 @@
 //! [`crate::local::LocalMachine`] and [`crate::reports::ApiReports`] are the real ones; tests script their own.
 
 use crate::layout::PodKey;
+use crate::resize::Verdict;
 use crate::world::{Ended, User};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -88,6 +89,16 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Kills every process of the container.
     async fn kill(&self, pod: &PodKey, id: &str);
+
+    /// Whether this node can give the pod what it asks for now, beside the others.
+    fn fits(&self, pod: &Pod) -> Verdict;
+
+    /// Keeps for the next agent what the pod has been granted.
+    async fn note_grant(&self, pod: &Arc<Pod>);
+
+    /// Changes the limits of running containers, by name and id, to those of `pod`. Answers with the names of those that have to be
+    /// started again for it.
+    async fn resize(&self, pod: &Arc<Pod>, containers: &[(String, String)]) -> Result<Vec<String>, String>;
 
     /// Completes an end with the container's last words (`terminationMessagePath`).
     async fn last_words(&self, pod: &Arc<Pod>, container: &str, id: &str, attempt: u32, ended: Ended) -> Ended;

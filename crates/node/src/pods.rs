@@ -311,7 +311,7 @@ impl Pods {
 fn all_references(pod: &Pod) -> References {
     let mut all = volume::references(pod);
     for (container, _) in crate::containers(pod) {
-        all.extend(references(container));
+        all.extend(references(&container));
     }
     all
 }

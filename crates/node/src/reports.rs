@@ -90,7 +90,12 @@ impl Reports for ApiReports {
 fn status_patch(pod: &PodKey, status: &PodStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
-        for field in ["message", "reason", "initContainerStatuses"] {
+        for field in [
+            "message",
+            "reason",
+            "initContainerStatuses",
+            "ephemeralContainerStatuses",
+        ] {
             fields.entry(field).or_insert(Value::Null);
         }
     }

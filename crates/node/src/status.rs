@@ -3,6 +3,7 @@
 //! Phases, reasons and messages are those of the kubelet ("Pod Lifecycle" in the Kubernetes documentation), because
 //! scripts match on them. Conditions this agent does not own (`PodScheduled`, readiness gates, …) pass through.
 
+use crate::resize::{Obstacle, Resizes};
 use crate::resources;
 use crate::world::{Attempt, Ended, Intent, Outcome, Sandbox, Slot, StopReason, User, World};
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ pub struct Facts<'a> {
     /// The pod as the API server last showed it; its status holds the conditions of others.
     pub pod: &'a Pod,
     pub world: &'a World,
+    pub resizes: &'a Resizes,
     /// The status computed before this one: transition times are continued from it.
     pub before: Option<&'a PodStatus>,
     pub node_ip: IpAddr,
@@ -27,6 +29,9 @@ pub struct Facts<'a> {
     pub start_time: Timestamp,
 }
 
+/// Conditions that are there only while a resize is.
+const PENDING: &str = "PodResizePending";
+const IN_PROGRESS: &str = "PodResizeInProgress";
 const OWNED_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
 /// The condition of a pod that is ended for the good of the node.
 const DISRUPTION: &str = "DisruptionTarget";
@@ -36,7 +41,10 @@ const PREFIX: &str = "catamaran://";
 /// Builds the whole status.
 pub fn status(facts: &Facts<'_>) -> PodStatus {
     let spec = facts.pod.spec.clone().unwrap_or_default();
-    let (init, main): (Vec<_>, Vec<_>) = facts.world.slots.iter().partition(|slot| slot.init);
+    let slots =
+        |role: &dyn Fn(&Slot) -> bool| -> Vec<&Slot> { facts.world.slots.iter().filter(|slot| role(slot)).collect() };
+    let (init, main) = (slots(&|slot| slot.init), slots(&|slot| !slot.init && !slot.ephemeral));
+    let ephemeral = slots(&|slot| slot.ephemeral);
     let with_init = !init.is_empty();
     let statuses = |slots: &[&Slot], containers: &[Container]| -> Vec<ContainerStatus> {
         let find = |name: &str| containers.iter().find(|container| container.name == name);
@@ -47,12 +55,15 @@ pub fn status(facts: &Facts<'_>) -> PodStatus {
     };
     let init_statuses = statuses(&init, spec.init_containers.as_deref().unwrap_or_default());
     let main_statuses = statuses(&main, &spec.containers);
+    let debuggers: Vec<Container> = crate::ephemeral::containers(facts.pod).collect();
+    let ephemeral_statuses = statuses(&ephemeral, &debuggers);
     let phase = phase(facts.world);
     let made_to_fail = made_to_fail(facts.world);
     let generation = facts.pod.metadata.generation;
     PodStatus {
         conditions: Some(conditions(facts, &spec, phase, &init_statuses, &main_statuses)),
         container_statuses: Some(main_statuses),
+        ephemeral_container_statuses: (!ephemeral_statuses.is_empty()).then_some(ephemeral_statuses),
         host_ip: Some(facts.node_ip.to_string()),
         host_ips: Some(vec![HostIP {
             ip: facts.node_ip.to_string(),
@@ -141,22 +152,22 @@ fn container_status(facts: &Facts<'_>, slot: &Slot, container: &Container, with_
     } else {
         current.or(slot.previous.as_ref())
     };
-    let requirements = container.resources.as_ref();
+    let (granted, in_force) = facts.resizes.shown(container);
     ContainerStatus {
-        allocated_resources: requirements.filter(|_| running).and_then(|all| all.requests.clone()),
+        allocated_resources: granted.filter(|_| running && !slot.ephemeral),
         container_id: current.map(|attempt| format!("{PREFIX}{}", attempt.id)),
         image: container.image.clone().unwrap_or_default(),
         image_id: current.map(|attempt| attempt.image_id.clone()).unwrap_or_default(),
         last_state: Some(last.and_then(terminated).map(terminated_state).unwrap_or_default()),
         name: slot.name.clone(),
-        ready: if slot.init {
-            shown_ended && slot.succeeded()
-        } else {
-            running
+        ready: match (slot.ephemeral, slot.init) {
+            (true, _) => false,
+            (_, true) => shown_ended && slot.succeeded(),
+            _ => running,
         },
-        resources: running.then(|| requirements.cloned().unwrap_or_default()),
+        resources: (running && !slot.ephemeral).then_some(in_force),
         restart_count: i32::try_from(current.map_or(0, |attempt| attempt.number)).unwrap_or(i32::MAX),
-        started: Some(running),
+        started: (!slot.ephemeral).then_some(running),
         state: Some(state),
         user: current.and_then(|attempt| attempt.user.as_ref()).map(container_user),
         volume_mounts: volume_mounts(container),
@@ -214,11 +225,7 @@ fn will_restart(world: &World, slot: &Slot, ended: &Ended) -> bool {
     if world.finished || world.outcome() != Outcome::Open {
         return false;
     }
-    let by_policy = match slot.init {
-        true => ended.code != 0 && world.restart_policy != crate::world::RestartPolicy::Never,
-        false => world.restart_policy.restarts(ended.code),
-    };
-    slot.rerun || by_policy
+    slot.rerun || slot.restarts(world.restart_policy, ended.code)
 }
 
 fn waiting(reason: &str, message: Option<&str>) -> ContainerState {
@@ -329,6 +336,7 @@ fn conditions(
         .zip(verdicts)
         .map(|(type_, verdict)| condition(facts, type_, verdict))
         .collect();
+    all.extend(resize_conditions(facts));
     let evicted = facts.world.evicted.as_ref();
     all.extend(evicted.map(|message| {
         let verdict = Verdict {
@@ -345,7 +353,7 @@ fn conditions(
         .flat_map(|status| status.conditions.iter().flatten());
     all.extend(
         foreign
-            .filter(|condition| !OWNED_CONDITIONS.contains(&condition.type_.as_str()))
+            .filter(|condition| !is_owned(&condition.type_))
             .filter(|condition| evicted.is_none() || condition.type_ != DISRUPTION)
             .cloned(),
     );
@@ -465,11 +473,34 @@ pub fn adopt_foreign_conditions(status: &mut PodStatus, pod: &Pod) {
     let Some(conditions) = &mut status.conditions else {
         return;
     };
-    conditions.retain(|condition| OWNED_CONDITIONS.contains(&condition.type_.as_str()));
+    conditions.retain(|condition| is_owned(&condition.type_));
     let foreign = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.extend(
-        foreign
-            .filter(|condition| !OWNED_CONDITIONS.contains(&condition.type_.as_str()))
-            .cloned(),
-    );
+    conditions.extend(foreign.filter(|condition| !is_owned(&condition.type_)).cloned());
+}
+
+fn is_owned(type_: &str) -> bool {
+    OWNED_CONDITIONS.contains(&type_) || [PENDING, IN_PROGRESS].contains(&type_)
+}
+
+/// The conditions of a resize that is not in force.
+fn resize_conditions(facts: &Facts<'_>) -> impl Iterator<Item = PodCondition> {
+    let both = [
+        (PENDING, &facts.resizes.pending),
+        (IN_PROGRESS, &facts.resizes.in_progress),
+    ];
+    both.into_iter().filter_map(|(type_, obstacle)| {
+        let Obstacle {
+            reason,
+            message,
+            generation,
+        } = obstacle.as_ref()?;
+        let verdict = Verdict {
+            ok: true,
+            reason: (!reason.is_empty()).then_some(reason),
+            message: (!message.is_empty()).then(|| message.clone()),
+        };
+        let mut condition = condition(facts, type_, verdict);
+        condition.observed_generation = *generation;
+        Some(condition)
+    })
 }

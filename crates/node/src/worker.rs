@@ -13,6 +13,7 @@
 
 mod containers;
 mod publishing;
+mod resizing;
 
 use crate::decide::{Step, decide};
 use crate::layout::PodKey;
@@ -20,6 +21,7 @@ use crate::machine::{
     Failure, Machine, Prepared, Reported, Reports, Retry, SandboxUp, Severity, StartFailure, StartRequest,
     StartedAttempt,
 };
+use crate::resize::Resizes;
 use crate::status;
 use crate::world::{Ended, Hold, Intent, Sandbox, Stage, StopReason, World};
 use async_trait::async_trait;
@@ -94,6 +96,7 @@ enum Done {
     Image(usize, Result<Prepared, Failure>),
     Started(usize, StartRequest, Result<StartedAttempt, StartFailure>),
     Ended(usize, String, Ended),
+    Resized(Arc<Pod>, Vec<(String, String)>, Result<Vec<String>, String>),
     SandboxRemoved(Result<(), String>),
     Published(Box<PodStatus>, Reported),
     Deleted(Reported),
@@ -122,6 +125,12 @@ pub struct Worker<M, R> {
     node_ip: IpAddr,
     key: PodKey,
     pod: Arc<Pod>,
+    /// The same with what it was granted of CPU and memory: what containers are started with.
+    granted: Arc<Pod>,
+    resizes: Resizes,
+    /// Limits are being changed.
+    resizing: bool,
+    resize_again_at: Option<Timestamp>,
     world: World,
     start_time: Timestamp,
     ip: Option<IpAddr>,
@@ -160,6 +169,10 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             key,
             status: acknowledged.clone().unwrap_or_default(),
             acknowledged,
+            granted: start.pod.clone(),
+            resizes: Resizes::of(&start.pod),
+            resizing: false,
+            resize_again_at: None,
             pod: start.pod,
             world: start.world,
             start_time: start.start_time,
@@ -187,13 +200,14 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         let clock = self.clock.clone();
         loop {
             self.observe();
+            let resize_at = self.resize();
             let plan = decide(&self.world);
             for step in plan.steps {
                 if self.execute(&step) {
                     return;
                 }
             }
-            let wake_at = [plan.wake_at, self.publish(), self.retry_report_at]
+            let wake_at = [plan.wake_at, self.publish(), self.retry_report_at, resize_at]
                 .into_iter()
                 .flatten()
                 .min();
@@ -323,6 +337,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     }
 
     fn pod_changed(&mut self, pod: Arc<Pod>) {
+        crate::adopt::add_ephemeral(&mut self.world, &pod);
         if std::mem::take(&mut self.unintroduced) {
             self.acknowledged = pod.status.clone();
             crate::adopt::introduce(&mut self.world, &pod);
@@ -337,22 +352,27 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         if let Some(acknowledged) = &mut self.acknowledged {
             status::adopt_foreign_conditions(acknowledged, &pod);
         }
-        let images = |pod: &Pod| -> Vec<Option<String>> {
+        let images = |pod: &Pod| -> HashMap<String, Option<String>> {
             crate::containers(pod)
-                .map(|(container, _)| container.image.clone())
+                .map(|(container, _)| (container.name.clone(), container.image.clone()))
                 .collect()
         };
         // A new image restarts the container: the one change of a running pod's spec that Kubernetes allows and acts on.
         let (before, after) = (images(&self.pod), images(&pod));
+        self.granted = self.resizes.granted(&pod);
         self.pod = pod;
         for (index, slot) in self.world.slots.iter_mut().enumerate() {
-            if before.get(index) != after.get(index) {
+            if slot.ephemeral {
+                continue;
+            }
+            if before.get(&slot.name) != after.get(&slot.name) {
                 slot.hold = None;
                 slot.image = Stage::Absent;
                 if slot.running() && !slot.init && slot.stopping.is_none() {
                     let deadline = self.world.now + SignedDuration::from_secs(30);
                     slot.rerun = true;
-                    self.replace_later(index, deadline);
+                    let message = format!("Container {} definition changed, will be restarted", slot.name);
+                    self.replace_later(index, deadline, &message);
                     return;
                 }
             }
@@ -397,7 +417,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
 
     /// Does one step. True when the worker's life is over.
     fn execute(&mut self, step: &Step) -> bool {
-        let (machine, pod, key) = (self.machine.clone(), self.pod.clone(), self.key.clone());
+        let (machine, pod, key) = (self.machine.clone(), self.granted.clone(), self.key.clone());
         match *step {
             Step::CreateSandbox => {
                 self.world.sandbox = Sandbox::Creating;
@@ -501,7 +521,8 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             attempt: slot.next_number(),
             ip,
         };
-        let (machine, pod) = (self.machine.clone(), self.pod.clone());
+        self.resizes.set_in_force(&request.container);
+        let (machine, pod) = (self.machine.clone(), self.granted.clone());
         self.spawn(async move {
             let result = machine.start(&pod, &request, &prepared).await;
             Done::Started(index, request, result)
@@ -524,6 +545,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             Done::Image(index, Err(failure)) => self.hold(index, failure),
             Done::Started(index, request, result) => self.started(index, &request, result),
             Done::Ended(index, id, ended) => self.ended(index, &id, ended),
+            Done::Resized(granted, containers, result) => self.resized(&granted, &containers, result),
             Done::SandboxRemoved(Ok(())) => {
                 self.world.sandbox = Sandbox::Absent;
                 let over = self.world.intent == Intent::Run && self.world.outcome() != crate::world::Outcome::Open;

@@ -216,6 +216,14 @@ pub struct Stopping {
     pub killed: bool,
 }
 
+/// Which list of the spec a container is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Init,
+    Main,
+    Ephemeral,
+}
+
 /// One container of the pod, with its history as far as it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -223,6 +231,9 @@ pub struct Slot {
     pub name: String,
     /// An init container.
     pub init: bool,
+    /// One that was added to the running pod: it is started once, and the pod does not depend on it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ephemeral: bool,
     pub image: Stage,
     /// A start is under way.
     pub starting: bool,
@@ -251,6 +262,13 @@ impl Slot {
         }
     }
 
+    pub fn of(name: &str, role: Role) -> Self {
+        Self {
+            ephemeral: role == Role::Ephemeral,
+            ..Self::new(name, role == Role::Init)
+        }
+    }
+
     pub fn running(&self) -> bool {
         self.current.as_ref().is_some_and(|attempt| attempt.ended.is_none())
     }
@@ -262,6 +280,15 @@ impl Slot {
 
     pub fn succeeded(&self) -> bool {
         self.ended().is_some_and(|ended| ended.code == 0)
+    }
+
+    /// Whether the container is started again after it ended with `code`.
+    pub fn restarts(&self, policy: RestartPolicy, code: i32) -> bool {
+        match (self.ephemeral, self.init) {
+            (true, _) => false,
+            (_, true) => code != 0 && policy != RestartPolicy::Never,
+            _ => policy.restarts(code),
+        }
     }
 
     /// The number the next attempt gets.
@@ -292,7 +319,7 @@ pub struct World {
     /// Why the sandbox cannot be made just now.
     #[serde(default)]
     pub sandbox_hold: Option<Hold>,
-    /// Init containers in order, then the others in order.
+    /// Init containers in order, then the others in order, then ephemeral ones.
     pub slots: Vec<Slot>,
     /// The API server has acknowledged the status this world leads to.
     #[serde(default)]
@@ -325,7 +352,14 @@ impl World {
     }
 
     pub fn main_slots(&self) -> impl Iterator<Item = (usize, &Slot)> {
-        self.slots.iter().enumerate().filter(|(_, slot)| !slot.init)
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| !slot.init && !slot.ephemeral)
+    }
+
+    pub fn ephemeral_slots(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.ephemeral)
     }
 
     /// Init containers are done when each succeeded in this sandbox, or when a main container already ran in it.

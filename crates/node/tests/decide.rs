@@ -50,6 +50,74 @@ fn ended(code: i32) -> String {
 }
 
 #[test]
+fn ephemeral_containers_start_once_whenever_there_is_a_sandbox() {
+    let debugger = |rest: &str| format!("{{name: d, ephemeral: true{rest}}}");
+    let initializing = format!("{{name: i, init: true, current: {RUNNING}}}, {{name: a}}");
+    check(
+        &format!(
+            "sandbox: ready\nslots: [{initializing}, {}]",
+            debugger(", image: ready")
+        ),
+        &expect![[r#"
+            start 2
+        "#]],
+    );
+    check(
+        &format!("sandbox: creating\nslots: [{initializing}, {}]", debugger("")),
+        &expect![[r#"
+            rest
+        "#]],
+    );
+    let running = format!("{{name: a, current: {RUNNING}}}");
+    let failed = debugger(&format!(", current: {}", ended(1)));
+    check(
+        &format!("sandbox: ready\nslots: [{running}, {failed}]"),
+        &expect![[r#"
+            rest
+        "#]],
+    );
+}
+
+#[test]
+fn a_container_that_is_replaced_is_killed_when_its_time_is_up() {
+    let stopping = |rest: &str| format!("{{name: a, rerun: true, current: {RUNNING}, stopping: {{deadline: {rest}}}}}");
+    check(
+        &format!("sandbox: ready\nslots: [{}]", stopping("2026-01-01T00:00:05Z")),
+        &expect![[r#"
+            wake 2026-01-01T00:00:05Z
+        "#]],
+    );
+    check(
+        &format!("sandbox: ready\nslots: [{}]", stopping("2026-01-01T00:00:00Z")),
+        &expect![[r#"
+            kill 0
+        "#]],
+    );
+    check(
+        &format!(
+            "sandbox: ready\nslots: [{}]",
+            stopping("2026-01-01T00:00:00Z, killed: true")
+        ),
+        &expect![[r#"
+            rest
+        "#]],
+    );
+}
+
+#[test]
+fn a_pod_that_is_over_does_not_wait_for_who_looks_on() {
+    let (over, looking) = (ended(0), format!("{{name: d, ephemeral: true, current: {RUNNING}}}"));
+    check(
+        &format!(
+            "restartPolicy: Never\nreported: true\nsandbox: ready\nslots: [{{name: a, current: {over}}}, {looking}]"
+        ),
+        &expect![[r#"
+            stop 1 by 2026-01-01T00:00:30Z
+        "#]],
+    );
+}
+
+#[test]
 fn init_containers_run_one_after_another() {
     check(
         "slots: [{name: i, init: true}, {name: j, init: true}, {name: a}]",

@@ -1,5 +1,6 @@
 //! What users see: a world in YAML in, the telling parts of the status out.
 
+use catamaran_node::resize::Resizes;
 use catamaran_node::status::{Facts, status};
 use catamaran_node::world::World;
 use expect_test::{Expect, expect};
@@ -11,11 +12,17 @@ const POD: &str = r#"{"metadata": {"name": "p", "namespace": "ns", "uid": "u", "
     "status": {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "own.example/gate", "status": "False"}]}}"#;
 
 fn check(yaml: &str, expected: &Expect) {
-    let pod: Pod = serde_json::from_str(POD).expect("a pod");
+    check_pod(POD, yaml, expected);
+}
+
+fn check_pod(pod: &str, yaml: &str, expected: &Expect) {
+    let pod: Pod = serde_json::from_str(pod).expect("a pod");
     let world: World = serde_yaml::from_str(&format!("now: 2026-01-01T00:00:00Z\n{yaml}")).expect("a world");
+    let resizes = Resizes::of(&pod);
     let facts = Facts {
         pod: &pod,
         world: &world,
+        resizes: &resizes,
         before: None,
         node_ip: [10, 0, 0, 1].into(),
         pod_ip: Some([10, 0, 0, 2].into()),
@@ -39,6 +46,7 @@ fn text(status: &PodStatus) -> String {
         .init_container_statuses
         .iter()
         .chain(&status.container_statuses)
+        .chain(&status.ephemeral_container_statuses)
         .flatten();
     for container in statuses {
         let last = container.last_state.as_ref().map(state).unwrap_or_default();
@@ -251,9 +259,11 @@ fn the_user_of_a_container_is_shown() {
     let slot = format!("{{name: a, current: {{id: y, number: 0, startedAt: 2025-12-31T23:59:40Z, user: {user}}}}}");
     let world: World =
         serde_yaml::from_str(&format!("now: 2026-01-01T00:00:00Z\nslots: [{DONE}, {slot}]")).expect("a world");
+    let resizes = Resizes::of(&pod);
     let facts = Facts {
         pod: &pod,
         world: &world,
+        resizes: &resizes,
         before: None,
         node_ip: [10, 0, 0, 1].into(),
         pod_ip: None,
@@ -264,5 +274,53 @@ fn the_user_of_a_container_is_shown() {
     assert_eq!(
         user,
         serde_json::json!({"linux": {"uid": 7, "gid": 8, "supplementalGroups": [8, 9]}})
+    );
+}
+
+#[test]
+fn ephemeral_containers_have_a_status_and_no_say() {
+    let pod = POD.replace(
+        r#""containers":"#,
+        r#""ephemeralContainers": [{"name": "d", "image": "dbg"}, {"name": "e"}], "containers":"#,
+    );
+    let running = "{name: a, current: {id: y, number: 0, startedAt: 2025-12-31T23:59:40Z}}";
+    let failed = format!("{{name: d, ephemeral: true, current: {}}}", ended(3, "Error"));
+    check_pod(
+        &pod,
+        &format!("sandbox: ready\nslots: [{DONE}, {running}, {failed}, {{name: e, ephemeral: true}}]"),
+        &expect![[r#"
+            Running
+            PodReadyToStartContainers=True -
+            Initialized=True -
+            Ready=True -
+            ContainersReady=True -
+            PodScheduled=True -
+            own.example/gate=False -
+            i: Completed(0) ready=true restarts=0 last=-
+            a: running ready=true restarts=0 last=-
+            d: Error(3) ready=false restarts=2 last=-
+            e: waiting PodInitializing ready=false restarts=0 last=-
+        "#]],
+    );
+    // Over is over, whoever still looks on.
+    let (over, looking) = (
+        ended(0, "Completed"),
+        "{name: d, ephemeral: true, current: {id: z, number: 0, startedAt: 2025-12-31T23:59:40Z}}",
+    );
+    check_pod(
+        &pod,
+        &format!("restartPolicy: Never\nsandbox: ready\nslots: [{DONE}, {{name: a, current: {over}}}, {looking}]"),
+        &expect![[r#"
+            Succeeded
+            PodReadyToStartContainers=True -
+            Initialized=True PodCompleted
+            Ready=False PodCompleted
+            ContainersReady=False PodCompleted
+            PodScheduled=True -
+            own.example/gate=False -
+            i: Completed(0) ready=true restarts=0 last=-
+            a: Completed(0) ready=false restarts=2 last=-
+            d: running ready=false restarts=0 last=-
+        "#]],
     );
 }

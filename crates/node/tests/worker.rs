@@ -6,6 +6,7 @@ use catamaran_node::machine::{
     Failure, Machine, Prepared, Reported, Reports, Retry, SandboxUp, Severity, StartFailure, StartRequest,
     StartedAttempt,
 };
+use catamaran_node::resize::Verdict;
 use catamaran_node::worker::{Clock, Message, Start, Worker};
 use catamaran_node::world::{Ended, Intent, RestartPolicy, Sandbox, Slot, World};
 use catamaran_shim::client::Event;
@@ -63,6 +64,7 @@ struct Fake {
     shim: Mutex<Option<mpsc::UnboundedSender<Event>>>,
     ids: Mutex<HashMap<String, String>>,
     images: Mutex<Vec<Failure>>,
+    resizes: Mutex<Vec<Result<Vec<String>, String>>>,
     reports_fail: Mutex<usize>,
     image_takes: SignedDuration,
     clock: Arc<JumpingClock>,
@@ -130,6 +132,27 @@ impl Machine for Fake {
 
     async fn kill(&self, _: &PodKey, _: &str) {
         self.journal.add("kill");
+    }
+
+    fn fits(&self, pod: &Pod) -> Verdict {
+        let asked = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut asked =
+            asked.filter_map(|container| container.resources.as_ref()?.requests.as_ref()?.get("cpu").cloned());
+        match asked.next().map(|amount| amount.0) {
+            Some(amount) if amount == "1000" => Verdict::Infeasible("too much".into()),
+            _ => Verdict::Fits,
+        }
+    }
+
+    async fn note_grant(&self, _: &Arc<Pod>) {}
+
+    async fn resize(&self, _: &Arc<Pod>, containers: &[(String, String)]) -> Result<Vec<String>, String> {
+        let names: Vec<_> = containers.iter().map(|(name, _)| name.as_str()).collect();
+        self.journal.add(format!("resize {}", names.join(" ")));
+        match self.resizes.lock().expect("not poisoned").pop() {
+            Some(result) => result,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn last_words(&self, _: &Arc<Pod>, _: &str, _: &str, _: u32, ended: Ended) -> Ended {
@@ -201,7 +224,7 @@ impl Reports for Fake {
     }
 
     fn event(&self, _: &Arc<Pod>, _: Option<&str>, severity: Severity, reason: &str, _: &str) {
-        if severity == Severity::Warning {
+        if severity == Severity::Warning || reason.starts_with("Resize") {
             self.journal.add(format!("event {reason}"));
         }
     }
@@ -597,4 +620,144 @@ async fn a_pod_whose_object_is_gone_is_ended_at_once() {
     let journal = running.fake.journal.clone();
     running.task.await.expect("ends");
     assert!(!journal.lines().contains(&"delete".to_owned()));
+}
+
+#[tokio::test]
+async fn a_container_that_is_added_runs_once_beside_the_others() {
+    let running = run(&one_container("Always"), Fake::default());
+    running.journal().until("ready").await;
+    let with = |names: &[&str]| {
+        let added: Vec<_> = names.iter().map(|name| json!({"name": name, "image": "dbg"})).collect();
+        pod(
+            json!({"restartPolicy": "Always", "containers": [{"name": "a", "image": "i"}], "ephemeralContainers": added}),
+        )
+    };
+    running
+        .inbox
+        .send(Message::Pod(with(&["d"])))
+        .expect("the worker listens");
+    running.journal().until("start d 0").await;
+    running.fake.exit("d", 1);
+    running
+        .inbox
+        .send(Message::Pod(with(&["d", "e"])))
+        .expect("the worker listens");
+    running.journal().until("start e 0").await;
+    let lines = running.journal().lines();
+    let starts: Vec<_> = lines.iter().filter(|line| line.starts_with("start")).collect();
+    assert_eq!(starts, ["start a 0", "start d 0", "start e 0"], "{lines:?}");
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.contains("stop") || line.contains("event BackOff")),
+        "{lines:?}"
+    );
+}
+
+fn with_cpu(amount: &str, generation: i64, policy: &str) -> Arc<Pod> {
+    let resources = json!({"requests": {"cpu": amount}});
+    let policies = json!([{"resourceName": "cpu", "restartPolicy": policy}]);
+    let container = json!({"name": "a", "image": "i", "resources": resources, "resizePolicy": policies});
+    let mut pod = Pod::clone(&pod(json!({"restartPolicy": "Always", "containers": [container]})));
+    pod.metadata.generation = Some(generation);
+    Arc::new(pod)
+}
+
+#[tokio::test]
+async fn a_resize_that_fits_is_done_in_place() {
+    let running = run(&with_cpu("1", 1, "NotRequired"), Fake::default());
+    running.journal().until("ready").await;
+    running
+        .inbox
+        .send(Message::Pod(with_cpu("2", 2, "NotRequired")))
+        .expect("the worker listens");
+    running.journal().until("event ResizeCompleted").await;
+    let lines = running.journal().lines();
+    let after: Vec<_> = lines
+        .iter()
+        .skip_while(|line| *line != "event ResizeStarted")
+        .filter(|line| !line.starts_with("status"))
+        .collect();
+    assert_eq!(
+        after,
+        ["event ResizeStarted", "resize a", "event ResizeCompleted"],
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_wants_a_restart_for_it_gets_one() {
+    let running = run(&with_cpu("1", 1, "RestartContainer"), Fake::default());
+    running.journal().until("ready").await;
+    running
+        .inbox
+        .send(Message::Pod(with_cpu("2", 2, "RestartContainer")))
+        .expect("the worker listens");
+    running.journal().until("stop").await;
+    running.fake.exit("a", 143);
+    running.journal().until("event ResizeCompleted").await;
+    let lines = running.journal().lines();
+    assert!(
+        lines.contains(&"start a 1".to_owned()) && !lines.iter().any(|line| line.starts_with("resize")),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_the_machine_cannot_change_in_place_is_started_again() {
+    let fake = Fake {
+        resizes: Mutex::new(vec![Ok(vec!["a".into()]), Err("no".into())]),
+        ..Fake::default()
+    };
+    let running = run(&with_cpu("1", 1, "NotRequired"), fake);
+    running.journal().until("ready").await;
+    running
+        .inbox
+        .send(Message::Pod(with_cpu("2", 2, "NotRequired")))
+        .expect("the worker listens");
+    running.journal().until("stop").await;
+    running.fake.exit("a", 143);
+    running.journal().until("event ResizeCompleted").await;
+    let lines = running.journal().lines();
+    let events: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("event Resize") || line.starts_with("resize"))
+        .collect();
+    assert_eq!(
+        events,
+        [
+            "event ResizeStarted",
+            "resize a",
+            "event ResizeError",
+            "resize a",
+            "event ResizeCompleted"
+        ],
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_too_much_is_said_once_and_can_be_taken_back() {
+    let running = run(&with_cpu("1", 1, "NotRequired"), Fake::default());
+    running.journal().until("ready").await;
+    running
+        .inbox
+        .send(Message::Pod(with_cpu("1000", 2, "NotRequired")))
+        .expect("the worker listens");
+    running.journal().until("event ResizeInfeasible").await;
+    running
+        .inbox
+        .send(Message::Pod(with_cpu("1000", 2, "NotRequired")))
+        .expect("the worker listens");
+    running
+        .inbox
+        .send(Message::Pod(with_cpu("2", 3, "NotRequired")))
+        .expect("the worker listens");
+    running.journal().until("event ResizeCompleted").await;
+    let lines = running.journal().lines();
+    assert_eq!(
+        lines.iter().filter(|line| line.contains("Infeasible")).count(),
+        1,
+        "{lines:?}"
+    );
 }

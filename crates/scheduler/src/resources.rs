@@ -6,7 +6,7 @@
 //! runs beside everything after it.
 
 use catamaran_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Wire;
 use std::collections::BTreeMap;
 
@@ -80,13 +80,16 @@ impl Resources {
     }
 }
 
-/// What the pod asks for, as it is reserved on its node.
-pub fn requested(spec: &PodSpec) -> Resources {
-    combined(spec, container_requests)
+/// What the pod asks for, as it is reserved on its node. While it is being resized, each container counts with the most of what it
+/// asks for, was granted, and has.
+pub fn requested(spec: &PodSpec, statuses: &[ContainerStatus]) -> Resources {
+    combined(spec, |container| {
+        at_most_had(container, statuses, container_requests(container))
+    })
 }
 
 /// The same for scoring, where a container that names no CPU or memory still counts a little.
-pub fn assumed_for_scoring(spec: &PodSpec) -> Resources {
+pub fn assumed_for_scoring(spec: &PodSpec, statuses: &[ContainerStatus]) -> Resources {
     combined(spec, |container| {
         let mut requests = container_requests(container);
         let named = |name| container_list(container).is_some_and(|list| list.contains_key(name));
@@ -96,8 +99,21 @@ pub fn assumed_for_scoring(spec: &PodSpec) -> Resources {
         if !named("memory") {
             requests.memory = UNASKED_MEMORY;
         }
-        requests
+        at_most_had(container, statuses, requests)
     })
+}
+
+fn at_most_had(container: &Container, statuses: &[ContainerStatus], mut requests: Resources) -> Resources {
+    if let Some(status) = statuses.iter().find(|status| status.name == container.name) {
+        let actual = status
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.requests.as_ref());
+        for list in [status.allocated_resources.as_ref(), actual] {
+            requests.at_least(&Resources::from_list(list));
+        }
+    }
+    requests
 }
 
 fn combined(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resources {
@@ -169,7 +185,7 @@ mod tests {
 
     fn check(yaml: &str, milli_cpu: i64, memory: i64) {
         let spec: PodSpec = serde_yaml::from_str(yaml).expect("a pod spec");
-        let resources = requested(&spec);
+        let resources = requested(&spec, &[]);
         assert_eq!((resources.milli_cpu, resources.memory), (milli_cpu, memory), "{yaml}");
     }
 
@@ -187,6 +203,21 @@ initContainers:
             3_000,
             3_000_000_000,
         );
+    }
+
+    #[test]
+    fn a_resize_counts_with_the_most_of_all() {
+        let spec: PodSpec = serde_yaml::from_str(
+            "{containers: [{name: a, resources: {requests: {cpu: 1, memory: 3Ki}}}, {name: b, resources: {requests: {cpu: 1}}}]}",
+        )
+        .expect("a pod spec");
+        let statuses: Vec<ContainerStatus> = serde_yaml::from_str(
+            "[{name: a, image: '', imageID: '', ready: true, restartCount: 0, allocatedResources: {cpu: 2, memory: 1Ki},
+               resources: {requests: {cpu: 500m, memory: 4Ki}}}]",
+        )
+        .expect("statuses");
+        let resources = requested(&spec, &statuses);
+        assert_eq!((resources.milli_cpu, resources.memory), (3_000, 4_096));
     }
 
     #[test]
@@ -224,9 +255,9 @@ overhead: {cpu: 250m, memory: 1Ki}
         let yaml = "{containers: [{name: a, resources: {requests: {cpu: 1, example.com/gpu: 2}}}]}";
         let spec: PodSpec = serde_yaml::from_str(yaml).expect("a pod spec");
         let mut sum = Resources::default();
-        sum.add(&requested(&spec));
+        sum.add(&requested(&spec, &[]));
         assert_eq!(sum.other("example.com/gpu"), 2);
-        sum.subtract(&requested(&spec));
+        sum.subtract(&requested(&spec, &[]));
         assert_eq!(sum, Resources::default());
     }
 }

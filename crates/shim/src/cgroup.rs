@@ -211,6 +211,7 @@ impl Cgroup {
                 writes.push((found, setting));
             }
         }
+        v1::order_memory(&mut writes);
         for (dir, setting) in writes {
             setting.write(&dir.path)?;
         }

@@ -1,6 +1,6 @@
 //! Starting one container: image, environment, identity, mounts, bundle, shim.
 
-use super::{LocalMachine, PreparedImage, failed_start, sandbox};
+use super::{LocalMachine, PreparedImage, Sandboxed, failed_start, sandbox};
 use crate::images::{Progress, Ready, Wanted};
 use crate::layout::{Layout, PodKey, RECORD};
 use crate::machine::{Failure, Prepared, Reports, Retry, Severity, StartFailure, StartRequest, StartedAttempt};
@@ -8,11 +8,12 @@ use crate::record::{self, ContainerRecord};
 use crate::runtime::{self, BindMount, DEFAULT_TERMINATION_LOG, Input, oci, wasm};
 use crate::users::{self, Accounts};
 use crate::world::{Ended, User};
-use crate::{env, netfiles, resources, volume};
+use crate::{env, ephemeral, netfiles, resources, volume};
 use catamaran_image::Form;
 use catamaran_shim::client::Error as ShimError;
 use catamaran_shim::spec::{ContainerConfig, RuntimeKind};
 use k8s_openapi::api::core::v1::{Container, Pod};
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,7 +125,7 @@ pub(super) async fn start(
     let sandboxed = machine.sandbox(&key.uid);
     let sandboxed =
         sandboxed.ok_or_else(|| waiting(create_error("the pod's sandbox is gone".to_owned(), Retry::Soon)))?;
-    let references = env::references(container);
+    let references = env::references(&container);
     let objects = match references.is_empty() {
         true => env::Objects::default(),
         false => {
@@ -132,11 +133,14 @@ pub(super) async fn start(
             fetched.map_err(|error| waiting(config_error(crate::chain(&error))))?
         }
     };
-    let mut own = env::environment(container, &machine.downward(pod, Some(request.ip)), &objects)
+    let mut own = env::environment(&container, &machine.downward(pod, Some(request.ip)), &objects)
         .map_err(|message| waiting(config_error(message)))?;
     if let Some(api) = machine.parts.api {
         own.set_api_server(api);
     }
+    let pid_namespace = pid_namespace(pod, &request.container, &sandboxed)
+        .await
+        .map_err(waiting)?;
     let _turn = machine.starts.acquire().await.ok();
     let bundle = {
         let (layout, pod, request, prepared) =
@@ -151,6 +155,7 @@ pub(super) async fn start(
                 request: &request,
                 prepared: &prepared,
                 memory,
+                pid_namespace,
             }
             .write(&own)
         }
@@ -179,6 +184,26 @@ pub(super) async fn start(
             });
             Err(start_failure(&error, image_id))
         }
+    }
+}
+
+/// The PID namespace of the container that an ephemeral one is to look at. A wasm container has none: what is started for it sees
+/// itself.
+async fn pid_namespace(pod: &Pod, name: &str, sandboxed: &Sandboxed) -> Result<Option<PathBuf>, Failure> {
+    let Some(target) = ephemeral::target(pod, name) else {
+        return Ok(None);
+    };
+    let missing = || config_error(format!("unable to find target container \"{target}\""));
+    let state = sandboxed.running(target).await.ok_or_else(missing)?;
+    if state.config.runtime == RuntimeKind::Wasm {
+        return Ok(None);
+    }
+    let path = PathBuf::from(format!("/proc/{}/ns/pid", state.pid));
+    let (theirs, ours) = (fs::read_link(&path), fs::read_link("/proc/self/ns/pid"));
+    match (theirs, ours) {
+        // The host's processes are nobody's to see, whatever became of that number.
+        (Ok(theirs), Ok(ours)) if theirs != ours => Ok(Some(path)),
+        _ => Err(missing()),
     }
 }
 
@@ -226,6 +251,7 @@ struct Bundle<'a> {
     request: &'a StartRequest,
     prepared: &'a PreparedImage,
     memory: u64,
+    pid_namespace: Option<PathBuf>,
 }
 
 impl Bundle<'_> {
@@ -233,7 +259,7 @@ impl Bundle<'_> {
         let container = find(self.pod, &self.request.container)?;
         let Ready { image, root } = &self.prepared.ready;
         let accounts = Accounts::read(&root.lower_dirs);
-        let identity = users::resolve(self.pod, container, &image.config.user, &accounts).map_err(config_error)?;
+        let identity = users::resolve(self.pod, &container, &image.config.user, &accounts).map_err(config_error)?;
         let user = shown(&identity);
         let terminal = container.tty.unwrap_or(false);
         let hostname = netfiles::hostname(self.pod);
@@ -246,24 +272,25 @@ impl Bundle<'_> {
         let spec = self.pod.spec.as_ref();
         let input = Input {
             pod: self.pod,
-            container,
+            container: &container,
             image,
             root,
-            mounts: self.mounts(container, &environment, &container_dir)?,
+            mounts: self.mounts(&container, &environment, &container_dir)?,
             environment,
             identity,
             bundle: &bundle,
             container_dir: &container_dir,
             cgroup: self.layout.container_cgroup(&self.key.uid, &self.request.id),
-            oom_score_adj: spec.map_or(0, |spec| resources::oom_score_adj(spec, container, self.memory)),
+            oom_score_adj: spec.map_or(0, |spec| resources::oom_score_adj(spec, &container, self.memory)),
             unified_cgroups: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+            pid_namespace: self.pid_namespace.clone(),
             shared_memory: sandbox::shares_memory(self.pod).then(|| self.layout.pod_dir(&self.key.uid).join("shm")),
         };
         self.write_spec(&input)?;
         let record = ContainerRecord {
             image_id: image_id(image),
             attempt: self.request.attempt,
-            stop_signal: runtime::stop_signal(&image.config, container),
+            stop_signal: runtime::stop_signal(&image.config, &container),
             user: Some(user.clone()),
         };
         record::write(&bundle.join(RECORD), &record).map_err(|error| write_error(&bundle, &error))?;
@@ -424,7 +451,7 @@ fn sub_path(
     Ok(mount.sub_path.clone().filter(|path| !path.is_empty()))
 }
 
-fn find<'a>(pod: &'a Pod, name: &str) -> Result<&'a Container, Failure> {
+fn find<'a>(pod: &'a Pod, name: &str) -> Result<Cow<'a, Container>, Failure> {
     crate::find_container(pod, name).ok_or_else(|| config_error(format!("container {name} is not in the pod")))
 }
 

@@ -4,6 +4,7 @@
 //! for long); a task lets a second's worth gather, so that a pod's start is over before its events are written.
 
 use crate::machine::Severity;
+use crate::world::Role;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -156,10 +157,15 @@ impl Writer {
         let meta = &pod.metadata;
         let name = meta.name.clone().unwrap_or_default();
         let suffix = uuid::Uuid::new_v4().simple().to_string();
-        let is_init = |container: &str| crate::containers(pod).any(|(c, init)| init && c.name == container);
-        let field_path = key.container.as_ref().map(|container| match is_init(container) {
-            true => format!("spec.initContainers{{{container}}}"),
-            false => format!("spec.containers{{{container}}}"),
+        let role = |name: &str| {
+            crate::containers(pod)
+                .find(|(container, _)| container.name == name)
+                .map(|(_, role)| role)
+        };
+        let field_path = key.container.as_ref().map(|container| match role(container) {
+            Some(Role::Init) => format!("spec.initContainers{{{container}}}"),
+            Some(Role::Ephemeral) => format!("spec.ephemeralContainers{{{container}}}"),
+            Some(Role::Main) | None => format!("spec.containers{{{container}}}"),
         });
         Event {
             metadata: ObjectMeta {

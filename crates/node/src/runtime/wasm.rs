@@ -4,6 +4,7 @@ use super::{Input, own_words};
 use crate::resources;
 use catamaran_image::Form;
 use catamaran_shim::spec::{Preopen, WasmSpec};
+use k8s_openapi::api::core::v1::Container;
 use oci_spec::runtime::LinuxResources;
 use std::path::{Path, PathBuf};
 
@@ -32,9 +33,7 @@ pub(crate) fn spec(input: &Input<'_>, resources: &LinuxResources, module: &Path,
         preopens: preopens.collect(),
         cgroup: input.cgroup.clone(),
         resources: resources.clone(),
-        memory_limit: resources::memory_limit(input.container)
-            .and_then(|bytes| u64::try_from(bytes).ok())
-            .map(guest_memory),
+        memory_limit: memory_limit(input.container),
         uid: input.identity.uid,
         gid: input.identity.gid,
         supplemental_gids: input.identity.groups.clone(),
@@ -42,6 +41,12 @@ pub(crate) fn spec(input: &Input<'_>, resources: &LinuxResources, module: &Path,
         seccomp: input.seccomp(),
         container_name: input.container.name.clone(),
     }
+}
+
+/// Bytes the guest may have.
+pub(crate) fn memory_limit(container: &Container) -> Option<u64> {
+    let bytes = u64::try_from(resources::memory_limit(container)?).ok()?;
+    Some(guest_memory(bytes))
 }
 
 /// `argv`: a wasm program needs no command, its image names it; `argv[0]` is then the entrypoint or the image's name.
@@ -120,7 +125,6 @@ mod tests {
     use super::*;
     use crate::runtime::BindMount;
     use catamaran_image::{Image, Root};
-    use k8s_openapi::api::core::v1::Container;
 
     fn mounts() -> Vec<BindMount> {
         ["/data", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"]
@@ -161,6 +165,7 @@ mod tests {
             cgroup: String::new(),
             unified_cgroups: true,
             oom_score_adj: 0,
+            pid_namespace: None,
             shared_memory: None,
         };
         spec(&input, &LinuxResources::default(), Path::new("/m"), Path::new("/n"))

@@ -6,7 +6,7 @@
 
 mod reader;
 
-use super::{Refusal, Server, Target, container_states};
+use super::{Refusal, Server, Target};
 use crate::rotate;
 use axum::Extension;
 use axum::body::Body;
@@ -135,6 +135,7 @@ fn waiting_reason(target: &Target) -> Option<String> {
         .container_statuses
         .iter()
         .chain(&status.init_container_statuses)
+        .chain(&status.ephemeral_container_statuses)
         .flatten();
     let own = all.into_iter().find(|status| status.name == target.container)?;
     own.state.as_ref()?.waiting.as_ref()?.reason.clone()
@@ -219,7 +220,7 @@ impl Stream {
         let Some(sandboxed) = self.server.sandboxes.get(&self.target.key.uid) else {
             return true;
         };
-        let states = container_states(&sandboxed, &self.target.container).await;
+        let states = sandboxed.attempts(&self.target.container).await;
         let own = states
             .into_iter()
             .find(|state| state.config.log_path.as_deref() == Some(self.log.as_path()));

@@ -252,34 +252,9 @@ impl Server {
     pub(crate) async fn running(&self, target: &Target) -> Result<(Sandboxed, ContainerState), Refusal> {
         let missing = || Refusal::not_found(format!("container \"{}\" is not running", target.container));
         let sandboxed = self.sandboxes.get(&target.key.uid).ok_or_else(missing)?;
-        let states = container_states(&sandboxed, &target.container).await;
-        let running = states
-            .into_iter()
-            .rev()
-            .find(|state| state.exit.is_none())
-            .ok_or_else(missing)?;
+        let running = sandboxed.running(&target.container).await.ok_or_else(missing)?;
         Ok((sandboxed, running))
     }
-}
-
-/// Attempts of a container that the pod shim still has, oldest first.
-async fn container_states(sandboxed: &Sandboxed, container: &str) -> Vec<ContainerState> {
-    let (dir, name) = (sandboxed.shim.state_dir().clone(), container.to_owned());
-    let read = move || {
-        let states = dir.containers().unwrap_or_default().into_iter().filter_map(|id| {
-            let mut state = dir
-                .state(&id)
-                .ok()
-                .flatten()
-                .filter(|state| state.config.name == name)?;
-            state.exit = state.exit.or_else(|| dir.exit(&id).ok().flatten());
-            Some(state)
-        });
-        let mut states: Vec<_> = states.collect();
-        states.sort_by_key(|state| state.started_at);
-        states
-    };
-    tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }
 
 #[cfg(test)]

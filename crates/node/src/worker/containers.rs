@@ -8,10 +8,9 @@ use crate::world::{Attempt, Ended, Hold, Intent, Stage};
 use jiff::Timestamp;
 
 impl<M: Machine, R: Reports> Worker<M, R> {
-    pub(super) fn replace_later(&mut self, index: usize, deadline: Timestamp) {
+    pub(super) fn replace_later(&mut self, index: usize, deadline: Timestamp, why: &str) {
         let name = self.world.slots[index].name.clone();
-        let message = format!("Container {name} definition changed, will be restarted");
-        self.event(Some(&name), Severity::Normal, "Killing", &message);
+        self.event(Some(&name), Severity::Normal, "Killing", why);
         self.execute(&Step::Stop(index, deadline));
     }
 
@@ -32,9 +31,8 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     pub(super) fn hold(&mut self, index: usize, failure: Failure) {
         let now = self.world.now;
         let Failure { reason, message, retry } = failure;
-        let image = crate::containers(&self.pod)
-            .nth(index)
-            .and_then(|(c, _)| c.image.clone())
+        let image = crate::find_container(&self.pod, &self.world.slots[index].name)
+            .and_then(|container| container.image.clone())
             .unwrap_or_default();
         let slot = &mut self.world.slots[index];
         slot.image = Stage::Absent;
@@ -179,10 +177,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     pub(super) fn tell_back_off(&self, index: usize) {
         let slot = &self.world.slots[index];
         let Some(ended) = slot.ended() else { return };
-        let restarts = match slot.init {
-            true => ended.code != 0 && self.world.restart_policy != crate::world::RestartPolicy::Never,
-            false => self.world.restart_policy.restarts(ended.code),
-        };
+        let restarts = slot.restarts(self.world.restart_policy, ended.code);
         let waits = slot.crash.ready_at(ended.finished_at) > self.world.now;
         if restarts && waits && self.world.intent == Intent::Run {
             let message = format!(

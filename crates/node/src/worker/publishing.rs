@@ -14,6 +14,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         let facts = Facts {
             pod: &self.pod,
             world: &self.world,
+            resizes: &self.resizes,
             before: Some(&self.status).filter(|status| status.conditions.is_some()),
             node_ip: self.node_ip,
             pod_ip: self.ip,

@@ -1,6 +1,6 @@
 //! What is particular to v1 hierarchies.
 
-use super::{Error, Hierarchy, Layout, Setting, Stats, Version, keyed, write_file};
+use super::{Dir, Error, Hierarchy, Layout, Setting, Stats, Version, keyed, write_file};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 use std::fs;
 use std::io;
@@ -121,6 +121,28 @@ pub(super) fn settings(resources: &LinuxResources) -> Vec<(String, Setting)> {
         push("blkio", setting);
     }
     settings
+}
+
+/// Memory and swap together may never be less than memory alone: what grows, grows there first.
+pub(super) fn order_memory(writes: &mut [(&Dir, Setting)]) {
+    let position = |file: &str| writes.iter().position(|(_, setting)| setting.file == file);
+    let (Some(memory), Some(both)) = (
+        position("memory.limit_in_bytes"),
+        position("memory.memsw.limit_in_bytes"),
+    ) else {
+        return;
+    };
+    let (dir, setting) = &writes[memory];
+    let now = dir
+        .read(&setting.file)
+        .ok()
+        .and_then(|text| text.trim().parse::<i64>().ok());
+    let wanted = setting.value.parse::<i64>().ok();
+    // Unlimited is -1 when it is written, and a large number when it is read.
+    let grows = wanted.is_some_and(|wanted| wanted < 0 || now.is_some_and(|now| wanted > now));
+    if grows && memory < both {
+        writes.swap(memory, both);
+    }
 }
 
 fn block_io(resources: &LinuxResources) -> Vec<Setting> {
