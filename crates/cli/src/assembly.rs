@@ -163,7 +163,7 @@ fn go_duration(text: &str) -> Result<Duration, String> {
     match catamaran_api::duration::parse(text) {
         Ok(Some(duration)) => Ok(duration),
         Ok(None) => Err("must not be negative".to_owned()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error),
     }
 }
 

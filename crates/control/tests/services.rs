@@ -17,7 +17,7 @@ const SERVICES: &str = "/api/v1/namespaces/default/services";
 const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
 const CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
-fn service(name: &str, fields: Value) -> Value {
+fn service(name: &str, fields: &Value) -> Value {
     let mut spec = json!({"ports": [{"port": 80}], "selector": {"app": name}});
     for (key, value) in fields.as_object().into_iter().flatten() {
         spec[key] = value.clone();
@@ -65,20 +65,20 @@ async fn nobody_waits_for_the_webhook_of_another_service() {
     cluster.post(configurations, &configuration).await.ok();
     let wanted = json!({"type": "NodePort", "clusterIP": "10.96.0.77", "ports": [{"port": 80, "nodePort": 30_077}]});
     let slow = {
-        let (cluster, body) = (Arc::clone(&cluster), service("slow", wanted.clone()));
+        let (cluster, body) = (Arc::clone(&cluster), service("slow", &wanted));
         tokio::spawn(async move { cluster.post(SERVICES, &body).await })
     };
     while webhook.asked().is_empty() {
         tokio::task::yield_now().await;
         assert!(!slow.is_finished(), "{}", slow.await.unwrap().text);
     }
-    let other = cluster.post(SERVICES, &service("other", json!({}))).await.ok();
+    let other = cluster.post(SERVICES, &service("other", &json!({}))).await.ok();
     assert_eq!(ips(&other).len(), 1);
     // What the slow one has reserved is not given to others.
-    let refused = cluster.post(SERVICES, &service("other2", wanted.clone())).await;
+    let refused = cluster.post(SERVICES, &service("other2", &wanted)).await;
     let mut port_only = wanted.clone();
     port_only.as_object_mut().unwrap().remove("clusterIP");
-    let refused_port = cluster.post(SERVICES, &service("other2", port_only)).await;
+    let refused_port = cluster.post(SERVICES, &service("other2", &port_only)).await;
     expect![[r#"
         422 Invalid: Service "other2" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.77"]: failed to allocate IP 10.96.0.77: provided IP is already allocated
         422 Invalid: Service "other2" is invalid: spec.ports[0].nodePort: Invalid value: 30077: provided port is already allocated"#]]
@@ -87,7 +87,7 @@ async fn nobody_waits_for_the_webhook_of_another_service() {
     // Its client gives up: all of it is free again.
     slow.abort();
     assert!(slow.await.is_err());
-    let taken = cluster.post(SERVICES, &service("other2", wanted)).await.ok();
+    let taken = cluster.post(SERVICES, &service("other2", &wanted)).await.ok();
     assert_eq!(ips(&taken), ["10.96.0.77"]);
     cluster
         .delete(&format!("{configurations}/slow"), &Value::Null)
@@ -100,7 +100,7 @@ async fn an_address_is_registered_as_long_as_a_service_has_it() {
     let cluster = Cluster::start().await;
     assert_eq!(registered(&cluster).await, ["10.96.0.1 default/kubernetes"]);
     let fixed = json!({"clusterIP": "10.96.0.50"});
-    cluster.post(SERVICES, &service("a", fixed.clone())).await.ok();
+    cluster.post(SERVICES, &service("a", &fixed)).await.ok();
     let mut object = cluster.get(&format!("{ADDRESSES}/10.96.0.50")).await.ok();
     assert!(object["metadata"]["uid"].is_string());
     for volatile in ["uid", "creationTimestamp", "resourceVersion"] {
@@ -117,21 +117,21 @@ async fn an_address_is_registered_as_long_as_a_service_has_it() {
             "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "a"}}})
     );
     // Refused services leave nothing.
-    let twice = cluster.post(SERVICES, &service("b", fixed.clone())).await;
+    let twice = cluster.post(SERVICES, &service("b", &fixed)).await;
     assert_eq!(twice.code, 422, "{}", twice.text);
     let odd = cluster
-        .post(SERVICES, &service("b", json!({"sessionAffinity": "Odd"})))
+        .post(SERVICES, &service("b", &json!({"sessionAffinity": "Odd"})))
         .await;
     assert_eq!(odd.code, 422, "{}", odd.text);
-    let again = cluster.post(SERVICES, &service("a", json!({}))).await;
+    let again = cluster.post(SERVICES, &service("a", &json!({}))).await;
     assert_eq!(again.code, 409, "{}", again.text);
     let tried = cluster
-        .post(&format!("{SERVICES}?dryRun=All"), &service("b", json!({})))
+        .post(&format!("{SERVICES}?dryRun=All"), &service("b", &json!({})))
         .await
         .ok();
     assert_eq!(ips(&tried), ["10.96.0.0"]);
     cluster
-        .post(SERVICES, &service("none", json!({"clusterIP": "None"})))
+        .post(SERVICES, &service("none", &json!({"clusterIP": "None"})))
         .await
         .ok();
     let kept = ["10.96.0.1 default/kubernetes", "10.96.0.50 default/a"];
@@ -142,7 +142,7 @@ async fn an_address_is_registered_as_long_as_a_service_has_it() {
         "spec": {"parentRef": {"group": "gateway.networking.k8s.io", "resource": "gateways", "namespace": "x", "name": "y"}}});
     cluster.post(ADDRESSES, &gateway).await.ok();
     let taken = cluster
-        .post(SERVICES, &service("b", json!({"clusterIP": "10.96.0.60"})))
+        .post(SERVICES, &service("b", &json!({"clusterIP": "10.96.0.60"})))
         .await
         .failure();
     assert!(
@@ -173,16 +173,16 @@ async fn an_address_is_registered_as_long_as_a_service_has_it() {
     cluster.patch(&path, "merge", &free).await.ok();
     assert_eq!(registered(&cluster).await, kept[..1]);
     let fixed = json!({"clusterIP": "10.96.0.51"});
-    cluster.post(SERVICES, &service("c", fixed.clone())).await.ok();
+    cluster.post(SERVICES, &service("c", &fixed)).await.ok();
     cluster.delete(&format!("{SERVICES}/c"), &Value::Null).await.ok();
-    cluster.post(SERVICES, &service("d", fixed)).await.ok();
+    cluster.post(SERVICES, &service("d", &fixed)).await.ok();
 }
 
 #[tokio::test]
 async fn what_is_registered_wrongly_is_put_right() {
     let cluster = Cluster::start_in(tempfile::tempdir().unwrap(), None).await;
     cluster
-        .post(SERVICES, &service("a", json!({"clusterIP": "10.96.0.50"})))
+        .post(SERVICES, &service("a", &json!({"clusterIP": "10.96.0.50"})))
         .await
         .ok();
     let path = format!("{ADDRESSES}/10.96.0.50");
@@ -228,7 +228,7 @@ async fn services_have_one_family_or_two() {
     assert_eq!(cidr["spec"]["cidrs"], json!(["fd00:10:96::/112", "10.96.0.0/24"]));
     let fixed = json!({"ipFamilyPolicy": "RequireDualStack", "clusterIPs": ["10.96.0.9", "fd00:10:96::9"],
         "clusterIP": "10.96.0.9"});
-    let dual = cluster.post(SERVICES, &service("dual", fixed)).await.ok();
+    let dual = cluster.post(SERVICES, &service("dual", &fixed)).await.ok();
     assert_eq!(
         show(&dual),
         r#""RequireDualStack" ["IPv4","IPv6"] ["10.96.0.9","fd00:10:96::9"]"#
@@ -251,11 +251,11 @@ async fn services_have_one_family_or_two() {
     assert_eq!((ips(&grown).len(), registered(&cluster).await.len()), (2, 3));
     let odd_port = service(
         "p",
-        json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30_001}]}),
+        &json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30_001}]}),
     );
     let odd_port = cluster.post(SERVICES, &odd_port).await.failure();
     let port = cluster
-        .post(SERVICES, &service("p", json!({"type": "NodePort"})))
+        .post(SERVICES, &service("p", &json!({"type": "NodePort"})))
         .await
         .ok();
     let port = port["spec"]["ports"][0]["nodePort"].as_i64().unwrap();
@@ -272,11 +272,11 @@ async fn more_blocks_give_more_addresses() {
     let cluster = with_ranges("10.96.0.0/29", "30000-32767").await;
     for index in 0..5 {
         cluster
-            .post(SERVICES, &service(&format!("s{index}"), json!({})))
+            .post(SERVICES, &service(&format!("s{index}"), &json!({})))
             .await
             .ok();
     }
-    let full = cluster.post(SERVICES, &service("more", json!({}))).await.failure();
+    let full = cluster.post(SERVICES, &service("more", &json!({}))).await.failure();
     assert_eq!(
         full,
         "500 InternalError: Internal error occurred: failed to allocate a serviceIP: range is full"
@@ -286,13 +286,13 @@ async fn more_blocks_give_more_addresses() {
             "spec": {"cidrs": [cidr]}})
     };
     cluster.post(CIDRS, &block("more", "10.97.0.0/24")).await.ok();
-    let more = cluster.post(SERVICES, &service("more", json!({}))).await.ok();
+    let more = cluster.post(SERVICES, &service("more", &json!({}))).await.ok();
     assert!(ips(&more)[0].starts_with("10.97.0."), "{more}");
     // One that is going away gives no more.
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
     cluster.patch(&format!("{CIDRS}/more"), "merge", &hold).await.ok();
     cluster.delete(&format!("{CIDRS}/more"), &Value::Null).await.ok();
-    let full = cluster.post(SERVICES, &service("most", json!({}))).await;
+    let full = cluster.post(SERVICES, &service("most", &json!({}))).await;
     assert_eq!(full.code, 500, "{}", full.text);
     // The first one comes back when somebody deletes it.
     let path = format!("{CIDRS}/kubernetes");
@@ -326,7 +326,7 @@ async fn a_block_stays_while_services_use_it() {
         .until(&path("more"), |answer| is_ready(answer) && held(answer))
         .await;
     cluster
-        .post(SERVICES, &service("a", json!({"clusterIP": "10.97.0.7"})))
+        .post(SERVICES, &service("a", &json!({"clusterIP": "10.97.0.7"})))
         .await
         .ok();
     cluster.delete(&path("more"), &Value::Null).await.ok();

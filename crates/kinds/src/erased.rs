@@ -238,7 +238,7 @@ impl<K: Kind> ErasedKind for K {
     /// hardly faster.
     fn decode(&self, value: Value) -> Result<Box<dyn Object>, serde_json::Error> {
         let text = serde_json::to_vec(&value)?;
-        self.decode_slice(&text).map_err(without_place)
+        self.decode_slice(&text).map_err(|error| without_place(&error))
     }
 
     fn decode_slice(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error> {
@@ -336,7 +336,7 @@ impl<K: Kind> ErasedKind for K {
 }
 
 /// An error without where in the text it is: the text is nobody's.
-fn without_place(error: serde_json::Error) -> serde_json::Error {
+fn without_place(error: &serde_json::Error) -> serde_json::Error {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     serde::de::Error::custom(text.strip_suffix(&place).unwrap_or(&text))

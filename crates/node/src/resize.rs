@@ -252,13 +252,13 @@ mod tests {
     use expect_test::expect;
     use serde_json::json;
 
-    fn pod(containers: serde_json::Value) -> Arc<Pod> {
+    fn pod(containers: &serde_json::Value) -> Arc<Pod> {
         Arc::new(serde_json::from_value(json!({"spec": {"containers": containers}})).expect("a pod"))
     }
 
     fn one(cpu: &str, memory: &str) -> Arc<Pod> {
         let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
-        pod(json!([{"name": "a", "resizePolicy": policy, "resources": {"requests": {"cpu": cpu, "memory": memory}}}]))
+        pod(&json!([{"name": "a", "resizePolicy": policy, "resources": {"requests": {"cpu": cpu, "memory": memory}}}]))
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn events_tell_what_is_asked_for() {
-        let pod = pod(json!([{"name": "a", "resources": {"limits": {"cpu": "1"}}}, {"name": "b"}]));
+        let pod = pod(&json!([{"name": "a", "resources": {"limits": {"cpu": "1"}}}, {"name": "b"}]));
         let spec = pod.spec.as_ref().expect("a spec");
         expect![[r#"Pod resize started: {"containers":[{"name":"a","resources":{"limits":{"cpu":"1"}}},{"name":"b","resources":{}}],"generation":2}"#]]
             .assert_eq(&summary("Pod resize started", spec, Some(2), None));

@@ -162,11 +162,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn resolved(words: &[&str], service: Option<Value>) -> Result<Vec<(u16, u16)>, String> {
+    fn resolved(words: &[&str], service: Option<&Value>) -> Result<Vec<(u16, u16)>, String> {
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
             {"ports": [{"name": "dns", "containerPort": 53, "protocol": "UDP"}, {"name": "web", "containerPort": 8080}]}]}});
         let wanted: Result<Vec<Wanted>, String> = words.iter().map(|word| word.parse()).collect();
-        let forwards = resolve(&wanted?, &pod, service.as_ref()).map_err(|error| error.to_string())?;
+        let forwards = resolve(&wanted?, &pod, service).map_err(|error| error.to_string())?;
         Ok(forwards.iter().map(|forward| (forward.local, forward.remote)).collect())
     }
 
@@ -185,7 +185,7 @@ mod tests {
     fn ports_of_services_are_their_own_numbers() {
         let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [
             {"name": "a", "port": 80, "targetPort": "web"}, {"name": "b", "port": 443, "targetPort": 8443}, {"port": 7}]}});
-        let of = |words: &[&str]| resolved(words, Some(service.clone()));
+        let of = |words: &[&str]| resolved(words, Some(&service));
         assert_eq!(
             of(&["80", ":443", "b", "7"]),
             Ok(vec![(80, 8080), (0, 8443), (443, 8443), (7, 7)])
