@@ -49,6 +49,15 @@ pub(crate) struct ApiArgs {
     /// EncryptionConfiguration with keys of one's own [default: Secrets are encrypted with DATA_DIR/encryption-keys]
     #[arg(long, value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,
+    /// AdmissionConfiguration (apiserver.config.k8s.io/v1), for PodSecurity
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admission_control_config_file: Option<PathBuf>,
+    /// Admission plugins to have besides the usual ones
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) enable_admission_plugins: Vec<String>,
+    /// Admission plugins to do without
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) disable_admission_plugins: Vec<String>,
     /// Audit policy (audit.k8s.io/v1); without one, nothing is logged
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_policy_file: Option<PathBuf>,
@@ -204,6 +213,11 @@ impl Server {
         config.store_url.clone_from(&args.store);
         config.encryption_config.clone_from(&args.encryption_provider_config);
         config.audit = args.audit();
+        config.admission = catamaran_control::admission::Config {
+            enable: args.enable_admission_plugins.clone(),
+            disable: args.disable_admission_plugins.clone(),
+            file: args.admission_control_config_file.clone(),
+        };
         config.advertise.clone_from(&args.tls_sans);
         config.token_auth_file.clone_from(&args.token_auth_file);
         config.service_network = ServiceNetwork {

@@ -15,7 +15,7 @@
     allow(clippy::needless_pass_by_value, reason = "tests write their JSON where they use it")
 )]
 
-mod admission;
+pub mod admission;
 mod aggregator;
 pub mod audit;
 pub mod authn;
@@ -73,6 +73,8 @@ pub struct Config {
     pub encryption_config: Option<PathBuf>,
     /// What is to be told about requests, and where; nothing if `None`.
     pub audit: Option<audit::Config>,
+    /// Which plugins admission has, and what they are told.
+    pub admission: admission::Config,
     /// Further names and addresses by which clients reach the server, for its certificate.
     pub advertise: Vec<String>,
     /// Tokens that hold without any object: `token,user,uid,"groups"` on each line.
@@ -91,6 +93,7 @@ impl Config {
             listen,
             encryption_config: None,
             audit: None,
+            admission: admission::Config::default(),
             advertise: Vec::new(),
             token_auth_file: None,
             service_network: ServiceNetwork::default(),
@@ -111,6 +114,8 @@ pub enum Error {
     Store(#[from] catamaran_store::Error),
     #[error("cannot set up the audit log")]
     Audit(#[from] audit::Error),
+    #[error("cannot set up admission")]
+    Admission(#[from] admission::Error),
     #[error("cannot set up encryption at rest")]
     Encryption(#[from] encryption::Error),
     #[error("cannot set up the cluster's certificates")]
@@ -190,6 +195,7 @@ impl ControlPlane {
         };
         let tasks = TaskTracker::new();
         let parts = Parts {
+            admission: admission::Chain::new(&config.admission)?,
             nodes,
             token_key: own.token_key,
             token_file: match &config.token_auth_file {
@@ -362,6 +368,7 @@ pub fn node_credentials(data_dir: &Path, node_name: &str, addresses: &[IpAddr]) 
 
 /// What the server is made of beside its store.
 struct Parts {
+    admission: admission::Chain,
     nodes: http::NodeDialer,
     token_key: authn::jwt::Key,
     token_file: authn::TokenFile,
@@ -383,7 +390,8 @@ struct Assembled {
 
 impl Assembled {
     async fn new(vault: &Arc<Vault>, parts: Parts, shutdown: &CancellationToken) -> Result<Self, Error> {
-        let registry = Registry::open_with(vault.store(), &parts.service_network, shutdown.clone()).await?;
+        let registry =
+            Registry::open_with(vault.store(), &parts.service_network, parts.admission, shutdown.clone()).await?;
         let registry = Arc::new(registry);
         registry.connect();
         let tasks = parts.tasks;

@@ -49,9 +49,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a whole cluster in the foreground: API server, scheduler and node agent
+    /// Run a whole cluster in the foreground: API server, scheduler, controllers and node agent
     Dev(dev::Args),
-    /// Run the control plane: API server and scheduler
+    /// Run the control plane: API server, scheduler and controllers
     Server(server::Args),
     /// Run the node agent
     Agent(agent::Args),

@@ -9,6 +9,7 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>
 
 mod certificates;
+mod configuration;
 mod derived;
 mod expressions;
 mod ingress_class;
@@ -28,6 +29,7 @@ mod toleration_seconds;
 mod views;
 mod webhooks;
 
+pub use configuration::{Config, Error};
 pub(crate) use loose::Loose;
 pub(crate) use policies::keep_status as keep_policy_status;
 
@@ -298,62 +300,69 @@ impl Labels {
 }
 
 impl Chain {
-    /// Those that are always there.
-    pub(crate) fn standard() -> Self {
+    /// Those that are wanted; those without a name are no choice.
+    ///
+    /// # Errors
+    /// If a name is wrong, or the configuration cannot be used.
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         use Part::{Admits, Both, Validates};
-        Chain {
-            plugins: vec![
-                Entry::new("NamespaceLifecycle", Admits, namespace_lifecycle::NamespaceLifecycle),
-                Entry::new("LimitRanger", Both, limit_ranger::LimitRanger),
-                Entry::new("ServiceAccount", Both, service_account::ServiceAccounts),
-                Entry::new("NodeRestriction", Admits, node_restriction::NodeRestriction),
-                Entry::new("PodSecurity", Validates, pod_security::PodSecurity),
-                Entry::new("Priority", Both, priority::Priority::default()),
-                Entry::new(
-                    "DefaultTolerationSeconds",
-                    Admits,
-                    toleration_seconds::DefaultTolerationSeconds,
-                ),
-                Entry::new("DefaultStorageClass", Admits, storage::DefaultStorageClass::default()),
-                Entry::new("StorageObjectInUseProtection", Admits, storage::ObjectInUseProtection),
-                Entry::new("PersistentVolumeClaimResize", Validates, storage::ClaimResize),
-                Entry::new("RuntimeClass", Both, runtime_class::RuntimeClasses),
-                Entry::new("CertificateApproval", Validates, certificates::Approval),
-                Entry::new("CertificateSigning", Validates, certificates::Signing),
-                Entry::new(
-                    "CertificateSubjectRestriction",
-                    Validates,
-                    certificates::SubjectRestriction,
-                ),
-                Entry::new(
-                    "DefaultIngressClass",
-                    Admits,
-                    ingress_class::DefaultIngressClass::default(),
-                ),
-                Entry::unnamed(crate::authz::escalation::Escalation),
-                Entry::unnamed(policies::Expressions),
-                Entry::new(
-                    "MutatingAdmissionWebhook",
-                    Admits,
-                    webhooks::MutatingWebhooks::default(),
-                ),
-                Entry::new(
-                    "ValidatingAdmissionPolicy",
-                    Validates,
-                    policies::ValidatingPolicies::default(),
-                ),
-                Entry::new(
-                    "ValidatingAdmissionWebhook",
-                    Validates,
-                    webhooks::ValidatingWebhooks::default(),
-                ),
-                // Behind everything that changes objects: nobody else says who a request is from.
-                Entry::unnamed(certificates::Requester),
-                Entry::new("ResourceQuota", Validates, resource_quota::ResourceQuotas::default()),
-            ],
+        let settings = configuration::Settings::read(config)?;
+        let disabled = settings.disabled;
+        let mut plugins = vec![
+            Entry::new("NamespaceLifecycle", Admits, namespace_lifecycle::NamespaceLifecycle),
+            Entry::new("LimitRanger", Both, limit_ranger::LimitRanger),
+            Entry::new("ServiceAccount", Both, service_account::ServiceAccounts),
+            Entry::new("NodeRestriction", Admits, node_restriction::NodeRestriction),
+            Entry::new("PodSecurity", Validates, settings.pod_security),
+            Entry::new("Priority", Both, priority::Priority::default()),
+            Entry::new(
+                "DefaultTolerationSeconds",
+                Admits,
+                toleration_seconds::DefaultTolerationSeconds,
+            ),
+            Entry::new("DefaultStorageClass", Admits, storage::DefaultStorageClass::default()),
+            Entry::new("StorageObjectInUseProtection", Admits, storage::ObjectInUseProtection),
+            Entry::new("PersistentVolumeClaimResize", Validates, storage::ClaimResize),
+            Entry::new("RuntimeClass", Both, runtime_class::RuntimeClasses),
+            Entry::new("CertificateApproval", Validates, certificates::Approval),
+            Entry::new("CertificateSigning", Validates, certificates::Signing),
+            Entry::new(
+                "CertificateSubjectRestriction",
+                Validates,
+                certificates::SubjectRestriction,
+            ),
+            Entry::new(
+                "DefaultIngressClass",
+                Admits,
+                ingress_class::DefaultIngressClass::default(),
+            ),
+            Entry::unnamed(crate::authz::escalation::Escalation),
+            Entry::unnamed(policies::Expressions),
+            Entry::new(
+                "MutatingAdmissionWebhook",
+                Admits,
+                webhooks::MutatingWebhooks::default(),
+            ),
+            Entry::new(
+                "ValidatingAdmissionPolicy",
+                Validates,
+                policies::ValidatingPolicies::default(),
+            ),
+            Entry::new(
+                "ValidatingAdmissionWebhook",
+                Validates,
+                webhooks::ValidatingWebhooks::default(),
+            ),
+            // Behind everything that changes objects: nobody else says who a request is from.
+            Entry::unnamed(certificates::Requester),
+            Entry::new("ResourceQuota", Validates, resource_quota::ResourceQuotas::default()),
+        ];
+        plugins.retain(|entry| !disabled.iter().any(|name| name == entry.name));
+        Ok(Chain {
+            plugins,
             metrics: Admission::default(),
             steps: Labels::of(""),
-        }
+        })
     }
 
     pub(crate) fn metrics(&self) -> &Admission {

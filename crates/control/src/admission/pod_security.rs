@@ -6,6 +6,7 @@
 //! <https://kubernetes.io/docs/concepts/security/pod-security-admission/>
 
 mod checks;
+mod configuration;
 mod policy;
 mod templates;
 
@@ -13,10 +14,13 @@ use super::{Attributes, Operation, Plugin, World, decoded, typed};
 use crate::kinds::Object;
 use crate::watch_cache::Record;
 use async_trait::async_trait;
+use catamaran_api::selector::LabelSource as _;
 use catamaran_api::{Errors, Status};
 use checks::{Subject, Violation, in_detail, in_short, violations};
+use configuration::Exemptions;
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec};
 use policy::{Level, LevelVersion, Policy};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -34,7 +38,21 @@ const HARMLESS: &[&str] = &[
     "status",
 ];
 
-pub(super) struct PodSecurity;
+const EXEMPT: &str = "pod-security.kubernetes.io/exempt";
+
+pub(super) struct PodSecurity {
+    defaults: Policy,
+    exemptions: Exemptions,
+}
+
+impl Default for PodSecurity {
+    fn default() -> Self {
+        PodSecurity {
+            defaults: Policy::PRIVILEGED,
+            exemptions: Exemptions::default(),
+        }
+    }
+}
 
 #[async_trait]
 impl Plugin for PodSecurity {
@@ -57,59 +75,159 @@ impl Plugin for PodSecurity {
     ) -> Result<(), Status> {
         let Some(object) = object else { return Ok(()) };
         if let Some(namespace) = typed::<Namespace>(object) {
-            return validate_namespace(world, attributes, namespace);
+            return self.validate_namespace(world, attributes, namespace);
         }
-        let Some(policy) = policy_of(world, attributes) else {
+        if let Some(reason) = self.exempt(attributes) {
+            attributes.annotate(EXEMPT, reason);
+            return Ok(());
+        }
+        let Some(policy) = self.policy_of(world, attributes) else {
             return Ok(());
         };
         if let Some(pod) = typed::<Pod>(object) {
-            return validate_pod(attributes, &policy, pod);
+            return self.validate_pod(attributes, &policy, pod);
         }
         if (policy.warn.level, policy.audit.level) != (Level::Privileged, Level::Privileged)
             && let Some(template) = templates::template(object)
         {
             let (meta, spec) = (template.metadata.unwrap_or_default(), template.spec.unwrap_or_default());
+            if self.exempts_class(&spec) {
+                attributes.annotate(EXEMPT, "runtimeClass");
+                return Ok(());
+            }
             notice(attributes, &policy, &meta.annotations.unwrap_or_default(), &spec);
         }
         Ok(())
     }
 }
 
-/// What the request's namespace demands; `None` if nothing.
-fn policy_of(world: &World<'_>, attributes: &Attributes<'_>) -> Option<Policy> {
-    let namespace = attributes.target.namespace.as_deref()?;
-    let record = world.get("v1", "namespaces", None, namespace)?;
-    let mut errors = Errors::new();
-    let policy = Policy::of_labels(&record.facts.as_ref(), &mut errors);
-    if !errors.is_empty() {
-        attributes.annotate(
-            "pod-security.kubernetes.io/error",
-            format!("Failed to parse policy: {}", errors.message()),
-        );
-    } else if policy.is_privileged() {
-        attributes.annotate("pod-security.kubernetes.io/enforce-policy", "privileged:latest");
-        return None;
+impl PodSecurity {
+    /// What a `PodSecurityConfiguration` says.
+    pub(super) fn configured(value: Value) -> Result<Self, String> {
+        let (defaults, exemptions) = configuration::read(value)?;
+        Ok(PodSecurity { defaults, exemptions })
     }
-    Some(policy)
-}
 
-fn validate_pod(attributes: &Attributes<'_>, policy: &Policy, pod: &Pod) -> Result<(), Status> {
-    let old = attributes.old.and_then(typed::<Pod>).and_then(|pod| pod.spec.as_ref());
-    let Some(spec) = &pod.spec else { return Ok(()) };
-    if attributes.operation == Operation::Update && old.is_some_and(|old| !matters(spec, old)) {
-        return Ok(());
+    #[cfg(test)]
+    pub(super) fn enforced(&self) -> String {
+        self.defaults.enforce.to_string()
     }
-    let none = BTreeMap::new();
-    let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
-    let found = violations(policy.enforce, &Subject { annotations, spec });
-    attributes.annotate("pod-security.kubernetes.io/enforce-policy", policy.enforce.to_string());
-    if found.is_empty() {
-        notice(attributes, policy, annotations, spec);
-        return Ok(());
+
+    /// Why nothing is demanded of a request, before it is looked at.
+    fn exempt(&self, attributes: &Attributes<'_>) -> Option<&'static str> {
+        let has = |names: &[String], name: &str| !name.is_empty() && names.iter().any(|exempt| exempt == name);
+        let namespace = attributes.target.namespace.as_deref().unwrap_or_default();
+        if has(&self.exemptions.namespaces, namespace) {
+            return Some("namespace");
+        }
+        has(&self.exemptions.usernames, &attributes.caller.identity.user).then_some("user")
     }
-    audit(attributes, policy, annotations, spec);
-    let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, in_detail(&found));
-    Err(attributes.forbidden(Some(pod), why))
+
+    fn exempts_class(&self, spec: &PodSpec) -> bool {
+        self.exemptions.exempts_class(spec)
+    }
+
+    /// What to say of a namespace that is exempt and demands something all the same.
+    fn ignored(&self, name: &str, policy: &Policy, namespace: &Namespace) -> Option<String> {
+        if policy.is_privileged() || *policy == self.defaults {
+            return None;
+        }
+        let labels = &namespace.metadata.labels;
+        let modes = [
+            ("enforce", policy.enforce, policy::ENFORCE, policy::ENFORCE_VERSION),
+            ("audit", policy.audit, policy::AUDIT, policy::AUDIT_VERSION),
+            ("warn", policy.warn, policy::WARN, policy::WARN_VERSION),
+        ];
+        let said = modes.into_iter().filter(|(_, demand, level, version)| {
+            let is_set = labels.label(level).is_some() || labels.label(version).is_some();
+            demand.level != Level::Privileged && is_set
+        });
+        let said: Vec<String> = said.map(|(mode, demand, ..)| format!("{mode}={demand}")).collect();
+        Some(format!(
+            "namespace {name:?} is exempt from Pod Security, and the policy ({}) will be ignored",
+            said.join(", ")
+        ))
+    }
+
+    /// What the request's namespace demands; `None` if nothing.
+    fn policy_of(&self, world: &World<'_>, attributes: &Attributes<'_>) -> Option<Policy> {
+        let namespace = attributes.target.namespace.as_deref()?;
+        let record = world.get("v1", "namespaces", None, namespace)?;
+        let mut errors = Errors::new();
+        let policy = Policy::of_labels(&record.facts.as_ref(), &self.defaults, &mut errors);
+        if !errors.is_empty() {
+            attributes.annotate(
+                "pod-security.kubernetes.io/error",
+                format!("Failed to parse policy: {}", errors.message()),
+            );
+        } else if policy.is_privileged() {
+            attributes.annotate("pod-security.kubernetes.io/enforce-policy", "privileged:latest");
+            return None;
+        }
+        Some(policy)
+    }
+
+    fn validate_pod(&self, attributes: &Attributes<'_>, policy: &Policy, pod: &Pod) -> Result<(), Status> {
+        let old = attributes.old.and_then(typed::<Pod>).and_then(|pod| pod.spec.as_ref());
+        let Some(spec) = &pod.spec else { return Ok(()) };
+        if attributes.operation == Operation::Update && old.is_some_and(|old| !matters(spec, old)) {
+            return Ok(());
+        }
+        if self.exempts_class(spec) {
+            attributes.annotate(EXEMPT, "runtimeClass");
+            return Ok(());
+        }
+        let none = BTreeMap::new();
+        let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
+        let found = violations(policy.enforce, &Subject { annotations, spec });
+        attributes.annotate("pod-security.kubernetes.io/enforce-policy", policy.enforce.to_string());
+        if found.is_empty() {
+            notice(attributes, policy, annotations, spec);
+            return Ok(());
+        }
+        audit(attributes, policy, annotations, spec);
+        let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, in_detail(&found));
+        Err(attributes.forbidden(Some(pod), why))
+    }
+
+    fn validate_namespace(
+        &self,
+        world: &World<'_>,
+        attributes: &Attributes<'_>,
+        namespace: &Namespace,
+    ) -> Result<(), Status> {
+        let mut errors = Errors::new();
+        let policy = Policy::of_labels(&namespace.metadata.labels, &self.defaults, &mut errors);
+        let old = attributes.old.and_then(typed::<Namespace>);
+        let mut old_errors = Errors::new();
+        let old_policy = old.map(|old| Policy::of_labels(&old.metadata.labels, &self.defaults, &mut old_errors));
+        let said = |errors: &Errors| errors.message();
+        if !errors.is_empty() && (old.is_none() || said(&errors) != said(&old_errors)) {
+            let kind = &attributes.target.resource.group_kind;
+            return Err(Status::invalid(kind, attributes.name(Some(namespace)), &errors));
+        }
+        let name = namespace.metadata.name.as_deref().unwrap_or_default();
+        let exempt = self.exemptions.namespaces.iter().any(|exempt| exempt == name);
+        let ignored = || self.ignored(name, &policy, namespace).filter(|_| exempt);
+        let Some(old) = old_policy else {
+            ignored().into_iter().for_each(|warning| attributes.warn(warning));
+            return Ok(());
+        };
+        let (new, old) = (policy.enforce, old.enforce);
+        let relaxed = new.version == old.version && new.level <= old.level;
+        if new == old || new.level == Level::Privileged || relaxed {
+            return Ok(());
+        }
+        if exempt {
+            ignored().into_iter().for_each(|warning| attributes.warn(warning));
+            return Ok(());
+        }
+        let pods = world.list("v1", "pods", Some(name));
+        for warning in of_existing(name, new, &pods, &self.exemptions) {
+            attributes.warn(warning);
+        }
+        Ok(())
+    }
 }
 
 /// Tells what is not enforced.
@@ -156,33 +274,8 @@ fn matters(new: &PodSpec, old: &PodSpec) -> bool {
             .any(|container| !old_ephemeral.contains(container))
 }
 
-fn validate_namespace(world: &World<'_>, attributes: &Attributes<'_>, namespace: &Namespace) -> Result<(), Status> {
-    let mut errors = Errors::new();
-    let policy = Policy::of_labels(&namespace.metadata.labels, &mut errors);
-    let old = attributes.old.and_then(typed::<Namespace>);
-    let mut old_errors = Errors::new();
-    let old_policy = old.map(|old| Policy::of_labels(&old.metadata.labels, &mut old_errors));
-    let said = |errors: &Errors| errors.message();
-    if !errors.is_empty() && (old.is_none() || said(&errors) != said(&old_errors)) {
-        let kind = &attributes.target.resource.group_kind;
-        return Err(Status::invalid(kind, attributes.name(Some(namespace)), &errors));
-    }
-    let Some(old) = old_policy else { return Ok(()) };
-    let (new, old) = (policy.enforce, old.enforce);
-    let relaxed = new.version == old.version && new.level <= old.level;
-    if new == old || new.level == Level::Privileged || relaxed {
-        return Ok(());
-    }
-    let name = namespace.metadata.name.as_deref().unwrap_or_default();
-    let pods = world.list("v1", "pods", Some(name));
-    for warning in of_existing(name, new, &pods) {
-        attributes.warn(warning);
-    }
-    Ok(())
-}
-
 /// Which pods of a namespace violate what it is about to enforce: one warning per sort of violation.
-fn of_existing(namespace: &str, policy: LevelVersion, pods: &[Arc<Record>]) -> Vec<String> {
+fn of_existing(namespace: &str, policy: LevelVersion, pods: &[Arc<Record>], exemptions: &Exemptions) -> Vec<String> {
     let mut found: BTreeMap<String, (String, usize)> = BTreeMap::new();
     let mut first = Vec::new();
     let mut same = Vec::new();
@@ -201,6 +294,9 @@ fn of_existing(namespace: &str, policy: LevelVersion, pods: &[Arc<Record>]) -> V
     let none = BTreeMap::new();
     for pod in &first {
         let Some(spec) = &pod.spec else { continue };
+        if exemptions.exempts_class(spec) {
+            continue;
+        }
         let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
         let violations = violations(policy, &Subject { annotations, spec });
         if violations.is_empty() {

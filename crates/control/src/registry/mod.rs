@@ -137,16 +137,18 @@ pub(crate) struct Written {
 }
 
 impl Registry {
-    /// With the usual networks of services.
+    /// With the usual admission and networks of services.
     #[cfg(test)]
     pub(crate) async fn open(store: Arc<dyn Store>, shutdown: CancellationToken) -> Result<Registry, StoreError> {
-        Self::open_with(store, &ServiceNetwork::default(), shutdown).await
+        let admission = admission::Chain::new(&admission::Config::default()).expect("no configuration is a good one");
+        Self::open_with(store, &ServiceNetwork::default(), admission, shutdown).await
     }
 
     /// Reads the store. Follow with [`Caches::follow`].
     pub(crate) async fn open_with(
         store: Arc<dyn Store>,
         network: &ServiceNetwork,
+        admission: admission::Chain,
         shutdown: CancellationToken,
     ) -> Result<Registry, StoreError> {
         let builtin = |kind: &&'static dyn kinds::ErasedKind| Arc::new(Resource::builtin(*kind));
@@ -166,7 +168,7 @@ impl Registry {
             caches,
             served: table::Served::new(&table),
             definitions: crate::crd::Settled::default(),
-            admission: admission::Chain::standard(),
+            admission,
             addresses: Arc::new(addresses),
             authorizer,
             shutdown,

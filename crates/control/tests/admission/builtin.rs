@@ -272,3 +272,66 @@ async fn what_policies_say_about_types_is_in_their_status() {
         "{warning}"
     );
 }
+
+/// What the server demands of namespaces that say nothing, who is exempt, and which plugins are left out.
+#[tokio::test]
+async fn the_server_is_configured_as_its_files_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("admission.yaml");
+    let text = r"
+apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: PodSecurity
+  configuration:
+    apiVersion: pod-security.admission.config.k8s.io/v1
+    kind: PodSecurityConfiguration
+    defaults: {enforce: baseline, enforce-version: latest, warn: restricted}
+    exemptions: {usernames: [ann], runtimeClasses: [wasm], namespaces: [kube-system]}
+";
+    std::fs::write(&file, text).unwrap();
+    let cluster = Cluster::start_with(tempfile::tempdir().unwrap(), Some("mem:"), |config| {
+        config.admission.file = Some(file);
+        config.admission.disable = vec!["ServiceAccount".to_owned()];
+    })
+    .await;
+    let pod = |name: &str, class: Option<&str>| {
+        let spec = json!({
+            "hostNetwork": true, "runtimeClassName": class, "containers": [{"name": "c", "image": "i"}],
+        });
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+    };
+    let pods = |namespace: &str| format!("/api/v1/namespaces/{namespace}/pods");
+    let refused = cluster.post(&pods("default"), &pod("host", None)).await;
+    assert_eq!(
+        refused.failure(),
+        "403 Forbidden: pods \"host\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)"
+    );
+    let made = cluster.post(&pods("kube-system"), &pod("host", None)).await.ok();
+    assert!(
+        made["spec"]["serviceAccountName"].is_null(),
+        "the plugin that sets it is off"
+    );
+    cluster.post(&pods("default"), &pod("class", Some("wasm"))).await.ok();
+    let headers = [
+        ("content-type", "application/json"),
+        ("impersonate-user", "ann"),
+        ("impersonate-group", "system:masters"),
+    ];
+    let body = pod("ann", None).to_string();
+    cluster.send("POST", &pods("default"), &headers, body).await.ok();
+
+    let namespaces = "/api/v1/namespaces";
+    let strict = json!({
+        "metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    });
+    let warned = cluster
+        .patch(&format!("{namespaces}/kube-system"), "merge", &strict)
+        .await;
+    assert_eq!(
+        warned.warnings,
+        [
+            r#"299 - "namespace \"kube-system\" is exempt from Pod Security, and the policy (enforce=restricted:latest) will be ignored""#
+        ]
+    );
+}

@@ -43,17 +43,17 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// What holds without labels.
+    /// What holds without labels, unless the server is configured otherwise.
     pub(super) const PRIVILEGED: Policy = Policy {
         enforce: LevelVersion::PRIVILEGED,
         audit: LevelVersion::PRIVILEGED,
         warn: LevelVersion::PRIVILEGED,
     };
 
-    /// Reads the labels. What cannot be read is an error, and meanwhile as strict as can be (`enforce`) or not at all
+    /// Reads the labels; `defaults` holds where they say nothing. What cannot be read is an error, and meanwhile as strict as can be (`enforce`) or not at all
     /// (`audit`, `warn`). Warnings default to what is enforced.
-    pub(super) fn of_labels(labels: &impl LabelSource, errors: &mut Errors) -> Policy {
-        let mut policy = Policy::PRIVILEGED;
+    pub(super) fn of_labels(labels: &impl LabelSource, defaults: &Policy, errors: &mut Errors) -> Policy {
+        let mut policy = *defaults;
         let mut enforced = false;
         if let Some(text) = labels.label(ENFORCE) {
             let level = Level::parse(text, ENFORCE, errors);
@@ -99,40 +99,44 @@ impl LevelVersion {
 }
 
 impl Level {
-    fn parse(text: &str, label: &str, errors: &mut Errors) -> Option<Level> {
+    pub(super) fn read(text: &str) -> Result<Level, &'static str> {
         match text {
-            "privileged" => Some(Level::Privileged),
-            "baseline" => Some(Level::Baseline),
-            "restricted" => Some(Level::Restricted),
-            _ => {
-                let path = Path::new("metadata.labels");
-                errors.invalid(
-                    &path.key(label),
-                    text,
-                    "must be one of privileged, baseline, restricted",
-                );
-                None
-            }
+            "privileged" => Ok(Level::Privileged),
+            "baseline" => Ok(Level::Baseline),
+            "restricted" => Ok(Level::Restricted),
+            _ => Err("must be one of privileged, baseline, restricted"),
         }
+    }
+
+    fn parse(text: &str, label: &str, errors: &mut Errors) -> Option<Level> {
+        let level = Level::read(text);
+        level
+            .map_err(|why| errors.invalid(&Path::new("metadata.labels").key(label), text, why))
+            .ok()
     }
 }
 
 impl Version {
-    fn parse(text: &str, label: &str, errors: &mut Errors) -> Version {
+    pub(super) fn read(text: &str) -> Result<Version, &'static str> {
         if text == "latest" {
-            return Version::Latest;
+            return Ok(Version::Latest);
         }
         let digits = text.strip_prefix("v1.").filter(|digits| {
             !digits.is_empty()
                 && digits.bytes().all(|byte| byte.is_ascii_digit())
                 && (digits.len() == 1 || !digits.starts_with('0'))
         });
-        if let Some(minor) = digits.and_then(|digits| digits.parse().ok()) {
-            return Version::Minor(minor);
+        match digits.and_then(|digits| digits.parse().ok()) {
+            Some(minor) => Ok(Version::Minor(minor)),
+            None => Err(r#"must be "latest" or "v1.x""#),
         }
-        let path = Path::new("metadata.labels");
-        errors.invalid(&path.key(label), text, r#"must be "latest" or "v1.x""#);
-        Version::Latest
+    }
+
+    fn parse(text: &str, label: &str, errors: &mut Errors) -> Version {
+        Version::read(text).unwrap_or_else(|why| {
+            errors.invalid(&Path::new("metadata.labels").key(label), text, why);
+            Version::Latest
+        })
     }
 }
 

@@ -269,7 +269,7 @@ fn labels_say_what_is_demanded() {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         let mut errors = Errors::new();
-        let policy = Policy::of_labels(&labels, &mut errors);
+        let policy = Policy::of_labels(&labels, &Policy::PRIVILEGED, &mut errors);
         format!(
             "{} {} {} {}",
             policy.enforce,
