@@ -28,72 +28,68 @@ const LISTS: usize = 15;
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
-pub(crate) async fn rows(cata: &Path, chosen: &dyn Fn(&str) -> bool, report: &dyn Fn(Vec<Row>)) -> Result<()> {
+/// Measures `cata`, and the peer first where there is one; without it the plan's figures stand for Kubernetes.
+pub(crate) async fn rows(
+    cata: &Path,
+    peer: Option<&Server>,
+    chosen: &dyn Fn(&str) -> bool,
+    report: &dyn Fn(Vec<Row>),
+) -> Result<()> {
     if ["A1", "A2", "A4"].into_iter().any(chosen) {
-        requests(cata, chosen, report).await?;
+        requests(cata, peer, chosen, report).await?;
     }
     if chosen("A3") {
-        report(watchers::rows(cata).await?);
+        report(watchers::rows(cata, peer).await?);
     }
     Ok(())
 }
 
-async fn requests(cata: &Path, chosen: &dyn Fn(&str) -> bool, report: &dyn Fn(Vec<Row>)) -> Result<()> {
-    let server = Server::start(cata).await?;
-    let config_maps = create(&server, CONFIG_MAPS, 0..OBJECTS, config_map).await?;
-    let pods = create(&server, PODS, 0..OBJECTS, pod).await?;
-    let memory = server.memory()?;
-    if chosen("A1") {
-        let get = Load::run(&server, OBJECTS, |index| {
-            (Method::GET, format!("{CONFIG_MAPS}/{}", name(index)), Bytes::new())
-        });
-        let get = get.await?;
-        let put = Load::run(&server, OBJECTS, |index| {
-            (
-                Method::PUT,
-                format!("{CONFIG_MAPS}/{}", name(index)),
-                config_map(index, "changed"),
-            )
-        });
-        let put = put.await?;
-        let mut rows = Vec::new();
-        for (id, what, load, rate, cpu) in [
-            ("configmap", "ConfigMap creates", &config_maps, 1210.0, 1.45),
-            ("pod", "Pod creates", &pods, 811.0, 2.28),
-            ("get", "ConfigMap GETs", &get, 2617.0, 0.64),
-            ("put", "ConfigMap PUTs", &put, 1236.0, 1.47),
-        ] {
-            rows.push(
-                Row::new(
-                    format!("A1.{id}"),
-                    format!("{what}, {CONNECTIONS} connections"),
-                    load.rate,
-                    "/s",
-                )
-                .peer(Peer::Figure("Kubernetes", rate))
-                .target(Target::AtLeastTimesPeer(3.0)),
-            );
-            rows.push(
-                Row::new(
-                    format!("A1.{id}.cpu"),
-                    "the same, server CPU of each",
-                    load.cpu_ms,
-                    "ms",
-                )
-                .peer(Peer::Figure("Kubernetes", cpu))
-                .target(Target::AtMostTimesPeer(0.25)),
-            );
+/// What the peer was measured to do, or what the plan says that Kubernetes does.
+fn against(measured: Option<f64>, planned: f64) -> Peer {
+    measured.map_or(Peer::Figure("Kubernetes", planned), |value| {
+        Peer::Measured("Kubernetes", value)
+    })
+}
+
+async fn requests(
+    cata: &Path,
+    peer: Option<&Server>,
+    chosen: &dyn Fn(&str) -> bool,
+    report: &dyn Fn(Vec<Row>),
+) -> Result<()> {
+    let theirs = match peer {
+        Some(peer) => {
+            clear(peer).await?;
+            Some((Loads::run(peer).await?, Lists::of(peer).await?))
         }
-        report(rows);
+        None => None,
+    };
+    let server = Server::start(cata).await?;
+    let ours = Loads::run(&server).await?;
+    if chosen("A1") {
+        report(ours.rows(theirs.as_ref().map(|(loads, _)| loads)));
     }
     if chosen("A2") {
-        report(lists(&server, "", true).await?);
+        let lists = Lists::of(&server).await?;
+        let [all, page, size] = lists.rows("");
+        let peer = |value: fn(&Lists) -> f64, planned| against(theirs.as_ref().map(|(_, lists)| value(lists)), planned);
+        let target = Target::AtMostTimesPeer(0.2);
+        report(vec![
+            all.peer(peer(|lists| lists.all, 163.0)).target(target),
+            page.peer(peer(|lists| lists.page, 21.0)).target(target),
+            size.peer(peer(|lists| lists.megabytes, 10.6)),
+        ]);
     }
     if chosen("A4") {
         report(vec![
-            Row::new("A4.rss", "server RSS after 5,000 ConfigMaps + 5,000 pods", memory, "MB")
-                .peer(Peer::Figure("Kubernetes", 1086.0))
-                .target(Target::AtMost(150.0)),
+            Row::new(
+                "A4.rss",
+                "server RSS after 5,000 ConfigMaps + 5,000 pods",
+                ours.memory,
+                "MB",
+            )
+            .peer(against(theirs.as_ref().map(|(loads, _)| loads.memory), 1086.0))
+            .target(Target::AtMost(150.0)),
         ]);
     }
     if chosen("A2") || chosen("A4") {
@@ -108,43 +104,127 @@ async fn requests(cata: &Path, chosen: &dyn Fn(&str) -> bool, report: &dyn Fn(Ve
                 "MB",
             ),
         ]);
-        report(lists(&server, ".x10", false).await?);
+        report(Lists::of(&server).await?.rows(".x10").into());
     }
     server.stop().await
 }
 
-/// Lists of all pods there are: whole, and the first page.
-async fn lists(server: &Server, suffix: &str, budgeted: bool) -> Result<Vec<Row>> {
+/// Deletes what an earlier run left on a server that is not ours.
+async fn clear(server: &Server) -> Result<()> {
     let mut connection = Connection::open(server).await?;
-    let (mut whole, mut page, mut bytes) = (Samples::default(), Samples::default(), 0);
-    for _ in 0..LISTS {
-        let start = Instant::now();
-        bytes = connection.ok(Method::GET, PODS, Bytes::new()).await?.len();
-        whole.add(start.elapsed());
-        let start = Instant::now();
-        connection
-            .ok(Method::GET, &format!("{PODS}?limit=500"), Bytes::new())
-            .await?;
-        page.add(start.elapsed());
+    for collection in [CONFIG_MAPS, PODS] {
+        let path = format!("{collection}?labelSelector=app%3Dbench&gracePeriodSeconds=0");
+        connection.ok(Method::DELETE, &path, Bytes::new()).await?;
     }
-    let id = |metric: &str| format!("A2.{metric}{suffix}");
-    let mut all = Row::new(id("list"), "LIST of all pods, p50", whole.percentile(50), "ms");
-    let mut first = Row::new(id("page"), "LIST with limit=500, p50", page.percentile(50), "ms");
-    if budgeted {
-        let target = Target::AtMostTimesPeer(0.2);
-        all = all.peer(Peer::Figure("Kubernetes", 163.0)).target(target);
-        first = first.peer(Peer::Figure("Kubernetes", 21.0)).target(target);
+    Ok(())
+}
+
+/// A1's requests, and the memory with everything made.
+struct Loads {
+    config_maps: Load,
+    pods: Load,
+    get: Load,
+    put: Load,
+    memory: f64,
+}
+
+impl Loads {
+    async fn run(server: &Server) -> Result<Self> {
+        let config_maps = create(server, CONFIG_MAPS, 0..OBJECTS, config_map).await?;
+        let pods = create(server, PODS, 0..OBJECTS, pod).await?;
+        let memory = server.memory()?;
+        let path = |index| format!("{CONFIG_MAPS}/{}", name(index));
+        let get = Load::run(server, OBJECTS, |index| (Method::GET, path(index), Bytes::new())).await?;
+        let put = Load::run(server, OBJECTS, |index| {
+            (Method::PUT, path(index), config_map(index, "changed"))
+        });
+        Ok(Self {
+            config_maps,
+            pods,
+            get,
+            put: put.await?,
+            memory,
+        })
     }
-    let size = Row::new(id("bytes"), "size of that list", bytes as f64 / 1e6, "MB");
-    Ok(vec![
-        all,
-        first,
-        if budgeted {
-            size.peer(Peer::Figure("Kubernetes", 10.6))
-        } else {
-            size
-        },
-    ])
+
+    fn rows(&self, peer: Option<&Loads>) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (id, what, load, rate, cpu) in [
+            (
+                "configmap",
+                "ConfigMap creates",
+                (|loads| &loads.config_maps) as fn(&Loads) -> &Load,
+                1210.0,
+                1.45,
+            ),
+            ("pod", "Pod creates", |loads| &loads.pods, 811.0, 2.28),
+            ("get", "ConfigMap GETs", |loads| &loads.get, 2617.0, 0.64),
+            ("put", "ConfigMap PUTs", |loads| &loads.put, 1236.0, 1.47),
+        ] {
+            let (ours, peer) = (load(self), peer.map(load));
+            rows.push(
+                Row::new(
+                    format!("A1.{id}"),
+                    format!("{what}, {CONNECTIONS} connections"),
+                    ours.rate,
+                    "/s",
+                )
+                .peer(against(peer.map(|load| load.rate), rate))
+                .target(Target::AtLeastTimesPeer(3.0)),
+            );
+            rows.push(
+                Row::new(
+                    format!("A1.{id}.cpu"),
+                    "the same, server CPU of each",
+                    ours.cpu_ms,
+                    "ms",
+                )
+                .peer(against(peer.map(|load| load.cpu_ms), cpu))
+                .target(Target::AtMostTimesPeer(0.25)),
+            );
+        }
+        rows
+    }
+}
+
+/// Lists of all pods there are: whole, and the first page.
+struct Lists {
+    /// p50, in milliseconds.
+    all: f64,
+    page: f64,
+    /// Of the whole list.
+    megabytes: f64,
+}
+
+impl Lists {
+    async fn of(server: &Server) -> Result<Self> {
+        let mut connection = Connection::open(server).await?;
+        let (mut whole, mut page, mut bytes) = (Samples::default(), Samples::default(), 0);
+        for _ in 0..LISTS {
+            let start = Instant::now();
+            bytes = connection.ok(Method::GET, PODS, Bytes::new()).await?.len();
+            whole.add(start.elapsed());
+            let start = Instant::now();
+            connection
+                .ok(Method::GET, &format!("{PODS}?limit=500"), Bytes::new())
+                .await?;
+            page.add(start.elapsed());
+        }
+        Ok(Self {
+            all: whole.percentile(50),
+            page: page.percentile(50),
+            megabytes: bytes as f64 / 1e6,
+        })
+    }
+
+    fn rows(&self, suffix: &str) -> [Row; 3] {
+        let id = |metric: &str| format!("A2.{metric}{suffix}");
+        [
+            Row::new(id("list"), "LIST of all pods, p50", self.all, "ms"),
+            Row::new(id("page"), "LIST with limit=500, p50", self.page, "ms"),
+            Row::new(id("bytes"), "size of that list", self.megabytes, "MB"),
+        ]
+    }
 }
 
 async fn create(

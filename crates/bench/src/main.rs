@@ -2,6 +2,9 @@
 //!
 //! Absolute times on a shared machine mean little; ratios are what count. A peer that is not installed makes a row that
 //! says so, never a row that is left out. Nothing here fails on a slow machine: benchmarks are not tests.
+//!
+//! `--peer-kubeconfig FILE` names another API server, which runs on this machine, to put beside ours in A1 to A4, and
+//! `--peer-pid PID`, as often as it has processes, whose CPU time and memory are its.
 
 #![forbid(unsafe_code)]
 
@@ -46,11 +49,15 @@ fn run() -> Result<()> {
         json: false,
     };
     let mut wanted = Vec::new();
+    let mut peer = None;
+    let mut peer_pids = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--json" => setup.json = true,
             "--cata" => setup.cata = arguments.next().context("--cata wants a path")?.into(),
+            "--peer-kubeconfig" => peer = Some(arguments.next().context("--peer-kubeconfig wants a path")?),
+            "--peer-pid" => peer_pids.push(arguments.next().context("--peer-pid wants a number")?.parse()?),
             row if ROWS.contains(&row) => wanted.push(argument),
             "api" => wanted.extend(["A1", "A2", "A3", "A4"].map(str::to_owned)),
             other => bail!("there is no row {other:?}; the rows are {}", ROWS.join(" ")),
@@ -84,7 +91,9 @@ fn run() -> Result<()> {
         }
     };
     if ["A1", "A2", "A3", "A4"].into_iter().any(chosen) {
-        runtime.block_on(api::rows(&setup.cata, &chosen, &report))?;
+        let peer = peer.map(|path| server::Server::running(path.as_ref(), &peer_pids));
+        let peer = peer.transpose().context("cannot use the peer")?;
+        runtime.block_on(api::rows(&setup.cata, peer.as_ref(), &chosen, &report))?;
     }
     if chosen("C1") || chosen("C2") {
         report(containers::rows(&setup.cata)?);

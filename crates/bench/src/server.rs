@@ -1,4 +1,4 @@
-//! An API server to measure: `cata server` on a data directory of its own.
+//! An API server to measure: `cata server` on a data directory of its own, or another one that runs already.
 
 use anyhow::{Context, Result, bail};
 use kube::config::Kubeconfig;
@@ -12,8 +12,10 @@ use tokio::process::{Child, Command};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
-    _directory: TempDir,
-    process: Child,
+    /// What was started here, with its directory.
+    started: Option<(TempDir, Child)>,
+    /// Of the processes whose CPU time and memory are the server's.
+    pids: Vec<u32>,
     pub(crate) address: SocketAddr,
     /// With the admin's certificate.
     pub(crate) tls: tokio_rustls::TlsConnector,
@@ -49,16 +51,31 @@ impl Server {
             }
         };
         Ok(Self {
-            _directory: directory,
-            process,
+            pids: process.id().into_iter().collect(),
+            started: Some((directory, process)),
             address: address(&kubeconfig)?,
             tls: tls(&kubeconfig)?,
         })
     }
 
-    /// Seconds of CPU time so far.
+    /// One that runs, as a kubeconfig with certificates names it. Its state is the caller's: what the rows make stays there.
+    pub(crate) fn running(kubeconfig: &Path, pids: &[u32]) -> Result<Self> {
+        let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+        Ok(Self {
+            started: None,
+            pids: pids.to_vec(),
+            address: address(&kubeconfig)?,
+            tls: tls(&kubeconfig)?,
+        })
+    }
+
+    /// Seconds of CPU time so far; zero where no process is known.
     pub(crate) fn cpu(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
+        self.pids.iter().map(|pid| Self::cpu_of(*pid)).sum()
+    }
+
+    fn cpu_of(pid: u32) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let after_name = stat.rsplit(')').next().context("stat")?;
         let ticks = after_name.split_whitespace().skip(11).take(2);
         let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
@@ -67,7 +84,11 @@ impl Server {
 
     /// Resident memory, in MB.
     pub(crate) fn memory(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
+        self.pids.iter().map(|pid| Self::memory_of(*pid)).sum()
+    }
+
+    fn memory_of(pid: u32) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status
             .lines()
             .find(|line| line.starts_with("VmRSS:"))
@@ -76,14 +97,14 @@ impl Server {
         Ok(kilobytes * 1024.0 / 1e6)
     }
 
-    fn pid(&self) -> Result<u32> {
-        self.process.id().context("cata server ended")
-    }
-
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()?)?).context("pid")?;
+    pub(crate) async fn stop(self) -> Result<()> {
+        let Some((_directory, mut process)) = self.started else {
+            return Ok(());
+        };
+        let pid = process.id().context("cata server ended")?;
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("pid")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        self.process.wait().await?;
+        process.wait().await?;
         Ok(())
     }
 }

@@ -1,11 +1,11 @@
 //! A3: how soon many watchers hear of a change.
 //!
 //! The watchers share the machine with the server, so they do as little as a client can while events come: they take what TLS
-//! hands them and note the time. What it was is read when all is there.
+//! hands them and note the time. What it was is read when all of them have all.
 
 use super::connection::Connection;
-use super::{CONFIG_MAPS, config_map, name};
-use crate::row::{Peer, Row, Samples, Target};
+use super::{CONFIG_MAPS, against, config_map, name};
+use crate::row::{Row, Samples, Target};
 use crate::server::Server;
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -22,40 +22,39 @@ const GAP: Duration = Duration::from_millis(20);
 /// Writers of the burst.
 const WRITERS: usize = 16;
 
-pub(super) async fn rows(cata: &Path) -> Result<Vec<Row>> {
+pub(super) async fn rows(cata: &Path, peer: Option<&Server>) -> Result<Vec<Row>> {
+    let theirs = match peer {
+        Some(peer) => {
+            super::clear(peer).await?;
+            Some(FanOut::of(peer).await?)
+        }
+        None => None,
+    };
     let server = Server::start(cata).await?;
-    let before = server.cpu()?;
-    let mut paced = fan_out(&server, WATCHERS, 0, Some(GAP)).await?;
-    let cpu = (server.cpu()? - before) * 1e6 / (WATCHERS * OBJECTS) as f64;
-    let mut burst = fan_out(&server, WATCHERS, 1, None).await?;
+    let ours = FanOut::of(&server).await?;
     let mut crowd = fan_out(&server, WATCHERS * GROWTH, 2, Some(GAP)).await?;
     server.stop().await?;
     let target = Target::AtMostTimesPeer(0.3);
-    let figure = |value| Peer::Figure("Kubernetes", value);
+    let theirs = theirs.as_ref();
     Ok(vec![
         Row::new(
             "A3.p50",
             "100 watchers × 100 objects, 20 ms gaps, p50",
-            paced.percentile(50),
+            ours.paced.p50,
             "ms",
         ),
-        Row::new("A3.p99", "the same, p99", paced.percentile(99), "ms")
-            .peer(figure(6.9))
+        Row::new("A3.p99", "the same, p99", ours.paced.p99, "ms")
+            .peer(against(theirs.map(|theirs| theirs.paced.p99), 6.9))
             .target(target),
         Row::new(
             "A3.cpu",
             "the same, server CPU for each event sent, connecting and writing included",
-            cpu,
+            ours.cpu,
             "µs",
         ),
-        Row::new(
-            "A3.burst.p50",
-            "all 100 objects at once, p50",
-            burst.percentile(50),
-            "ms",
-        ),
-        Row::new("A3.burst", "the same, p99", burst.percentile(99), "ms")
-            .peer(figure(101.0))
+        Row::new("A3.burst.p50", "all 100 objects at once, p50", ours.burst.p50, "ms"),
+        Row::new("A3.burst", "the same, p99", ours.burst.p99, "ms")
+            .peer(against(theirs.map(|theirs| theirs.burst.p99), 101.0))
             .target(target),
         Row::new(
             "A3.p50.x10",
@@ -65,6 +64,38 @@ pub(super) async fn rows(cata: &Path) -> Result<Vec<Row>> {
         ),
         Row::new("A3.p99.x10", "the same, p99", crowd.percentile(99), "ms"),
     ])
+}
+
+/// What 100 watchers see of 100 objects.
+struct FanOut {
+    paced: Percentiles,
+    burst: Percentiles,
+    /// Microseconds of the server's CPU time for each event sent, with gaps.
+    cpu: f64,
+}
+
+/// In milliseconds.
+struct Percentiles {
+    p50: f64,
+    p99: f64,
+}
+
+impl FanOut {
+    async fn of(server: &Server) -> Result<Self> {
+        let before = server.cpu()?;
+        let paced = fan_out(server, WATCHERS, 0, Some(GAP)).await?;
+        let cpu = (server.cpu()? - before) * 1e6 / (WATCHERS * OBJECTS) as f64;
+        let burst = fan_out(server, WATCHERS, 1, None).await?;
+        let percentiles = |mut samples: Samples| Percentiles {
+            p50: samples.percentile(50),
+            p99: samples.percentile(99),
+        };
+        Ok(Self {
+            paced: percentiles(paced),
+            burst: percentiles(burst),
+            cpu,
+        })
+    }
 }
 
 /// Times from the sending of a create to each watcher's sight of it.
@@ -112,9 +143,13 @@ async fn fan_out(server: &Server, watchers: usize, round: usize, gap: Option<Dur
         sent.extend((first..first + OBJECTS).map(|index| (name(index), start)));
     }
     let sent: std::collections::HashMap<String, Instant> = sent.into_iter().collect();
+    let mut watchers = Vec::new();
+    while let Some(watcher) = running.join_next().await {
+        watchers.push(watcher??);
+    }
     let mut samples = Samples::default();
-    while let Some(seen) = running.join_next().await {
-        for (object, at) in seen?? {
+    for watcher in watchers {
+        for (object, at) in watcher.seen()? {
             samples.add(at.duration_since(*sent.get(&object).context("an object nobody made")?));
         }
     }
@@ -162,8 +197,8 @@ impl Watcher {
         })
     }
 
-    /// Reads until `count` objects were seen, and says which and when.
-    async fn read(mut self, count: usize) -> Result<Vec<(String, Instant)>> {
+    /// Reads until `count` events came.
+    async fn read(mut self, count: usize) -> Result<Self> {
         // Every event is a line; JSON has no line ends within.
         let mut lines = 0;
         while lines < count {
@@ -172,9 +207,10 @@ impl Watcher {
             self.marks.push((self.text.len(), Instant::now()));
             lines += self.text[before..].windows(2).filter(|bytes| bytes == b"}\n").count();
         }
-        self.seen()
+        Ok(self)
     }
 
+    /// Which objects came, and when.
     fn seen(&self) -> Result<Vec<(String, Instant)>> {
         let mut seen = Vec::new();
         let mut line = Vec::new();
