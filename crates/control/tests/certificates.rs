@@ -119,6 +119,32 @@ async fn a_request_is_from_whoever_sent_it() {
     assert_eq!(done["status"]["conditions"][0]["type"], "Approved");
 }
 
+/// Readers differ in what they take for the request in such a text, and for the group in such a subject.
+#[tokio::test]
+async fn a_request_that_can_be_read_in_two_ways_is_refused() {
+    use base64::Engine as _;
+    let cluster = Cluster::start().await;
+    let pem = |request: String| {
+        let pem = base64::engine::general_purpose::STANDARD.decode(request).unwrap();
+        String::from_utf8(pem).unwrap()
+    };
+    let (good, evil) = (pem(request("ann", "team")), pem(request("ann", "system:masters")));
+    let hidden = format!("x\r{}\r\n{good}", evil.trim_end().replace('\n', "\r"));
+    let answer = cluster.post(REQUESTS, &object("hidden", &encoded(hidden))).await;
+    assert_eq!(answer.code, 422, "{}", answer.text);
+
+    let wide = rcgen::DnValue::BmpString("system:masters".try_into().unwrap());
+    let foreign = rcgen::DnValue::UniversalString("system:masters".try_into().unwrap());
+    for (name, group) in [("wide", wide), ("foreign", foreign)] {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, group);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let request = params.serialize_request(&key).unwrap().pem().unwrap();
+        let answer = cluster.post(REQUESTS, &object(name, &encoded(request))).await;
+        assert_eq!(answer.code, 403, "{name}: {}", answer.text);
+    }
+}
+
 /// Somebody whom only a certificate knows.
 async fn with_certificate(cluster: &Cluster, certificate: &str, key: &str) -> kube::Client {
     let mut config = kube::config::Kubeconfig::read_from(&cluster.control.kubeconfig).unwrap();

@@ -10,6 +10,7 @@ mod request;
 
 use crate::framework::drive::{Change, Next, drive, source};
 use crate::framework::requests::{is_conflict, is_not_found};
+use catamaran_kinds::signing;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -36,7 +37,7 @@ const ANSWERED: SignedDuration = SignedDuration::from_hours(1);
 /// How long one that nobody answers does.
 const PENDING: SignedDuration = SignedDuration::from_hours(24);
 
-/// Signs with the cluster's CA: a request (PEM) that was approved, for what the certificate is, and for how long. Returns the
+/// Signs with the cluster's CA: a request (DER, as it was judged) that was approved, for what the certificate is, and for how long. Returns the
 /// certificate (PEM).
 pub type Sign =
     Arc<dyn Fn(&[u8], &[String], Duration) -> Result<String, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
@@ -120,11 +121,14 @@ async fn approve(
     requests: &Api<CertificateSigningRequest>,
     mut request: CertificateSigningRequest,
 ) -> kube::Result<Next> {
-    let Some(facts) = Facts::read(&request).filter(|_| is_open(&request)) else {
+    if !is_open(&request) || request.spec.signer_name != request::KUBELET_CLIENT {
+        return Ok(Next::Done);
+    }
+    let Ok(facts) = signing::decode(&request.spec.request.0).and_then(|der| Facts::read(&der)) else {
         return Ok(Next::Done);
     };
     let usages = request.spec.usages.as_deref().unwrap_or_default();
-    if request.spec.signer_name != request::KUBELET_CLIENT || request::kubelet_client(&facts, usages).is_err() {
+    if request::kubelet_client(&facts, usages).is_err() {
         return Ok(Next::Done);
     }
     let own = request.spec.username.as_deref().unwrap_or_default() == facts.common_name;
@@ -184,18 +188,18 @@ async fn issue(
     mut request: CertificateSigningRequest,
     sign: &Sign,
 ) -> kube::Result<Next> {
-    let Some(facts) = Facts::read(&request).filter(|_| is_to_be_signed(&request)) else {
+    let signer = &request.spec.signer_name;
+    if !is_to_be_signed(&request) || !request::is_ours(signer) {
         return Ok(Next::Done);
-    };
+    }
     let usages = request.spec.usages.clone().unwrap_or_default();
-    match request::judge(&request.spec.signer_name, &facts, &usages) {
-        None => return Ok(Next::Done),
-        Some(Err(why)) => add(&mut request, "Failed", "SignerValidationFailure", &why),
-        Some(Ok(())) => match sign(
-            &request.spec.request.0,
-            &usages,
-            lifetime(request.spec.expiration_seconds),
-        ) {
+    let judged = signing::decode(&request.spec.request.0).and_then(|der| {
+        request::judge(signer, &Facts::read(&der)?, &usages)?;
+        Ok(der)
+    });
+    match judged {
+        Err(why) => add(&mut request, "Failed", "SignerValidationFailure", &why),
+        Ok(der) => match sign(&der, &usages, lifetime(request.spec.expiration_seconds)) {
             Ok(certificate) => {
                 let status = request.status.get_or_insert_default();
                 status.certificate = Some(ByteString(certificate.into_bytes()));

@@ -51,6 +51,11 @@ pub mod pods {
     };
 }
 
+/// Requests for certificates, read in one way by whoever judges and signs them.
+pub mod signing {
+    pub use crate::certificates::request::{Subject, decode, parse, text};
+}
+
 /// What the system chooses for services.
 pub mod services {
     pub use crate::core::services::{Block, Choice, Occupied, Pools, Refusal, Taken, addresses, allocate};

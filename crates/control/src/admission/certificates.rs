@@ -6,11 +6,8 @@ use crate::kinds::Object;
 use async_trait::async_trait;
 use catamaran_api::Status;
 use catamaran_cel::AuthorizationQuery;
+use catamaran_kinds::signing;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use rustls_pki_types::CertificateSigningRequestDer;
-use rustls_pki_types::pem::PemObject as _;
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer as _;
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 const MASTERS: &str = "system:masters";
@@ -167,14 +164,8 @@ impl Plugin for SubjectRestriction {
 }
 
 /// The organisations in the subject of a PEM request: the groups of the user it is for.
-fn organisations(pem: &[u8]) -> Result<Vec<String>, &'static str> {
-    let der =
-        CertificateSigningRequestDer::from_pem_slice(pem).map_err(|_| "PEM block type must be CERTIFICATE REQUEST")?;
-    let (_, request) = X509CertificationRequest::from_der(&der).map_err(|_| "the request is malformed")?;
-    let subject = &request.certification_request_info.subject;
-    Ok(subject
-        .iter_organization()
-        .filter_map(|attribute| attribute.as_str().ok())
-        .map(ToOwned::to_owned)
-        .collect())
+fn organisations(pem: &[u8]) -> Result<Vec<String>, String> {
+    let der = signing::decode(pem)?;
+    let request = signing::parse(&der)?;
+    signing::Subject::read(&request.certification_request_info.subject).map(|subject| subject.organizations)
 }

@@ -3,11 +3,11 @@
 
 use super::der::{bit_string, boolean, context, integer, octet_string, oid, sequence, time};
 use base64::Engine as _;
+use catamaran_kinds::signing::{self, Subject};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, SigningKey as _};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use rustls_pki_types::CertificateDer;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -55,8 +55,8 @@ const EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37];
 /// Why a certificate could not be issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    #[error("unable to parse certificate request")]
-    Request,
+    #[error("unable to parse certificate request: {why}")]
+    Request { why: String },
     #[error("unable to verify certificate request signature")]
     Signature,
     #[error("unrecognized usage values: {0:?}")]
@@ -82,17 +82,19 @@ impl Issuer {
         Issuer { certificate, key }
     }
 
-    /// A certificate, PEM, for a request, PEM, that was approved: for these usages, valid for `lifetime` and no longer than the
-    /// CA's own.
+    /// A certificate, PEM, for a request, DER, that was approved: for these usages, valid for `lifetime` and no longer than the
+    /// CA's own. DER, as that is what was judged: nothing is left to be read in another way here.
     pub(crate) fn issue(
         &self,
-        request: &[u8],
+        der: &[u8],
         usages: &[String],
         lifetime: SignedDuration,
         now: Timestamp,
     ) -> Result<String, IssueError> {
-        let der = CertificateSigningRequestDer::from_pem_slice(request).map_err(|_| IssueError::Request)?;
-        let (_, request) = X509CertificationRequest::from_der(&der).map_err(|_| IssueError::Request)?;
+        let refused = |why| IssueError::Request { why };
+        let request = signing::parse(der).map_err(refused)?;
+        let subject = Subject::read(&request.certification_request_info.subject).map_err(refused)?;
+        subject.check_unambiguous().map_err(refused)?;
         request.verify_signature().map_err(|_| IssueError::Signature)?;
         let (_, authority) = X509Certificate::from_der(&self.certificate).map_err(|_| IssueError::Authority)?;
         let until =
@@ -281,8 +283,8 @@ mod tests {
         ];
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        let request = params.serialize_request(&key).unwrap().pem().unwrap();
-        let pem = issuer.issue(request.as_bytes(), &usages(asked), lifetime, Timestamp::now())?;
+        let request = params.serialize_request(&key).unwrap();
+        let pem = issuer.issue(request.der(), &usages(asked), lifetime, Timestamp::now())?;
         let der = super::super::der(&pem).unwrap().to_vec();
         let (_, certificate) = X509Certificate::from_der(&der).unwrap();
         let (_, authority) = X509Certificate::from_der(&issuer.certificate).unwrap();

@@ -1,12 +1,9 @@
 //! What a signing request asks for, and what each signer of Kubernetes' own demands of it: pure.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers>
 
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use catamaran_kinds::signing::{self, Subject};
 use std::collections::BTreeSet;
-use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::pem::Pem;
-use x509_parser::prelude::FromDer as _;
 
 pub(super) const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 pub(super) const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
@@ -32,19 +29,17 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// `None` if it is no request.
-    pub(super) fn read(request: &CertificateSigningRequest) -> Option<Facts> {
-        let pem = Pem::iter_from_buffer(&request.spec.request.0).next()?.ok()?;
-        if pem.label != "CERTIFICATE REQUEST" {
-            return None;
-        }
-        let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
-        let subject = &parsed.certification_request_info.subject;
-        let organizations = subject.iter_organization().filter_map(|name| name.as_str().ok());
-        let common_names = subject.iter_common_name().filter_map(|name| name.as_str().ok());
+    /// Of a request, DER.
+    ///
+    /// # Errors
+    /// Why nobody can tell what it asks for.
+    pub(super) fn read(der: &[u8]) -> Result<Facts, String> {
+        let parsed = signing::parse(der)?;
+        let subject = Subject::read(&parsed.certification_request_info.subject)?;
+        subject.check_unambiguous()?;
         let mut facts = Facts {
-            common_name: common_names.last().unwrap_or_default().to_owned(),
-            organizations: organizations.map(ToOwned::to_owned).collect(),
+            common_name: subject.user().to_owned(),
+            organizations: subject.organizations,
             ..Facts::default()
         };
         for extension in parsed.requested_extensions().into_iter().flatten() {
@@ -61,18 +56,23 @@ impl Facts {
                 }
             }
         }
-        Some(facts)
+        Ok(facts)
     }
 }
 
-/// Does the signer sign such a request? `None` for signers that are none of ours.
-pub(super) fn judge(signer: &str, facts: &Facts, usages: &[String]) -> Option<Result<(), String>> {
+/// Is it for us to sign for it?
+pub(super) fn is_ours(signer: &str) -> bool {
+    [CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY].contains(&signer)
+}
+
+/// Does the signer, one of ours, sign such a request?
+pub(super) fn judge(signer: &str, facts: &Facts, usages: &[String]) -> Result<(), String> {
     match signer {
-        CLIENT => Some(client(usages)),
-        KUBELET_CLIENT => Some(kubelet_client(facts, usages)),
-        KUBELET_SERVING => Some(kubelet_serving(facts, usages)),
-        LEGACY => Some(Ok(())),
-        _ => None,
+        CLIENT => client(usages),
+        KUBELET_CLIENT => kubelet_client(facts, usages),
+        KUBELET_SERVING => kubelet_serving(facts, usages),
+        LEGACY => Ok(()),
+        _ => Err("the signer is none of this cluster's own".to_owned()),
     }
 }
 
@@ -162,8 +162,10 @@ mod tests {
 
     #[track_caller]
     fn check(signer: &str, facts: &Facts, asked: &[&str], expected: Result<(), &str>) {
-        let judged = judge(signer, facts, &usages(asked)).expect("a signer of ours");
-        assert_eq!(judged, expected.map_err(ToOwned::to_owned));
+        assert_eq!(
+            judge(signer, facts, &usages(asked)),
+            expected.map_err(ToOwned::to_owned)
+        );
     }
 
     #[test]
@@ -181,7 +183,8 @@ mod tests {
         let missing = Err("missing required usage for client certificate: client auth");
         check(CLIENT, &anybody, &["digital signature"], missing);
         check(LEGACY, &anybody, &["server auth"], Ok(()));
-        assert_eq!(judge("example.com/mine", &anybody, &[]), None);
+        assert!(is_ours(CLIENT) && !is_ours("example.com/mine"));
+        judge("example.com/mine", &anybody, &[]).expect_err("none of ours");
     }
 
     #[test]

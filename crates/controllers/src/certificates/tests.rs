@@ -18,8 +18,19 @@ fn pem(common_name: &str, organization: &str) -> String {
 }
 
 fn put(fake: &Fake, name: &str, signer: &str, usages: &[&str], conditions: &Value) {
+    put_pem(
+        fake,
+        name,
+        signer,
+        usages,
+        conditions,
+        &pem("system:node:n1", "system:nodes"),
+    );
+}
+
+fn put_pem(fake: &Fake, name: &str, signer: &str, usages: &[&str], conditions: &Value, pem: &str) {
     let spec = json!({
-        "request": STANDARD.encode(pem("system:node:n1", "system:nodes")),
+        "request": STANDARD.encode(pem),
         "signerName": signer, "usages": usages, "username": "system:node:n1", "expirationSeconds": 60,
     });
     let metadata = json!({ "name": name, "creationTimestamp": Timestamp::now().to_string() });
@@ -100,6 +111,62 @@ async fn nodes_that_may_are_approved_and_get_theirs() {
         assert_eq!(condition(&fake, "person", "Approved"), None);
     })
     .await;
+}
+
+/// Who else reads the text may find another request in it: neither is signed. What is signed is what was judged, not read again.
+#[tokio::test]
+async fn what_is_judged_is_what_is_signed() {
+    let fake = Fake::default();
+    let (good, evil) = (pem("system:node:n1", "system:nodes"), pem("admin", "system:masters"));
+    let hidden = format!("x\r{}\r\n{good}", evil.trim_end().replace('\n', "\r"));
+    put_pem(
+        &fake,
+        "hidden",
+        request::KUBELET_CLIENT,
+        &NODE_USAGES,
+        &approved(),
+        &hidden,
+    );
+    put_pem(
+        &fake,
+        "open",
+        request::KUBELET_CLIENT,
+        &NODE_USAGES,
+        &json!([]),
+        &hidden,
+    );
+    put_pem(
+        &fake,
+        "plain",
+        request::KUBELET_CLIENT,
+        &NODE_USAGES,
+        &approved(),
+        &good,
+    );
+    fake.allow();
+    let sign: Sign = Arc::new(|der, _, _| Ok(Facts::read(der)?.common_name));
+    with_controller(&fake, sign, async {
+        assert_eq!(fake.until(|fake| signed(fake, "plain")).await, "system:node:n1");
+        let failed = fake.until(|fake| condition(fake, "hidden", "Failed")).await;
+        assert_eq!(failed["reason"], "SignerValidationFailure");
+        assert_eq!(signed(&fake, "hidden"), None);
+        assert_eq!(condition(&fake, "open", "Approved"), None);
+    })
+    .await;
+}
+
+/// A certificate of two names is for whom its reader takes it for.
+#[test]
+fn a_request_for_two_is_refused() {
+    let mut params = rcgen::CertificateParams::default();
+    let name = &mut params.distinguished_name;
+    name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    name.push(rcgen::DnType::CommonName, "admin");
+    name.push(rcgen::DnType::CustomDnType(vec![2, 5, 4, 3]), "system:node:n1");
+    let key = rcgen::KeyPair::generate().expect("key");
+    let request = params.serialize_request(&key).expect("request");
+    let refused = Facts::read(request.der()).unwrap_err();
+    assert_eq!(refused, "subject must not have more than one common name");
 }
 
 /// A request in this state, so many minutes ago.

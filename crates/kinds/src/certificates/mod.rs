@@ -2,6 +2,7 @@
 
 pub(crate) mod certificatesigningrequests;
 mod pem;
+pub(crate) mod request;
 
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,13 @@
 //! Reads what people send as PEM: a signing request, or a chain of certificates.
 
-use x509_parser::certification_request::X509CertificationRequest;
+use super::request;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What is wrong with a PKCS#10 request in PEM form, if anything is.
 pub(super) fn check_request(pem: &[u8]) -> Result<(), String> {
-    const WANTED: &str = "PEM block type must be CERTIFICATE REQUEST";
-    let block = blocks(pem).next().and_then(Result::ok).ok_or(WANTED)?;
-    if block.label != "CERTIFICATE REQUEST" {
-        return Err(WANTED.to_owned());
-    }
-    let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|error| format!("asn1: {error}"))?;
+    let der = request::decode(pem)?;
+    let request = request::parse(&der)?;
     request.verify_signature().map_err(|error| format!("x509: {error}"))
 }
 
