@@ -1,10 +1,15 @@
+use super::convert::Converter;
 use super::filter::Filter;
-use super::resource::Change;
+use super::resource::{Change, Resource};
 use super::{ListOptions, Registry, Target, Tick, WatchOptions, WriteOptions};
+use crate::kinds::KindRef;
+use catamaran_api::Status;
 use catamaran_api::body::Body;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 mod laws;
@@ -149,6 +154,71 @@ async fn events_go_an_hour_after_they_last_happened() {
     world.registry.sweep_events_once(now + minutes(92)).await;
     assert!(world.names("events").await.is_empty());
     assert_eq!(world.names("namespaces").await, ["default"], "nothing else goes");
+}
+
+/// A converter that has time until it is told otherwise.
+struct Slow {
+    inner: Arc<dyn Converter>,
+    waits: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Converter for Slow {
+    async fn convert(&self, objects: Vec<Value>, api_version: &str) -> Result<Vec<Value>, Status> {
+        if self.waits.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+        self.inner.convert(objects, api_version).await
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_does_not_wait_for_a_conversion_misses_nothing() {
+    let world = World::new(&catamaran_store::Options::default()).await;
+    let served = world.registry.resource("autoscaling/v1", "horizontalpodautoscalers");
+    let served = served.unwrap();
+    let KindRef::Builtin(kind) = served.kind else {
+        panic!("it is built in");
+    };
+    let mut resource = Resource::builtin(kind);
+    let slow = Arc::new(Slow {
+        inner: resource.converter.take().unwrap(),
+        waits: AtomicBool::new(true),
+    });
+    resource.converter = Some(Arc::clone(&slow) as Arc<dyn Converter>);
+    let target = |resource| Target {
+        resource,
+        namespace: Some("default".to_owned()),
+        name: String::new(),
+    };
+    let watched = target(Arc::new(resource));
+    let options = WatchOptions {
+        filter: Filter::parse(&watched.resource, "", "").unwrap(),
+        resource_version: String::new(),
+        version_match: None,
+        bookmarks: false,
+        send_initial_events: None,
+        timeout: None,
+    };
+    let mut watching = world.registry.watch(&watched, options).await.unwrap();
+    let body = Body {
+        value: json!({
+            "metadata": { "name": "a" },
+            "spec": { "maxReplicas": 3, "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "d" } },
+        }),
+        duplicates: Vec::new(),
+    };
+    let written = world
+        .registry
+        .create(&target(served), body, &WriteOptions::default())
+        .await;
+    written.unwrap();
+    world.registry.caches.fresh().await.unwrap();
+    assert!(futures::poll!(std::pin::pin!(watching.next())).is_pending());
+    slow.waits.store(false, Ordering::Release);
+    let ticks = tokio::time::timeout(Duration::from_secs(30), watching.next()).await;
+    let ticks = ticks.expect("the event is not lost").expect("the watch goes on");
+    assert!(matches!(&ticks[..], [Tick::Object(Change::Added, record)] if record.name() == "a"));
 }
 
 /// The bytes of one object are damaged in the store. Who asks for it, or for all, is told; nobody is shown what it was before,

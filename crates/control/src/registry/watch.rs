@@ -151,7 +151,12 @@ impl Watching {
         &self.resource
     }
 
-    /// The next events, at least one; `None` at the end of the watch.
+    /// When it ends, if nothing else ends it.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The next events, at least one; `None` at the end of the watch. Nothing is lost if it is dropped and called again.
     pub(crate) async fn next(&mut self) -> Option<Vec<Tick>> {
         if self.over {
             return None;
@@ -266,19 +271,20 @@ impl Watching {
     /// The next steps, from the tail in memory, or from the store's history for a watcher that fell behind it: one that was
     /// slow, or was away while the server was started anew. Also, whether there may be more at once.
     async fn next_steps(&mut self) -> Result<(Vec<Arc<Step>>, bool), Status> {
-        let (steps, more) = match self.cache.tail(self.seen, BATCH) {
+        let (steps, reached, more) = match self.cache.tail(self.seen, BATCH) {
             Ok(tail) => {
-                self.seen = tail.upto;
                 let more = tail.steps.len() == BATCH;
-                (tail.steps, more)
+                (tail.steps, tail.upto, more)
             }
             Err(TooOld) => {
                 let (steps, reached) = self.caches.past(&self.cache, &self.prefix, self.seen).await?;
-                self.seen = reached;
-                (steps, true)
+                (steps, reached, true)
             }
         };
-        Ok((shown_steps(&self.resource, steps).await?, more))
+        let steps = shown_steps(&self.resource, steps).await?;
+        // Not before: whoever gives up waiting for a conversion has not seen them.
+        self.seen = reached;
+        Ok((steps, more))
     }
 
     fn seen_through_filter(&self, step: &Step) -> Option<Tick> {
