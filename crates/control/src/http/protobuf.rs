@@ -11,7 +11,7 @@ use catamaran_api::schema::protobuf::{ENVELOPE_END, Encoder, encode_json, event_
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 const META: &str = "meta.k8s.io/v1";
 /// Bytes before each event of a stream: its length.
@@ -133,56 +133,139 @@ async fn measure(lists: &Lists, records: &[Arc<Record>]) -> Result<usize, Status
     Ok(total)
 }
 
-/// Events that several watches send, for as long as they are likely to: an object that changed is made into protobuf once.
-#[derive(Default)]
-pub(super) struct Frames([Mutex<VecDeque<Frame>>; SHARDS]);
-
-struct Frame {
-    record: Arc<Record>,
-    change: Change,
-    bytes: Bytes,
+/// Does the kind have a protobuf form?
+pub(super) fn is_known(resource: &Resource) -> bool {
+    Encoder::of(&resource.api_version, &resource.info.kind).is_some()
 }
 
+/// Events that several watches send, for as long as they are likely to: an object that changed is made into protobuf once.
+#[derive(Default)]
+pub(super) struct Frames([Mutex<Shard>; SHARDS]);
+
+/// The newest of them. They keep no object alive, and are forgotten with theirs.
+#[derive(Default)]
+struct Shard {
+    frames: VecDeque<Frame>,
+    /// About how long all of them are together.
+    length: usize,
+}
+
+struct Frame {
+    record: Weak<Record>,
+    change: Change,
+    /// That of the object: its protobuf is hardly ever longer.
+    length: usize,
+    bytes: Arc<Made>,
+}
+
+/// Made by whoever needs it first. Others who want the same wait, but nobody else does. Nothing, if it cannot be made.
+type Made = OnceLock<Option<Bytes>>;
+
 const SHARDS: usize = 16;
-/// Events in each.
+/// Events in each …
 const DEPTH: usize = 8;
+/// … and how long they may be together. The newest one is kept, however long.
+const MOST_BYTES: usize = 256 << 10;
 
 impl Frames {
-    /// The event of a whole object, with its length in front.
+    /// The event of a whole object, with its length in front; `None` if it cannot be said in protobuf.
     pub(super) fn get(&self, record: &Arc<Record>, change: Change) -> Option<Bytes> {
         // Records are allocated: their lowest bits say nothing.
         let shard = (Arc::as_ptr(record).addr() >> 6) % SHARDS;
-        let mut frames = self.0[shard].lock();
-        let found = frames
-            .iter()
-            .find(|frame| Arc::ptr_eq(&frame.record, record) && frame.change == change);
-        if let Some(frame) = found {
-            return Some(frame.bytes.clone());
-        }
-        let bytes = Bytes::from(framed(&event_of(change.name(), &encode_json(record.bytes())?)));
-        if frames.len() == DEPTH {
-            frames.pop_front();
-        }
-        frames.push_back(Frame {
-            record: Arc::clone(record),
-            change,
-            bytes: bytes.clone(),
-        });
-        Some(bytes)
+        let made = self.0[shard].lock().frame(record, change);
+        let make = || {
+            let object = encode_json(record.bytes())?;
+            Some(Bytes::from(framed(&event_of(change.name(), &object))))
+        };
+        made.get_or_init(make).clone()
     }
 }
 
-/// The event of an object's metadata.
-pub(super) fn put_partial_event(out: &mut BytesMut, change: Change, record: &Record) {
-    let mut json = BytesMut::new();
-    put_partial(&mut json, record.bytes());
-    put_event(out, change.name(), &json);
+impl Shard {
+    fn frame(&mut self, record: &Arc<Record>, change: Change) -> Arc<Made> {
+        // What a weak reference points to is not used for anything else as long as there is one.
+        let is_it = |frame: &&Frame| frame.record.as_ptr() == Arc::as_ptr(record) && frame.change == change;
+        if let Some(frame) = self.frames.iter().find(is_it) {
+            return Arc::clone(&frame.bytes);
+        }
+        let length = record.len();
+        self.frames.retain(|frame| frame.record.strong_count() > 0);
+        self.length = self.frames.iter().map(|frame| frame.length).sum();
+        while self.frames.len() >= DEPTH || self.length + length > MOST_BYTES {
+            let Some(oldest) = self.frames.pop_front() else { break };
+            self.length -= oldest.length;
+        }
+        let bytes = Arc::<Made>::default();
+        self.length += length;
+        self.frames.push_back(Frame {
+            record: Arc::downgrade(record),
+            change,
+            length,
+            bytes: Arc::clone(&bytes),
+        });
+        bytes
+    }
 }
 
-/// An event, with its length in front. What has no protobuf form was refused before the watch began.
-pub(super) fn put_event(out: &mut BytesMut, event: &str, json: &[u8]) {
-    match encode_json(json) {
-        Some(object) => out.put_slice(&framed(&event_of(event, &object))),
-        None => tracing::error!(event, "an event has no protobuf form"),
+/// The event of an object's metadata. False, and nothing, if it cannot be said in protobuf.
+pub(super) fn put_partial_event(out: &mut BytesMut, change: Change, record: &Record) -> bool {
+    let mut json = BytesMut::new();
+    put_partial(&mut json, record.bytes());
+    put_event(out, change.name(), &json)
+}
+
+/// An event, with its length in front. False, and nothing, if it cannot be said in protobuf.
+pub(super) fn put_event(out: &mut BytesMut, event: &str, json: &[u8]) -> bool {
+    let object = encode_json(json);
+    if let Some(object) = &object {
+        out.put_slice(&framed(&event_of(event, object)));
+    }
+    object.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str, length: usize) -> Arc<Record> {
+        let kind = crate::kinds::ALL.iter().find(|kind| kind.info().kind == "ConfigMap");
+        let resource = Resource::builtin(*kind.unwrap());
+        let text = "x".repeat(length);
+        let json =
+            json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": { "name": name }, "data": { "k": text } });
+        let key = resource.key(Some("default"), name);
+        Arc::new(Record::computed(&resource, key.into(), json.to_string().into()).unwrap())
+    }
+
+    #[test]
+    fn events_are_made_once_and_kept_within_bounds() {
+        let frames = Frames::default();
+        let one = record("one", 10);
+        let first = frames.get(&one, Change::Added).unwrap();
+        assert_eq!(first.as_ptr(), frames.get(&one, Change::Added).unwrap().as_ptr());
+        assert_ne!(first, frames.get(&one, Change::Modified).unwrap());
+
+        let mut shard = Shard::default();
+        let large: Vec<_> = (0..4).map(|index| record(&index.to_string(), MOST_BYTES / 3)).collect();
+        for record in &large {
+            shard.frame(record, Change::Added);
+        }
+        assert!(
+            shard.length <= MOST_BYTES && shard.frames.len() == 2,
+            "{}",
+            shard.length
+        );
+        let whole = record("whole", MOST_BYTES);
+        shard.frame(&whole, Change::Added);
+        assert_eq!(shard.frames.len(), 1, "the newest is kept");
+        drop(whole);
+        assert!(shard.frames[0].record.upgrade().is_none(), "no object is kept alive");
+        shard.frame(&one, Change::Added);
+        assert_eq!((shard.frames.len(), shard.length), (1, one.len()));
+        let small: Vec<_> = (0..20).map(|index| record(&index.to_string(), 1)).collect();
+        for record in &small {
+            shard.frame(record, Change::Added);
+        }
+        assert_eq!(shard.frames.len(), DEPTH);
     }
 }

@@ -42,12 +42,20 @@ impl WatchStream {
         meter: WatchMeter,
     ) -> Result<Self, Status> {
         let content_type = style.form.stream_type().ok_or_else(negotiate::no_stream)?;
+        let (is_protobuf, is_whole) = (
+            style.form.language == Language::Protobuf,
+            style.form.shape == Shape::Whole,
+        );
+        if is_protobuf && is_whole && !protobuf::is_known(watching.resource()) {
+            return Err(negotiate::not_acceptable());
+        }
         let writer = Writer {
             style,
             bare: bare && style.form.language == Language::Json,
             frames,
             resource: Arc::clone(watching.resource()),
             first_table: true,
+            over: false,
         };
         Ok(WatchStream {
             watching,
@@ -58,6 +66,11 @@ impl WatchStream {
         })
     }
 
+    /// When it ends, if nothing else ends it.
+    pub(super) fn deadline(&self) -> tokio::time::Instant {
+        self.watching.deadline()
+    }
+
     /// Are its events text?
     pub(super) fn is_text(&self) -> bool {
         self.writer.style.form.language != Language::Protobuf
@@ -65,7 +78,7 @@ impl WatchStream {
 
     /// The next events, as they stand in the body of an answer; `None` at the end of the watch.
     async fn next(&mut self) -> Option<Bytes> {
-        let ticks = self.watching.next().await?;
+        let ticks = self.next_ticks().await?;
         let bytes = self.writer.write(&ticks);
         self.meter.sent(ticks.len(), bytes.len());
         Some(bytes)
@@ -73,10 +86,23 @@ impl WatchStream {
 
     /// The next events, each a message of its own: without a length in front.
     pub(super) async fn next_messages(&mut self) -> Option<Vec<Bytes>> {
-        let ticks = self.watching.next().await?;
-        let messages: Vec<Bytes> = ticks.iter().map(|tick| self.message(tick)).collect();
-        self.meter.sent(ticks.len(), messages.iter().map(Bytes::len).sum());
+        let ticks = self.next_ticks().await?;
+        let mut messages = Vec::with_capacity(ticks.len());
+        for tick in &ticks {
+            messages.push(self.message(tick));
+            if self.writer.over {
+                break;
+            }
+        }
+        self.meter.sent(messages.len(), messages.iter().map(Bytes::len).sum());
         Some(messages)
+    }
+
+    async fn next_ticks(&mut self) -> Option<Vec<Tick>> {
+        match self.writer.over {
+            true => None,
+            false => self.watching.next().await,
+        }
     }
 
     fn message(&mut self, tick: &Tick) -> Bytes {
@@ -108,20 +134,27 @@ struct Writer {
     resource: Arc<Resource>,
     /// The first table of a watch has the columns, the others go without.
     first_table: bool,
+    /// An event could not be said, which was the last thing to say.
+    over: bool,
 }
 
 impl Writer {
     fn write(&mut self, ticks: &[Tick]) -> Bytes {
         // Most often it is one change of one whole object: its line exists already and all watchers share it.
         if let ([Tick::Object(change, record)], Shape::Whole, false) = (ticks, self.style.form.shape, self.bare) {
-            match self.style.form.language {
-                Language::Protobuf => return self.frames.get(record, *change).unwrap_or_default(),
-                _ => return record.line(*change),
+            if self.style.form.language != Language::Protobuf {
+                return record.line(*change);
+            }
+            if let Some(frame) = self.frames.get(record, *change) {
+                return frame;
             }
         }
         let mut lines = BytesMut::with_capacity(ticks.iter().map(size).sum());
         for tick in ticks {
             self.line(&mut lines, tick);
+            if self.over {
+                break;
+            }
         }
         lines.freeze()
     }
@@ -130,11 +163,14 @@ impl Writer {
         let protobuf = self.style.form.language == Language::Protobuf;
         match tick {
             Tick::Object(change, record) if protobuf && self.style.form.shape == Shape::PartialMetadata => {
-                protobuf::put_partial_event(lines, *change, record);
+                if !protobuf::put_partial_event(lines, *change, record) {
+                    self.fail(lines);
+                }
             }
-            Tick::Object(change, record) if protobuf => {
-                lines.put_slice(&self.frames.get(record, *change).unwrap_or_default());
-            }
+            Tick::Object(change, record) if protobuf => match self.frames.get(record, *change) {
+                Some(frame) => lines.put_slice(&frame),
+                None => self.fail(lines),
+            },
             Tick::Object(change, record) if self.bare && self.put_bare(lines, *change, record) => {}
             Tick::Object(change, record) if self.style.form.shape == Shape::Whole => {
                 lines.put_slice(change.opening());
@@ -181,14 +217,26 @@ impl Writer {
         true
     }
 
-    fn put(&self, lines: &mut BytesMut, event: &str, object: &Value) {
+    fn put(&mut self, lines: &mut BytesMut, event: &str, object: &Value) {
         let json = object.to_string();
         if self.style.form.language == Language::Protobuf {
-            return protobuf::put_event(lines, event, json.as_bytes());
+            if !protobuf::put_event(lines, event, json.as_bytes()) {
+                self.fail(lines);
+            }
+            return;
         }
         lines.put_slice(format!(r#"{{"type":"{event}","object":"#).as_bytes());
         lines.put_slice(json.as_bytes());
         lines.put_slice(CLOSING);
+    }
+
+    /// Ends the watch at an event that has no form in its language. A client that missed one without knowing would go on with
+    /// what is not true; one that is told lists anew.
+    fn fail(&mut self, lines: &mut BytesMut) {
+        tracing::error!(kind = %self.resource.info.kind, "an event of a watch has no protobuf form");
+        self.over = true;
+        let status = Status::internal("an event of this watch has no protobuf form");
+        protobuf::put_event(lines, "ERROR", status.to_value().to_string().as_bytes());
     }
 
     /// An object that has to be taken apart: for its shape, or because it is shown with another version than its own.
@@ -248,5 +296,58 @@ fn size(tick: &Tick) -> usize {
     match tick {
         Tick::Object(_, record) | Tick::Left(record, _) => record.len() + 16,
         Tick::Bookmark { .. } | Tick::Error(_) => 512,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use catamaran_api::table::IncludeObject;
+
+    #[test]
+    fn an_event_that_cannot_be_said_is_the_last() {
+        let kind = crate::kinds::ALL.iter().find(|kind| kind.info().kind == "ConfigMap");
+        let resource = Arc::new(Resource::builtin(*kind.unwrap()));
+        let tick = |kind: &str| {
+            let json = json!({ "kind": kind, "apiVersion": "v1", "metadata": { "name": "a" } }).to_string();
+            let record = Record::computed(&resource, "/registry/core/configmaps/default/a".into(), json.into());
+            Tick::Object(Change::Added, Arc::new(record.unwrap()))
+        };
+        let writer = || Writer {
+            style: Style {
+                form: negotiate::Form {
+                    language: Language::Protobuf,
+                    shape: Shape::Whole,
+                },
+                include: IncludeObject::Metadata,
+            },
+            bare: false,
+            frames: Arc::default(),
+            resource: Arc::clone(&resource),
+            first_table: true,
+            over: false,
+        };
+        let has = |bytes: &[u8], text: &str| {
+            bytes
+                .windows(text.len())
+                .filter(|part| *part == text.as_bytes())
+                .count()
+        };
+        let mut whole = writer();
+        let bytes = whole.write(&[tick("ConfigMap")]);
+        assert_eq!((has(&bytes, "ADDED"), whole.over), (1, false));
+        for ticks in [&[tick("Nonsense")][..], &[tick("Nonsense"), tick("ConfigMap")][..]] {
+            let mut broken = writer();
+            let bytes = broken.write(ticks);
+            assert_eq!((has(&bytes, "ERROR"), has(&bytes, "ADDED")), (1, 0), "{bytes:?}");
+            assert_eq!(
+                has(
+                    &bytes,
+                    "Internal error occurred: an event of this watch has no protobuf form"
+                ),
+                1
+            );
+            assert!(broken.over);
+        }
     }
 }
