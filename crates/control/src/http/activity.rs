@@ -4,7 +4,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::Request;
+use http::{Request, header};
 use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,8 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::Service;
+
+/// The place a connection takes: one of those there are, and one more for which the end of the server waits.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _counted: TaskTrackerToken,
+}
 
 /// The requests of one connection. Nobody is woken up when there are more or fewer: who waits looks now and then.
 #[derive(Debug)]
@@ -22,11 +31,20 @@ pub(super) struct Activity {
     under_way: AtomicUsize,
     /// When the last one ended: milliseconds since the start; 0 if there was none.
     ended: AtomicU64,
+    /// Given back with the connection, or whatever a request made of it.
+    _place: Place,
+}
+
+/// The connection of a request that wants to make something else of it.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    _activity: Arc<Activity>,
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(place: Place) -> Self {
         Activity {
+            _place: place,
             start: Instant::now(),
             under_way: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
@@ -101,7 +119,12 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if request.headers().contains_key(header::UPGRADE) {
+            request.extensions_mut().insert(Connection {
+                _activity: Arc::clone(&self.activity),
+            });
+        }
         let under_way = self.activity.begin();
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -144,13 +167,20 @@ impl http_body::Body for Sending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::Semaphore;
     use tokio::time::timeout;
+    use tokio_util::task::TaskTracker;
 
     const SOON: Duration = Duration::from_millis(1);
 
     #[tokio::test]
     async fn connections_that_do_nothing_cease() {
-        let activity = Arc::new(Activity::new());
+        let places = Arc::new(Semaphore::new(1));
+        let tasks = TaskTracker::new();
+        let activity = Arc::new(Activity::new(Place {
+            _permit: places.try_acquire_owned().unwrap(),
+            _counted: tasks.token(),
+        }));
         activity.ceased(SOON, SOON).await;
         assert!(!activity.was_used());
         let (first, second) = (activity.begin(), activity.begin());

@@ -37,6 +37,7 @@ mod request_info;
 mod resource;
 mod reviews;
 pub(crate) mod serve;
+mod session;
 mod stack;
 mod subresources;
 mod watch_socket;

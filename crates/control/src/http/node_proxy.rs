@@ -5,6 +5,7 @@
 //! node's agent speaks the stream protocol, not this server.
 
 use super::query::Query;
+use super::session::Session;
 use crate::pki::{self, Pair};
 use crate::registry::{Registry, Target};
 use axum::body::Body;
@@ -138,7 +139,7 @@ impl NodeDialer {
         let mut request = request(&place, head.method.clone(), &path, body)?;
         copy_upgrade_headers(&head.headers, request.headers_mut());
         let response = self.send(&place, request).await?;
-        pass_through(registry, upgrade, response).await
+        pass_through(registry, Session::of(&head.extensions), upgrade, response).await
     }
 
     /// GET or POST `pods/portforward`. Whatever the client wants to upgrade to is between it and the node.
@@ -165,7 +166,7 @@ impl NodeDialer {
         let mut request = request(&place, head.method.clone(), &path, body)?;
         copy_upgrade_headers(&head.headers, request.headers_mut());
         let response = self.send(&place, request).await?;
-        pass_through(registry, upgrade, response).await
+        pass_through(registry, Session::of(&head.extensions), upgrade, response).await
     }
 
     async fn send(&self, place: &Place, request: Request<Body>) -> Result<Response<hyper::body::Incoming>, Status> {
@@ -212,6 +213,7 @@ impl NodeDialer {
 /// Connects both ends, once the node has agreed to the upgrade.
 async fn pass_through(
     registry: &Registry,
+    session: Session,
     upgrade: OnUpgrade,
     mut response: Response<hyper::body::Incoming>,
 ) -> Result<Response, Status> {
@@ -224,7 +226,9 @@ async fn pass_through(
     let node_side = hyper::upgrade::on(&mut response);
     // Ends when either side does; the server's end drops both.
     let shutdown = registry.shutdown.clone();
+    session.mark(&mut answer);
     tokio::spawn(async move {
+        let _session = session;
         tokio::select! {
             () = shutdown.cancelled() => {}
             result = tunnel(upgrade, node_side) => {

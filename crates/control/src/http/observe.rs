@@ -3,6 +3,7 @@
 use super::App;
 use super::classify::Class;
 use super::query;
+use super::session::Session;
 use super::stack::Next;
 use crate::metrics::Underway;
 use axum::body::Body;
@@ -24,6 +25,10 @@ pub(super) async fn observe(app: &App, request: Request, next: impl Next) -> Res
     let response = next.run(request).await;
     underway.answered(response.status().as_u16(), response.body().size_hint().exact());
     if !underway.is_long_running() {
+        return response;
+    }
+    if let Some(session) = Session::begun(&response) {
+        session.hold(underway);
         return response;
     }
     response.map(|inner| {

@@ -274,7 +274,8 @@ impl Call<'_> {
         let bare = self.head.extensions.get::<WithoutOwners>().is_some();
         let stream = WatchStream::new(watching, style, bare, Arc::clone(&self.app.frames), room, meter)?;
         if watch_socket::is_wanted(&self.head.headers) {
-            return watch_socket::response(stream, self.head.clone()).await;
+            let shutdown = self.app.registry.shutdown.clone();
+            return watch_socket::response(stream, self.head.clone(), shutdown).await;
         }
         Ok(stream.response())
     }

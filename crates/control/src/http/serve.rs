@@ -1,7 +1,7 @@
 //! Connections: TLS, who is at the other end, HTTP/1.1 and HTTP/2, and an orderly end.
 
 use super::Stack;
-use super::activity::{self, Activity};
+use super::activity::{self, Activity, Place};
 use crate::authn::Peer;
 use crate::pki::{self, Pair};
 use axum::extract::Request;
@@ -125,9 +125,14 @@ pub(crate) async fn serve(
             Ok((stream, peer)) => {
                 // A token of its own: one that is shared would be a lock that all connections take whenever they do anything.
                 let (tls, stack, shutdown) = (tls.clone(), stack.clone(), shutdown.child_token());
+                let counted = tasks.token();
                 tasks.spawn(async move {
-                    let _permit = permit;
-                    connection(stream, peer, tls, stack, shutdown)
+                    let Ok(permit) = permit else { return };
+                    let place = Place {
+                        _permit: permit,
+                        _counted: counted,
+                    };
+                    connection(stream, peer, place, tls, stack, shutdown)
                         .await
                         .unwrap_or_else(|error| tracing::debug!(%peer, error = &*error, "a connection ended badly"));
                 });
@@ -143,6 +148,7 @@ pub(crate) async fn serve(
 async fn connection(
     stream: TcpStream,
     address: SocketAddr,
+    place: Place,
     tls: Tls,
     stack: Stack,
     shutdown: CancellationToken,
@@ -155,7 +161,7 @@ async fn connection(
         .1
         .peer_certificates()
         .and_then(|chain| Peer::of_certificate(chain.first()?, &tls.front_proxy_ca));
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(place));
     let service = stack.map_request(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(super::Peer(address));
         if let Some(peer) = &peer {
