@@ -148,6 +148,7 @@ pub struct ControlPlane {
     service_network: ServiceNetwork,
     stack: http::Stack,
     tasks: TaskTracker,
+    audit: Option<Arc<audit::Audit>>,
     shutdown: CancellationToken,
 }
 
@@ -204,9 +205,7 @@ impl ControlPlane {
             },
             external_url: kubeconfig::url(addr),
             audit: match &config.audit {
-                Some(audit) => Some(Arc::new(
-                    audit::Audit::open(audit, &metrics, &tasks, &stop.token).await?,
-                )),
+                Some(audit) => Some(Arc::new(audit::Audit::open(audit, &metrics, &stop.token).await?)),
                 None => None,
             },
             front_proxy: aggregator::FrontProxy::new(&own.front_proxy_client)?,
@@ -251,7 +250,7 @@ impl ControlPlane {
             path: kubeconfig.clone(),
             source,
         })?;
-        let Assembled { stack, tasks, .. } = assembled;
+        let Assembled { app, stack, tasks } = assembled;
         let serve = http::serve::serve(listener, tls, stack.clone(), tasks.clone(), stop.token.clone());
         tasks.spawn(serve);
         let shutdown = stop.disarm();
@@ -264,6 +263,7 @@ impl ControlPlane {
             service_network: config.service_network,
             stack,
             tasks,
+            audit: app.audit.clone(),
             shutdown,
         })
     }
@@ -346,6 +346,10 @@ impl ControlPlane {
         self.tasks.close();
         if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "connections did not end in time");
+        }
+        // Requests tell how they ended: only now is everything told.
+        if let Some(audit) = &self.audit {
+            audit.finish().await;
         }
     }
 }

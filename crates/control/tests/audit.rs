@@ -5,12 +5,14 @@ mod common;
 use axum::extract::State;
 use catamaran_control::audit::{self, LogConfig, Mode, WebhookConfig};
 use common::Cluster;
+use kube::client::Body;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 use tokio::sync::mpsc;
 
 const POLICY: &str = "
@@ -200,17 +202,29 @@ async fn whoever_is_turned_away_is_told_of_too() {
     cluster.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_is_told_in_lists() {
-    type Lists = mpsc::UnboundedSender<(String, Value)>;
-    let dir = tempfile::tempdir().unwrap();
-    let (policy, kubeconfig) = (dir.path().join("policy.yaml"), dir.path().join("webhook.yaml"));
-    std::fs::write(&policy, POLICY).unwrap();
-    let (sender, mut lists) = mpsc::unbounded_channel();
-    // It cannot take the first one at first.
-    let refused = Arc::new(AtomicBool::new(false));
-    let take = async move |State((lists, refused)): State<(Lists, Arc<AtomicBool>)>, uri: http::Uri, body: String| {
-        if !refused.swap(true, Ordering::AcqRel) {
+/// A server that takes events.
+struct Sink {
+    /// Says where it is.
+    kubeconfig: tempfile::NamedTempFile,
+    /// What it took, with the path it was posted to.
+    lists: mpsc::UnboundedReceiver<(String, Value)>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether a list is taken is what `judge` says, in its time.
+async fn sink<F>(judge: impl Fn() -> F + Clone + Send + Sync + 'static) -> Sink
+where
+    F: Future<Output = bool> + Send,
+{
+    let (sender, lists) = mpsc::unbounded_channel();
+    let take = async move |State(lists): State<mpsc::UnboundedSender<_>>, uri: http::Uri, body: String| {
+        if !judge().await {
             return http::StatusCode::INTERNAL_SERVER_ERROR;
         }
         lists
@@ -218,16 +232,15 @@ async fn a_server_is_told_in_lists() {
             .unwrap();
         http::StatusCode::OK
     };
-    let router = axum::Router::new()
-        .fallback(take)
-        .with_state((sender, Arc::clone(&refused)));
+    let router = axum::Router::new().fallback(take).with_state(sender);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/audit?from=here", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
+    let task = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let service = hyper_util::service::TowerToHyperService::new(router.clone());
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let io = hyper_util::rt::TokioIo::new(stream);
                 let builder = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
                 let _ = builder.serve_connection(io, service).await;
@@ -240,7 +253,31 @@ async fn a_server_is_told_in_lists() {
         "users": [{ "name": "u", "user": {} }],
         "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
     });
+    let kubeconfig = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    Sink {
+        kubeconfig,
+        lists,
+        task: task.abort_handle(),
+    }
+}
+
+fn named(name: &str) -> Value {
+    json!({ "metadata": { "name": name } })
+}
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_told_in_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.yaml");
+    std::fs::write(&policy, POLICY).unwrap();
+    // It cannot take the first one at first.
+    let refused = Arc::new(AtomicBool::new(false));
+    let judge = Arc::clone(&refused);
+    let mut sink = sink(move || std::future::ready(judge.swap(true, Ordering::AcqRel))).await;
+    let kubeconfig = sink.kubeconfig.path().to_owned();
     let cluster = Cluster::start_with(tempfile::tempdir().unwrap(), Some("mem:"), |config| {
         config.audit = Some(audit::Config {
             policy_file: policy,
@@ -254,9 +291,8 @@ async fn a_server_is_told_in_lists() {
         });
     })
     .await;
-    let maps = "/api/v1/namespaces/default/configmaps";
     for name in ["a", "b", "c"] {
-        cluster.post(maps, &json!({ "metadata": { "name": name } })).await.ok();
+        cluster.post(MAPS, &named(name)).await.ok();
     }
     let names = |list: &Value| -> Vec<String> {
         let items = list["items"].as_array().unwrap().iter();
@@ -264,7 +300,7 @@ async fn a_server_is_told_in_lists() {
             .map(|event| event["requestObject"]["metadata"]["name"].as_str().unwrap().to_owned())
             .collect()
     };
-    let (uri, list) = lists.recv().await.unwrap();
+    let (uri, list) = sink.lists.recv().await.unwrap();
     assert_eq!(uri, "/audit?from=here");
     assert_eq!(
         (&list["kind"], &list["apiVersion"]),
@@ -274,6 +310,136 @@ async fn a_server_is_told_in_lists() {
     assert!(refused.load(Ordering::Acquire));
     // What is left is told at the end.
     cluster.stop().await;
-    assert_eq!(names(&lists.recv().await.unwrap().1), ["c"]);
-    server.abort();
+    assert_eq!(names(&sink.lists.recv().await.unwrap().1), ["c"]);
+}
+
+/// The head of a request with a body of so many bytes.
+fn head(path: &str, length: usize, more: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{more}\r\n"
+    )
+}
+
+/// What a server says first: the line with the code.
+async fn status_line(connection: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut lines = BufReader::new(connection).lines();
+    let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
+    line.expect("the server answers").unwrap().unwrap_or_default()
+}
+
+/// A request that goes on while the server ends is told of too, though only when it has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_requests_are_told() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.yaml");
+    std::fs::write(&policy, POLICY).unwrap();
+    let mut sink = sink(|| std::future::ready(true)).await;
+    let kubeconfig = sink.kubeconfig.path().to_owned();
+    let cluster = Cluster::start_with(tempfile::tempdir().unwrap(), Some("mem:"), |config| {
+        config.audit = Some(audit::Config {
+            policy_file: policy,
+            log: None,
+            webhook: Some(WebhookConfig {
+                max_batch_size: 1,
+                ..WebhookConfig::new(kubeconfig)
+            }),
+        });
+    })
+    .await;
+    // It is no object, so that its end does not depend on what ends meanwhile.
+    let body = "no object";
+    let head = head("/api/v1/namespaces/default/secrets", body.len(), "");
+    let mut connection = cluster.connect().await;
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let (_, list) = sink.lists.recv().await.unwrap();
+    assert_eq!(list["items"][0]["stage"], "RequestReceived");
+    cluster.begin_stop();
+    cluster.until("/readyz/shutdown", |answer| answer.code == 500).await;
+    connection.write_all(body.as_bytes()).await.unwrap();
+    assert_eq!(status_line(&mut connection).await, "HTTP/1.1 400 Bad Request");
+    cluster.stop().await;
+    let (_, list) = sink.lists.recv().await.expect("the end is told too");
+    let event = &list["items"][0];
+    assert_eq!(
+        (&event["stage"], &event["responseStatus"]["code"]),
+        (&json!("ResponseComplete"), &json!(400))
+    );
+}
+
+/// Whoever hangs up is told of all the same, and cannot make the server post without end.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_hang_up_are_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let (policy, log) = (dir.path().join("policy.yaml"), dir.path().join("audit.log"));
+    std::fs::write(&policy, POLICY).unwrap();
+    // It takes its time.
+    let (release, released) = tokio::sync::watch::channel(false);
+    let judge = move || {
+        let mut released = released.clone();
+        async move { released.wait_for(|released| *released).await.is_ok() }
+    };
+    let mut sink = sink(judge).await;
+    let kubeconfig = sink.kubeconfig.path().to_owned();
+    let cluster = Cluster::start_with(tempfile::tempdir().unwrap(), Some("mem:"), |config| {
+        config.audit = Some(audit::Config {
+            policy_file: policy,
+            log: Some(log_config(&log)),
+            webhook: Some(WebhookConfig {
+                mode: Mode::Blocking,
+                buffer_size: 1,
+                ..WebhookConfig::new(kubeconfig)
+            }),
+        });
+    })
+    .await;
+    // They wait until the server is told; the file has it before.
+    for name in ["a", "b"] {
+        let client = cluster.client.clone();
+        let request = http::Request::post(MAPS).header("content-type", "application/json");
+        let request = request.body(Body::from(named(name).to_string().into_bytes())).unwrap();
+        let waiting = tokio::spawn(async move { client.send(request).await.map(drop) });
+        let is_it = |event: &Value| {
+            event["objectRef"]["resource"] == "configmaps" && event["requestObject"]["metadata"]["name"] == name
+        };
+        let told = &events(&log, is_it, 1)[0];
+        assert_eq!(
+            (&told["stage"], &told["responseStatus"]["code"]),
+            (&json!("ResponseComplete"), &json!(201))
+        );
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
+    }
+    // There was room for one event on its way to the server.
+    let metrics = cluster.get("/metrics").await.text;
+    assert!(
+        metrics.contains("apiserver_audit_error_total{plugin=\"buffered\"} 1\n"),
+        "{metrics}"
+    );
+    release.send(true).unwrap();
+    let (_, list) = sink.lists.recv().await.unwrap();
+    assert_eq!(list["items"][0]["responseStatus"]["code"], 201);
+    cluster.stop().await;
+}
+
+/// What somebody sends who may not is not read, whatever the policy would have told of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_read_for_those_who_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let (policy, log) = (dir.path().join("policy.yaml"), dir.path().join("audit.log"));
+    std::fs::write(&policy, POLICY).unwrap();
+    let cluster = Cluster::start_with(tempfile::tempdir().unwrap(), Some("mem:"), |config| {
+        config.audit = Some(audit::Config {
+            policy_file: policy,
+            log: Some(log_config(&log)),
+            webhook: None,
+        });
+    })
+    .await;
+    let mut connection = cluster.connect().await;
+    let head = head(MAPS, 1000, "impersonate-user: jane\r\n");
+    connection.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(status_line(&mut connection).await, "HTTP/1.1 403 Forbidden");
+    drop(connection);
+    cluster.stop().await;
 }

@@ -2,47 +2,16 @@
 
 mod common;
 
-use base64::Engine as _;
 use catamaran_api::body::{Format, parse};
+use catamaran_control::audit::{self, LogConfig, Mode};
 use common::Cluster;
 use futures::StreamExt as _;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, client::IntoClientRequest as _};
-
-/// A connection as the kubeconfig has it.
-async fn connect(cluster: &Cluster) -> TlsStream<TcpStream> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let kubeconfig = std::fs::read(&cluster.control.kubeconfig).unwrap();
-    let kubeconfig = parse(Format::Yaml, &kubeconfig).unwrap().value;
-    let decode = |field: &str| {
-        let data = kubeconfig["users"][0]["user"][field].as_str().unwrap();
-        base64::engine::general_purpose::STANDARD.decode(data).unwrap()
-    };
-    let (certificate, key) = (decode("client-certificate-data"), decode("client-key-data"));
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(cluster.control.ca_pem.as_bytes()).unwrap())
-        .unwrap();
-    let config = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(
-            vec![CertificateDer::from_pem_slice(&certificate).unwrap()],
-            PrivateKeyDer::from_pem_slice(&key).unwrap(),
-        )
-        .unwrap();
-    let stream = TcpStream::connect(cluster.control.addr).await.unwrap();
-    let name = ServerName::from(cluster.control.addr.ip());
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .unwrap()
-}
 
 /// Opens a watch. Returns the protocol that was agreed on, too.
 async fn watch(
@@ -54,7 +23,7 @@ async fn watch(
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
-    let (socket, answer) = tokio_tungstenite::client_async(request, connect(cluster).await).await?;
+    let (socket, answer) = tokio_tungstenite::client_async(request, cluster.connect().await).await?;
     let protocol = answer.headers().get("sec-websocket-protocol");
     let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
     Ok((socket, protocol))
@@ -109,5 +78,74 @@ async fn each_event_is_a_message() {
     assert_eq!(refused(watch(&cluster, &path, &[several]).await), 400);
     let accept = ("accept", "application/yaml");
     assert_eq!(refused(watch(&cluster, &path, &[accept]).await), 406);
+    cluster.stop().await;
+}
+
+/// The answer that upgrades is over at once; what it began is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_is_counted_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (policy_file, path) = (dir.path().join("policy.yaml"), dir.path().join("audit.log"));
+    let policy = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata, resources: [{group: '', resources: [configmaps]}]}]}";
+    std::fs::write(&policy_file, policy).unwrap();
+    let cluster = Cluster::start_with(tempfile::tempdir().unwrap(), Some("mem:"), |config| {
+        config.audit = Some(audit::Config {
+            policy_file,
+            log: Some(LogConfig {
+                path: path.clone(),
+                mode: Mode::Blocking,
+                max_megabytes: 0,
+                max_backups: 0,
+                max_days: 0,
+            }),
+            webhook: None,
+        });
+    })
+    .await;
+    let told = |verb: &str, stage: &str| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut codes = events
+            .filter(|event| {
+                event["verb"] == verb && event["stage"] == stage && event["user"]["username"] != "system:apiserver"
+            })
+            .map(|event| event["responseStatus"]["code"].clone());
+        codes.next()
+    };
+    let until_told = async |verb: &str, stage: &str| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while told(verb, stage).is_none() {
+            assert!(Instant::now() < deadline, "{verb} {stage} is not told");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let watches = |answer: &common::Answer| {
+        let mut lines = answer.text.lines();
+        let line = lines.find(|line| {
+            line.starts_with("apiserver_longrunning_requests{")
+                && line.contains("resource=\"configmaps\",scope=\"namespace\"")
+        });
+        line.and_then(|line| line.rsplit_once(' '))
+            .map(|(_, count)| count.to_owned())
+    };
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let (mut socket, _) = watch(&cluster, &format!("{maps}?watch=true&labelSelector=a"), &[])
+        .await
+        .unwrap();
+    let map = json!({ "metadata": { "name": "m", "labels": { "a": "b" } } });
+    cluster.post(maps, &map).await.ok();
+    assert!(matches!(socket.next().await, Some(Ok(Message::Text(_)))));
+    until_told("create", "ResponseComplete").await;
+    assert_eq!(told("watch", "ResponseStarted"), Some(json!(101)));
+    assert_eq!(told("watch", "ResponseComplete"), None, "it is not over");
+    assert_eq!(watches(&cluster.get("/metrics").await).as_deref(), Some("1"));
+    drop(socket);
+    until_told("watch", "ResponseComplete").await;
+    cluster
+        .until("/metrics", |answer| watches(answer).as_deref() == Some("0"))
+        .await;
+
+    // One whose client reads nothing does not hold up the end.
+    let (_silent, _) = watch(&cluster, &format!("{maps}?watch=true"), &[]).await.unwrap();
     cluster.stop().await;
 }

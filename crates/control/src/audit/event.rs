@@ -1,7 +1,7 @@
 //! What is told about a request: events of audit.k8s.io/v1, one JSON line for each stage. Pure but for the clock.
 
-use super::Notes;
 use super::policy::{Level, Plan};
+use super::{Noted, Notes};
 use crate::authn::Identity;
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
@@ -48,8 +48,8 @@ impl Draft {
         set("verb", json!(verb));
         set("requestReceivedTimestamp", json!(now()));
         Draft {
+            notes: Noted::new(plan.level >= Level::Request),
             plan,
-            notes: Notes::default(),
             fields,
         }
     }
@@ -93,6 +93,18 @@ impl Draft {
         self.set("responseStatus", status);
     }
 
+    /// The outcome of a request whose client did not wait for it, as Kubernetes tells it. False if the outcome is known.
+    pub(crate) fn set_abandoned(&mut self) -> bool {
+        let unknown = !self.fields.contains_key("responseStatus");
+        if unknown {
+            let status = json!({
+                "metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200,
+            });
+            self.set("responseStatus", status);
+        }
+        unknown
+    }
+
     /// The line of a stage; `None` if it is not to be told.
     pub(super) fn line(&self, stage: Stage) -> Option<Vec<u8>> {
         if !self.plan.tells(stage) {
@@ -101,7 +113,7 @@ impl Draft {
         let mut event = self.fields.clone();
         event.insert("stage".to_owned(), json!(stage.name()));
         event.insert("stageTimestamp".to_owned(), json!(now()));
-        let notes = self.notes.lock();
+        let notes = self.notes.annotations.lock();
         if !notes.is_empty() {
             let annotations = notes.iter().map(|(key, value)| (key.clone(), value.clone()));
             event.insert("annotations".to_owned(), Value::Object(annotations.collect()));

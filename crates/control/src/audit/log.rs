@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Events that may wait to be written.
 const QUEUE: usize = 10_000;
@@ -39,9 +39,27 @@ pub struct LogConfig {
     pub max_days: u32,
 }
 
+/// How long the last lines may take to be written when this server ends.
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
+
 pub(super) struct Log {
-    queue: mpsc::Sender<Vec<u8>>,
+    queue: mpsc::Sender<Entry>,
     mode: Mode,
+}
+
+enum Entry {
+    Line(Vec<u8>),
+    /// To be told when everything before is written.
+    Mark(oneshot::Sender<()>),
+}
+
+/// A place in the queue for one line.
+pub(super) struct Room<'a>(mpsc::Permit<'a, Entry>);
+
+impl Room<'_> {
+    pub(super) fn write(self, line: Vec<u8>) {
+        self.0.send(Entry::Line(line));
+    }
 }
 
 impl Log {
@@ -58,31 +76,54 @@ impl Log {
         })
     }
 
-    /// Hands over one line; false if it is lost.
-    pub(super) async fn write(&self, line: Vec<u8>) -> bool {
+    /// A place, as soon as the mode allows; `None` if there is none.
+    pub(super) async fn room(&self) -> Option<Room<'_>> {
         match self.mode {
-            Mode::Blocking => self.queue.send(line).await.is_ok(),
-            Mode::Batch => self.write_now(line),
+            Mode::Blocking => self.queue.reserve().await.ok().map(Room),
+            Mode::Batch => self.room_now(),
         }
     }
 
-    pub(super) fn write_now(&self, line: Vec<u8>) -> bool {
-        self.queue.try_send(line).is_ok()
+    pub(super) fn room_now(&self) -> Option<Room<'_>> {
+        self.queue.try_reserve().ok().map(Room)
+    }
+
+    /// Waits until what is in the queue is written, but not for ever.
+    pub(super) async fn flush(&self) {
+        let (sender, written) = oneshot::channel();
+        let flush = async {
+            if self.queue.send(Entry::Mark(sender)).await.is_ok() {
+                let _ = written.await;
+            }
+        };
+        if tokio::time::timeout(LAST_PATIENCE, flush).await.is_err() {
+            tracing::error!("the end of the audit log could not be written in time");
+        }
     }
 }
 
 /// Until the last sender is gone; what was handed over is written.
-fn run(mut queue: mpsc::Receiver<Vec<u8>>, mut sink: Sink) {
-    let mut lines = Vec::new();
-    while queue.blocking_recv_many(&mut lines, QUEUE) > 0 {
-        for line in lines.drain(..) {
-            if let Err(error) = sink.write(&line) {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot write the audit log");
+fn run(mut queue: mpsc::Receiver<Entry>, mut sink: Sink) {
+    let mut entries = Vec::new();
+    while queue.blocking_recv_many(&mut entries, QUEUE) > 0 {
+        let mut marks = Vec::new();
+        for entry in entries.drain(..) {
+            match entry {
+                Entry::Line(line) => complain(sink.write(&line)),
+                Entry::Mark(mark) => marks.push(mark),
             }
         }
-        if let Err(error) = sink.flush() {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot write the audit log");
+        complain(sink.flush());
+        for mark in marks {
+            // Nobody may be waiting any more.
+            let _ = mark.send(());
         }
+    }
+}
+
+fn complain(written: io::Result<()>) {
+    if let Err(error) = written {
+        tracing::error!(error = &error as &dyn std::error::Error, "cannot write the audit log");
     }
 }
 

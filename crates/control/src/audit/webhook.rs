@@ -12,6 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use tokio_util::task::TaskTracker;
 const MOST_REQUESTS: usize = 16;
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the last events may take when this server ends.
+/// How long all of the last events together may take when this server ends.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// How often a list is posted before it is given up, and how much longer each pause is than the one before.
 const ATTEMPTS: u32 = 5;
@@ -67,28 +68,85 @@ impl WebhookConfig {
 }
 
 pub(super) struct Webhook {
+    way: Way,
+    tasks: TaskTracker,
+    /// Nothing more will be told.
+    drained: CancellationToken,
+    /// What is not posted by now is lost.
+    over: CancellationToken,
+}
+
+/// How events get to the poster.
+enum Way {
+    /// Through a queue, many at a time.
+    Batch(mpsc::Sender<Vec<u8>>),
+    /// Each by a task of its own, which goes on when the request that waits for it does not.
+    Blocking(Direct),
+}
+
+pub(super) struct Direct {
     poster: Arc<Poster>,
-    /// `None`: every event is posted at once.
-    queue: Option<mpsc::Sender<Vec<u8>>>,
-    metrics: Arc<Metrics>,
+    /// Events that may be on their way or wait for it.
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// Events are told wherever something is dropped, also outside of the runtime.
+    runtime: Handle,
+}
+
+/// A place for one event.
+pub(super) enum Room<'a> {
+    Queue(mpsc::Permit<'a, Vec<u8>>),
+    Direct(&'a Direct, OwnedSemaphorePermit),
+}
+
+impl Room<'_> {
+    /// Hands an event over, at once. What is returned is ready when nobody has to wait for it any more.
+    pub(super) fn post(self, event: Vec<u8>) -> impl Future<Output = ()> + Send + 'static {
+        let posted = match self {
+            Room::Queue(place) => {
+                place.send(event);
+                None
+            }
+            Room::Direct(direct, place) => {
+                let poster = Arc::clone(&direct.poster);
+                let post = async move {
+                    let _place = place;
+                    poster.post(&[event]).await;
+                };
+                Some(direct.tasks.spawn_on(post, &direct.runtime))
+            }
+        };
+        async move {
+            if let Some(posted) = posted {
+                // It says itself what goes wrong.
+                let _ = posted.await;
+            }
+        }
+    }
 }
 
 impl Webhook {
     pub(super) async fn open(
         config: &WebhookConfig,
         metrics: &Arc<Metrics>,
-        tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Result<Self, Error> {
-        let poster = Poster::new(config, metrics).await.map_err(|source| Error::Webhook {
+        let (tasks, drained, over) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let poster = Poster::new(config, metrics, shutdown.clone(), over.clone());
+        let poster = poster.await.map_err(|source| Error::Webhook {
             path: config.kubeconfig.clone(),
             source,
         })?;
         let poster = Arc::new(poster);
-        let queue = match config.mode {
-            Mode::Blocking => None,
+        let way = match config.mode {
+            Mode::Blocking => Way::Blocking(Direct {
+                poster,
+                places: Arc::new(Semaphore::new(config.buffer_size.clamp(1, Semaphore::MAX_PERMITS))),
+                tasks: tasks.clone(),
+                runtime: Handle::current(),
+            }),
             Mode::Batch => {
-                let (sender, receiver) = mpsc::channel(config.buffer_size.max(1));
+                let (sender, receiver) = mpsc::channel(config.buffer_size.clamp(1, Semaphore::MAX_PERMITS));
                 let batches = Batches {
                     queue: receiver,
                     batch: Vec::new(),
@@ -97,32 +155,49 @@ impl Webhook {
                     size: config.max_batch_size.max(1),
                     wait: config.max_batch_wait,
                 };
-                tasks.spawn(batches.run(Arc::clone(&poster), tasks.clone(), shutdown.clone()));
-                Some(sender)
+                tasks.spawn(batches.run(poster, tasks.clone(), drained.clone()));
+                Way::Batch(sender)
             }
         };
         Ok(Webhook {
-            poster,
-            queue,
-            metrics: Arc::clone(metrics),
+            way,
+            tasks,
+            drained,
+            over,
         })
     }
 
-    pub(super) async fn send(&self, event: Vec<u8>) {
-        match &self.queue {
-            Some(_) => self.send_now(event),
-            None => self.poster.post(&[event]).await,
+    /// A place; in blocking mode, as soon as there is one. `None` if there is none.
+    pub(super) async fn room(&self) -> Option<Room<'_>> {
+        match &self.way {
+            Way::Batch(_) => self.room_now(),
+            Way::Blocking(direct) => {
+                let place = Arc::clone(&direct.places).acquire_owned().await.ok()?;
+                Some(Room::Direct(direct, place))
+            }
         }
     }
 
-    pub(super) fn send_now(&self, event: Vec<u8>) {
-        let Some(queue) = &self.queue else {
-            let poster = Arc::clone(&self.poster);
-            tokio::spawn(async move { poster.post(&[event]).await });
-            return;
-        };
-        if queue.try_send(event).is_err() {
-            self.metrics.audit_error("buffered", 1);
+    pub(super) fn room_now(&self) -> Option<Room<'_>> {
+        match &self.way {
+            Way::Batch(queue) => queue.try_reserve().ok().map(Room::Queue),
+            Way::Blocking(direct) => {
+                let place = Arc::clone(&direct.places).try_acquire_owned().ok()?;
+                Some(Room::Direct(direct, place))
+            }
+        }
+    }
+
+    /// Takes no more, and waits until everything is posted, but not for ever.
+    pub(super) async fn finish(&self) {
+        self.drained.cancel();
+        if let Way::Blocking(direct) = &self.way {
+            direct.places.close();
+        }
+        self.tasks.close();
+        if tokio::time::timeout(LAST_PATIENCE, self.tasks.wait()).await.is_err() {
+            self.over.cancel();
+            self.tasks.wait().await;
         }
     }
 }
@@ -140,12 +215,13 @@ struct Batches {
 }
 
 impl Batches {
-    async fn run(mut self, poster: Arc<Poster>, tasks: TaskTracker, shutdown: CancellationToken) {
+    /// Until `drained`, or the last that could put something into the queue is gone.
+    async fn run(mut self, poster: Arc<Poster>, tasks: TaskTracker, drained: CancellationToken) {
         let room = Arc::new(Semaphore::new(MOST_REQUESTS));
         loop {
             let place = tokio::select! {
                 place = self.next(&room) => place,
-                () = shutdown.cancelled() => break,
+                () = drained.cancelled() => break,
             };
             let Some(place) = place else { return };
             let (poster, batch) = (Arc::clone(&poster), std::mem::take(&mut self.batch));
@@ -159,7 +235,7 @@ impl Batches {
         loop {
             let batch = std::mem::take(&mut self.batch);
             if !batch.is_empty() {
-                poster.post_last(&batch).await;
+                poster.post(&batch).await;
             }
             if self.queue.recv_many(&mut self.batch, self.size).await == 0 {
                 return;
@@ -230,12 +306,18 @@ struct Poster {
     path: String,
     initial_backoff: Duration,
     metrics: Arc<Metrics>,
+    /// From then on, a server that does not take events is not asked again.
+    shutdown: CancellationToken,
+    /// From then on, none is waited for.
+    over: CancellationToken,
 }
 
 impl Poster {
     async fn new(
         config: &WebhookConfig,
         metrics: &Arc<Metrics>,
+        shutdown: CancellationToken,
+        over: CancellationToken,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let kubeconfig = Kubeconfig::read_from(&config.kubeconfig)?;
         let mut server = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -248,32 +330,34 @@ impl Poster {
             path: path.map_or_else(|| "/".to_owned(), |path| path.to_string()),
             initial_backoff: config.initial_backoff,
             metrics: Arc::clone(metrics),
+            shutdown,
+            over,
         })
     }
 
-    /// Posts a list, more than once if need be.
+    /// Posts a list, more than once if need be; while this server ends, once.
     async fn post(&self, events: &[Vec<u8>]) {
         let body = list(events);
         let mut pause = self.initial_backoff;
         for attempt in 1..=ATTEMPTS {
-            match self.attempt(body.clone()).await {
+            let last = attempt == ATTEMPTS || self.shutdown.is_cancelled();
+            let attempted = tokio::select! {
+                biased;
+                () = self.over.cancelled() => return self.lost(events, "it did not answer before the end"),
+                attempted = self.attempt(body.clone()) => attempted,
+            };
+            match attempted {
                 Ok(()) => return,
-                Err(Refused { why, again }) if again && attempt < ATTEMPTS => {
+                Err(Refused { why, again }) if again && !last => {
                     tracing::debug!(why, attempt, "the audit webhook does not take events now");
                 }
                 Err(Refused { why, .. }) => return self.lost(events, &why),
             }
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.shutdown.cancelled() => {}
+            }
             pause = pause.mul_f64(GROWTH);
-        }
-    }
-
-    /// Posts a list while this server ends: once, and soon.
-    async fn post_last(&self, events: &[Vec<u8>]) {
-        match tokio::time::timeout(LAST_PATIENCE, self.attempt(list(events))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(Refused { why, .. })) => self.lost(events, &why),
-            Err(_) => self.lost(events, "it does not answer"),
         }
     }
 

@@ -4,6 +4,7 @@
 use super::App;
 use super::classify::Class;
 use super::layers::{Impersonator, Turned};
+use super::session::Session;
 use super::stack::Next;
 use crate::audit::{Audit, Draft, Level, Stage, Subject, noting, user};
 use crate::authn::Identity;
@@ -24,8 +25,6 @@ use std::task::{Context, Poll};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const LONGEST_ID: usize = 64;
-/// Bodies longer than this are not told. No request may have a longer one.
-const LONGEST_BODY: usize = 3 << 20;
 /// Failures say about themselves what they have to say in less.
 const LONGEST_FAILURE: u64 = 1 << 20;
 /// Answers longer than this are passed on untold: nobody waits until all of a long list is in memory twice.
@@ -153,56 +152,90 @@ async fn told(audit: Arc<Audit>, mut draft: Draft, request: Request, next: impl 
         return response;
     }
     audit.tell(&draft, Stage::RequestReceived).await;
-    let class = request.extensions().get::<Arc<Class>>().cloned();
-    let long_running = class.is_some_and(|class| class.long_running);
-    let request = with_object(&mut draft, request, long_running).await;
-    let served = noting(Arc::clone(&draft.notes), next.run(request));
+    let class = request.extensions().get::<Arc<Class>>();
+    let mut pending = Pending {
+        long_running: class.is_some_and(|class| class.long_running),
+        audit,
+        draft,
+        over: false,
+    };
+    let served = noting(Arc::clone(&pending.draft.notes), next.run(request));
     let response = match AssertUnwindSafe(served).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => {
-            let failure = json!({
-                "kind": "Status", "status": "Failure", "reason": "InternalError", "message": "APIServer panic'd",
-            });
-            draft.set_status(500, Some(&failure));
-            audit.tell_now(&draft, Stage::Panic);
+            pending.panicked();
             std::panic::resume_unwind(panic);
         }
     };
     let code = response.status().as_u16();
-    if long_running && code < 400 {
-        draft.set_status(code, None);
-        audit.tell(&draft, Stage::ResponseStarted).await;
+    pending.draft.set_status(code, None);
+    if pending.long_running {
+        pending.audit.tell(&pending.draft, Stage::ResponseStarted).await;
+    }
+    if pending.long_running && code < 400 {
+        if let Some(session) = Session::begun(&response) {
+            session.hold(pending);
+            return response;
+        }
         return response.map(|inner| {
             Body::new(Ended {
                 inner,
-                audit,
-                draft,
-                told: false,
+                pending: Some(pending),
             })
         });
     }
-    let response = with_answer(&mut draft, response, code).await;
-    audit.tell(&draft, Stage::ResponseComplete).await;
+    let response = with_answer(&mut pending.draft, response, code).await;
+    pending.complete().await;
     response
 }
 
-/// Reads the body, if it is to be told, and puts it back.
-async fn with_object(draft: &mut Draft, request: Request, long_running: bool) -> Request {
-    if draft.plan.level < Level::Request || long_running {
-        return request;
+/// A request whose end is not told yet. It is when this is dropped: hyper drops what serves a request as soon as its client is
+/// gone, whatever was done for it until then.
+struct Pending {
+    audit: Arc<Audit>,
+    draft: Draft,
+    long_running: bool,
+    /// Told.
+    over: bool,
+}
+
+impl Pending {
+    async fn complete(mut self) {
+        self.set_request();
+        self.over = true;
+        self.audit.tell(&self.draft, Stage::ResponseComplete).await;
     }
-    let (head, body) = request.into_parts();
-    let length = body.size_hint();
-    if length.exact() == Some(0) || length.lower() > LONGEST_BODY as u64 {
-        return Request::from_parts(head, body);
+
+    fn panicked(&mut self) {
+        self.set_request();
+        let failure = json!({
+            "kind": "Status", "status": "Failure", "reason": "InternalError", "message": "APIServer panic'd",
+        });
+        self.draft.set_status(500, Some(&failure));
+        self.over = true;
+        self.audit.tell_now(&self.draft, Stage::Panic);
     }
-    // One longer than possible is refused by whoever wants to read it: as much is left as tells that.
-    let Ok(bytes) = axum::body::to_bytes(body, LONGEST_BODY + 1).await else {
-        let too_long = Body::from(vec![b' '; LONGEST_BODY + 1]);
-        return Request::from_parts(head, too_long);
-    };
-    draft.set_request(object(media_type(&head.headers), &bytes));
-    Request::from_parts(head, Body::from(bytes))
+
+    /// What the client sent, as far as anybody wanted to read it.
+    fn set_request(&mut self) {
+        if let Some(received) = self.draft.notes.take_body() {
+            let object = sent(&received.media_type, &received.bytes);
+            self.draft.set_request(object);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        self.set_request();
+        if self.draft.set_abandoned() && self.long_running {
+            self.audit.tell_now(&self.draft, Stage::ResponseStarted);
+        }
+        self.audit.tell_now(&self.draft, Stage::ResponseComplete);
+    }
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
@@ -210,16 +243,35 @@ fn media_type(headers: &HeaderMap) -> &str {
     media_type.and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// A body as JSON: patches are kept as they are, if they are JSON at all.
-fn object(media_type: &str, bytes: &[u8]) -> Option<Value> {
-    if media_type.contains("json") {
-        return serde_json::from_slice(bytes).ok();
-    }
-    let format = Format::from_content_type(media_type).unwrap_or(Format::Yaml);
-    catamaran_api::body::parse(format, bytes).ok().map(|body| body.value)
+/// The body of a request as JSON: patches are kept as they are, if they are JSON at all.
+fn sent(media_type: &str, bytes: &[u8]) -> Option<Value> {
+    parse(language(media_type)?, bytes)
 }
 
-/// The outcome; the body is read only if it is to be told, or says why something failed.
+/// An answer as JSON, if it is an object of the API: what else there is to ask for (health, metrics, documents) is not told.
+fn answered(media_type: &str, bytes: &[u8]) -> Option<Value> {
+    let language = language(media_type).filter(|_| !media_type.is_empty())?;
+    parse(language, bytes).filter(|value| value.get("kind").is_some_and(Value::is_string))
+}
+
+fn parse(language: Format, bytes: &[u8]) -> Option<Value> {
+    match language {
+        Format::Json => serde_json::from_slice(bytes).ok(),
+        other => catamaran_api::body::parse(other, bytes).ok().map(|body| body.value),
+    }
+}
+
+/// That of objects and patches; `None` for what is neither. A request that does not say is in JSON.
+fn language(media_type: &str) -> Option<Format> {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    match essence.rsplit_once('+') {
+        Some(("application/apply-patch", "yaml")) => Some(Format::Yaml),
+        Some((kind, "json")) if kind.ends_with("-patch") => Some(Format::Json),
+        _ => Format::from_content_type(essence),
+    }
+}
+
+/// What is told of the answer; the body is read only if it is to be told, or says why something failed.
 async fn with_answer(draft: &mut Draft, response: Response, code: u16) -> Response {
     let short = response
         .body()
@@ -229,22 +281,20 @@ async fn with_answer(draft: &mut Draft, response: Response, code: u16) -> Respon
     let whole = draft.plan.level == Level::RequestResponse;
     let tells_why = code >= 400 && short;
     if !whole && !tells_why {
-        draft.set_status(code, None);
         return response;
     }
     let (head, body) = response.into_parts();
     let bytes = match beginning(body, LONGEST_ANSWER).await {
         Beginning::Whole(bytes) => bytes,
-        Beginning::Part(body) => {
-            draft.set_status(code, None);
-            return Response::from_parts(head, body);
-        }
+        Beginning::Part(body) => return Response::from_parts(head, body),
     };
     let plain = !head.headers.contains_key(header::CONTENT_ENCODING);
     let value = Some(&head.headers)
         .filter(|_| plain)
-        .and_then(|headers| object(media_type(headers), &bytes));
-    draft.set_status(code, value.as_ref().filter(|_| code >= 400));
+        .and_then(|headers| answered(media_type(headers), &bytes));
+    if code >= 400 {
+        draft.set_status(code, value.as_ref());
+    }
     draft.set_response(value);
     Response::from_parts(head, Body::from(bytes))
 }
@@ -284,23 +334,7 @@ async fn beginning(body: Body, most: usize) -> Beginning {
 /// A stream about whose end is told.
 struct Ended {
     inner: Body,
-    audit: Arc<Audit>,
-    draft: Draft,
-    told: bool,
-}
-
-impl Ended {
-    fn tell(&mut self) {
-        if !std::mem::replace(&mut self.told, true) {
-            self.audit.tell_now(&self.draft, Stage::ResponseComplete);
-        }
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.tell();
-    }
+    pending: Option<Pending>,
 }
 
 impl http_body::Body for Ended {
@@ -313,7 +347,7 @@ impl http_body::Body for Ended {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         if matches!(polled, Poll::Ready(None)) {
-            self.tell();
+            self.pending = None;
         }
         polled
     }
@@ -330,6 +364,84 @@ impl http_body::Body for Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What serves a request is dropped when its client hangs up, whatever was done until then.
+    #[tokio::test]
+    async fn the_end_is_told_when_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (policy_file, path) = (dir.path().join("policy.yaml"), dir.path().join("audit.log"));
+        let policy =
+            "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Request}], omitStages: [RequestReceived]}";
+        std::fs::write(&policy_file, policy).unwrap();
+        let config = crate::audit::Config {
+            policy_file,
+            log: Some(crate::audit::LogConfig {
+                path: path.clone(),
+                mode: crate::audit::Mode::Blocking,
+                max_megabytes: 0,
+                max_backups: 0,
+                max_days: 0,
+            }),
+            webhook: None,
+        };
+        let metrics = crate::metrics::Metrics::new();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let audit = Arc::new(Audit::open(&config, &metrics, &shutdown).await.unwrap());
+        let plan = audit.plan(&Subject {
+            identity: &Identity::default(),
+            verb: "create",
+            resource: None,
+            path: "/",
+        });
+        let draft = Draft::new(plan.unwrap(), "id", "/", "create");
+        let next = async |_: Request| {
+            crate::audit::note_body("application/json", &Bytes::from_static(b"{\"a\":1}"));
+            std::future::pending().await
+        };
+        let mut served = Box::pin(told(Arc::clone(&audit), draft, Request::new(Body::empty()), next));
+        assert!(futures::poll!(&mut served).is_pending());
+        drop(served);
+        audit.finish().await;
+        let event: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(event["stage"], "ResponseComplete");
+        assert_eq!(event["requestObject"], json!({ "a": 1 }));
+        let status = json!({ "metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200 });
+        assert_eq!(event["responseStatus"], status);
+    }
+
+    #[test]
+    fn only_objects_are_told() {
+        let map = json!({ "kind": "Status", "a": 1 });
+        for (media_type, body, expected) in [
+            ("text/plain; charset=utf-8", "ok", None),
+            ("text/plain; version=0.0.4", "a: b", None),
+            ("", "{\"kind\":\"Status\"}", None),
+            ("application/json", "[1]", None),
+            ("application/json", "{\"major\":\"1\"}", None),
+            ("application/json;as=Table", "{\"kind\":\"Status\",\"a\":1}", Some(&map)),
+            ("application/yaml", "kind: Status\na: 1", Some(&map)),
+            ("application/yaml", "ok", None),
+        ] {
+            assert_eq!(
+                answered(media_type, body.as_bytes()).as_ref(),
+                expected,
+                "{media_type} {body}"
+            );
+        }
+        for (media_type, body, expected) in [
+            ("", "{\"a\":1}", Some(json!({ "a": 1 }))),
+            (
+                "application/json-patch+json",
+                "[{\"op\":\"test\"}]",
+                Some(json!([{ "op": "test" }])),
+            ),
+            ("application/merge-patch+json; charset=utf-8", "{}", Some(json!({}))),
+            ("application/apply-patch+yaml", "a: 1", Some(json!({ "a": 1 }))),
+            ("application/octet-stream", "a: 1", None),
+        ] {
+            assert_eq!(sent(media_type, body.as_bytes()), expected, "{media_type} {body}");
+        }
+    }
 
     #[tokio::test]
     async fn long_answers_pass_untold_and_whole() {

@@ -395,7 +395,11 @@ pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<
     }
     let limited = http_body_util::Limited::new(body, LONGEST_BODY);
     match tokio::time::timeout(BODY_PATIENCE, http_body_util::BodyExt::collect(limited)).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(collected)) => {
+            let bytes = collected.to_bytes();
+            crate::audit::note_body(content_type(headers), &bytes);
+            Ok(bytes)
+        }
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Status::bad_request(format!("the body cannot be read: {error}"))),
         Err(_) => Err(Status::timeout("the body did not arrive in time", 0)),

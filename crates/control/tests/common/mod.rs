@@ -1,11 +1,18 @@
 //! A control plane of one's own, and raw requests to it.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+use base64::Engine as _;
+use catamaran_api::body::{Format, parse};
 use catamaran_control::{Config, ControlPlane, Error};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// A started control plane in a directory that is removed with it.
@@ -115,6 +122,40 @@ impl Cluster {
             dir,
             shutdown,
         }
+    }
+
+    /// A connection as the kubeconfig has it.
+    pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let kubeconfig = std::fs::read(&self.control.kubeconfig).unwrap();
+        let kubeconfig = parse(Format::Yaml, &kubeconfig).unwrap().value;
+        let decode = |field: &str| {
+            let data = kubeconfig["users"][0]["user"][field].as_str().unwrap();
+            base64::engine::general_purpose::STANDARD.decode(data).unwrap()
+        };
+        let (certificate, key) = (decode("client-certificate-data"), decode("client-key-data"));
+        let mut roots = rustls::RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.control.ca_pem.as_bytes()).unwrap())
+            .unwrap();
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(&certificate).unwrap()],
+                PrivateKeyDer::from_pem_slice(&key).unwrap(),
+            )
+            .unwrap();
+        let stream = TcpStream::connect(self.control.addr).await.unwrap();
+        let name = ServerName::from(self.control.addr.ip());
+        tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .unwrap()
+    }
+
+    /// Tells it to stop. It goes on with what it is doing.
+    pub(crate) fn begin_stop(&self) {
+        self.shutdown.cancel();
     }
 
     /// Stops it; the directory stays.
