@@ -14,6 +14,7 @@ pub mod meta;
 pub mod names;
 pub mod patch;
 pub mod quantity;
+pub mod resize;
 pub mod schema;
 pub mod selector;
 pub mod status;

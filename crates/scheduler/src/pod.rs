@@ -69,11 +69,6 @@ impl PodView {
             .affinity
             .as_ref()
             .and_then(|affinity| affinity.node_affinity.as_ref());
-        let statuses = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.container_statuses.as_deref());
-        let statuses = statuses.unwrap_or_default();
         let preferred =
             affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.clone());
         Some(PodView {
@@ -91,8 +86,8 @@ impl PodView {
             deleting: meta.deletion_timestamp.is_some(),
             priority: spec.priority.unwrap_or(0),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
-            requests: resources::requested(spec, statuses),
-            scoring_requests: resources::assumed_for_scoring(spec, statuses),
+            requests: resources::requested(pod),
+            scoring_requests: resources::assumed_for_scoring(pod),
             host_ports: host_ports(spec),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             required_affinity: affinity

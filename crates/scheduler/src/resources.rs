@@ -6,7 +6,8 @@
 //! runs beside everything after it.
 
 use catamaran_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec};
+use catamaran_api::resize;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Wire;
 use std::collections::BTreeMap;
 
@@ -82,41 +83,38 @@ impl Resources {
 
 /// What the pod asks for, as it is reserved on its node. While it is being resized, each container counts with the most of what it
 /// asks for, was granted, and has.
-pub fn requested(spec: &PodSpec, statuses: &[ContainerStatus]) -> Resources {
-    combined(spec, |container| {
-        at_most_had(container, statuses, container_requests(container))
-    })
+pub fn requested(pod: &Pod) -> Resources {
+    combined(pod, |container| most(&resize::requests(pod, container)))
 }
 
 /// The same for scoring, where a container that names no CPU or memory still counts a little.
-pub fn assumed_for_scoring(spec: &PodSpec, statuses: &[ContainerStatus]) -> Resources {
-    combined(spec, |container| {
-        let mut requests = container_requests(container);
-        let named = |name| container_list(container).is_some_and(|list| list.contains_key(name));
+pub fn assumed_for_scoring(pod: &Pod) -> Resources {
+    combined(pod, |container| {
+        let lists = resize::requests(pod, container);
+        let mut requests = most(&lists);
+        let named = |name| lists.iter().any(|list| list.contains_key(name));
         if !named("cpu") {
             requests.milli_cpu = UNASKED_MILLI_CPU;
         }
         if !named("memory") {
             requests.memory = UNASKED_MEMORY;
         }
-        at_most_had(container, statuses, requests)
+        requests
     })
 }
 
-fn at_most_had(container: &Container, statuses: &[ContainerStatus], mut requests: Resources) -> Resources {
-    if let Some(status) = statuses.iter().find(|status| status.name == container.name) {
-        let actual = status
-            .resources
-            .as_ref()
-            .and_then(|resources| resources.requests.as_ref());
-        for list in [status.allocated_resources.as_ref(), actual] {
-            requests.at_least(&Resources::from_list(list));
-        }
+fn most(lists: &[&BTreeMap<String, Wire>]) -> Resources {
+    let mut most = Resources::default();
+    for list in lists {
+        most.at_least(&Resources::from_list(Some(list)));
     }
-    requests
+    most
 }
 
-fn combined(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resources {
+fn combined(pod: &Pod, requests: impl Fn(&Container) -> Resources) -> Resources {
+    let Some(spec) = &pod.spec else {
+        return Resources::default();
+    };
     let mut running = Resources::default();
     for container in &spec.containers {
         running.add(&requests(container));
@@ -154,17 +152,6 @@ fn override_by_pod(resources: &mut Resources, spec: &PodSpec) {
     }
 }
 
-fn container_requests(container: &Container) -> Resources {
-    Resources::from_list(container_list(container))
-}
-
-fn container_list(container: &Container) -> Option<&BTreeMap<String, Wire>> {
-    container
-        .resources
-        .as_ref()
-        .and_then(|resources| resources.requests.as_ref())
-}
-
 /// The API validated the text, so what cannot be read here is nothing.
 fn units(quantity: &Wire) -> i64 {
     Quantity::parse(&quantity.0).map_or(0, Quantity::units)
@@ -183,9 +170,15 @@ pub(crate) fn pod_slots(list: Option<&BTreeMap<String, Wire>>) -> i64 {
 mod tests {
     use super::*;
 
+    fn pod(yaml: &str) -> Pod {
+        Pod {
+            spec: Some(serde_yaml::from_str(yaml).expect("a pod spec")),
+            ..Pod::default()
+        }
+    }
+
     fn check(yaml: &str, milli_cpu: i64, memory: i64) {
-        let spec: PodSpec = serde_yaml::from_str(yaml).expect("a pod spec");
-        let resources = requested(&spec, &[]);
+        let resources = requested(&pod(yaml));
         assert_eq!((resources.milli_cpu, resources.memory), (milli_cpu, memory), "{yaml}");
     }
 
@@ -207,17 +200,30 @@ initContainers:
 
     #[test]
     fn a_resize_counts_with_the_most_of_all() {
-        let spec: PodSpec = serde_yaml::from_str(
-            "{containers: [{name: a, resources: {requests: {cpu: 1, memory: 3Ki}}}, {name: b, resources: {requests: {cpu: 1}}}]}",
-        )
-        .expect("a pod spec");
-        let statuses: Vec<ContainerStatus> = serde_yaml::from_str(
-            "[{name: a, image: '', imageID: '', ready: true, restartCount: 0, allocatedResources: {cpu: 2, memory: 1Ki},
-               resources: {requests: {cpu: 500m, memory: 4Ki}}}]",
-        )
-        .expect("statuses");
-        let resources = requested(&spec, &statuses);
-        assert_eq!((resources.milli_cpu, resources.memory), (3_000, 4_096));
+        let mut pod = pod(
+            "{containers: [{name: a, resources: {requests: {cpu: 1, memory: 3Ki}}}, {name: b, resources: {requests: {cpu: 1}}}],
+              initContainers: [{name: s, restartPolicy: Always, resources: {requests: {memory: 1Ki}}}]}",
+        );
+        let status = "
+conditions: [{type: PodResizePending, status: 'True', reason: Deferred}]
+containerStatuses:
+- {name: a, image: '', imageID: '', ready: true, restartCount: 0, allocatedResources: {cpu: 2, memory: 1Ki},
+   resources: {requests: {cpu: 500m, memory: 2Ki}}}
+initContainerStatuses:
+- {name: s, image: '', imageID: '', ready: true, restartCount: 0, allocatedResources: {memory: 4Ki},
+   resources: {requests: {memory: 4Ki}}}
+";
+        pod.status = Some(serde_yaml::from_str(status).expect("a status"));
+        let resources = requested(&pod);
+        assert_eq!((resources.milli_cpu, resources.memory), (3_000, 7 << 10));
+        let refused = status.replace("Deferred", "Infeasible");
+        pod.status = Some(serde_yaml::from_str(&refused).expect("a status"));
+        let resources = requested(&pod);
+        assert_eq!(
+            (resources.milli_cpu, resources.memory),
+            (3_000, 6 << 10),
+            "not what is never granted"
+        );
     }
 
     #[test]
@@ -253,11 +259,11 @@ overhead: {cpu: 250m, memory: 1Ki}
     #[test]
     fn adding_and_taking_back_leaves_nothing() {
         let yaml = "{containers: [{name: a, resources: {requests: {cpu: 1, example.com/gpu: 2}}}]}";
-        let spec: PodSpec = serde_yaml::from_str(yaml).expect("a pod spec");
+        let pod = pod(yaml);
         let mut sum = Resources::default();
-        sum.add(&requested(&spec, &[]));
+        sum.add(&requested(&pod));
         assert_eq!(sum.other("example.com/gpu"), 2);
-        sum.subtract(&requested(&spec, &[]));
+        sum.subtract(&requested(&pod));
         assert_eq!(sum, Resources::default());
     }
 }

@@ -2,7 +2,9 @@
 
 use super::amounts::{Amounts, add, larger, of_wire};
 use catamaran_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, ResourceRequirements};
+use catamaran_api::resize;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -136,22 +138,43 @@ pub struct Counting {
 
 /// What a pod as a whole asks for.
 pub fn pod_requests(pod: &Pod, counting: Counting) -> Amounts {
-    total(pod, counting, |resources| of_wire(resources.requests.as_ref()), true)
+    total(
+        pod,
+        counting,
+        |resources| of_wire(resources.requests.as_ref()),
+        resize::requests,
+        true,
+    )
 }
 
 /// The bounds of a pod as a whole, where all its containers have one… or at least those that are counted.
 pub fn pod_limits(pod: &Pod, counting: Counting) -> Amounts {
-    total(pod, counting, |resources| of_wire(resources.limits.as_ref()), false)
+    total(
+        pod,
+        counting,
+        |resources| of_wire(resources.limits.as_ref()),
+        resize::limits,
+        false,
+    )
 }
 
-fn total(pod: &Pod, counting: Counting, read: fn(&ResourceRequirements) -> Amounts, requests: bool) -> Amounts {
+/// Lists of a container of which the larger amounts count.
+type Lists = for<'a> fn(&'a Pod, &'a Container) -> Vec<&'a BTreeMap<String, WireQuantity>>;
+
+fn total(
+    pod: &Pod,
+    counting: Counting,
+    read: fn(&ResourceRequirements) -> Amounts,
+    resized: Lists,
+    requests: bool,
+) -> Amounts {
     let Some(spec) = &pod.spec else { return Amounts::new() };
     let of = |container: &Container| {
-        let own = container.resources.as_ref().map(read).unwrap_or_default();
-        match status_of(pod, &container.name).filter(|_| counting.status) {
-            Some(status) => larger(own, &granted(status, read, requests)),
-            None => own,
+        if !counting.status {
+            return container.resources.as_ref().map(read).unwrap_or_default();
         }
+        let lists = resized(pod, container).into_iter().map(|list| of_wire(Some(list)));
+        lists.fold(Amounts::new(), |most, list| larger(most, &list))
     };
     let mut sum = Amounts::new();
     for container in &spec.containers {
@@ -189,20 +212,4 @@ fn with_overhead(sum: Amounts, spec: &PodSpec, requests: bool) -> Amounts {
         overhead.retain(|name, _| sum.get(name).is_some_and(|own| !own.is_zero()));
     }
     add(sum, &overhead)
-}
-
-fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
-    let status = pod.status.as_ref()?;
-    let regular = status.container_statuses.iter().flatten();
-    let init = status.init_container_statuses.iter().flatten();
-    regular.chain(init).find(|status| status.name == name)
-}
-
-fn granted(status: &ContainerStatus, read: fn(&ResourceRequirements) -> Amounts, requests: bool) -> Amounts {
-    let actual = status.resources.as_ref().map(read).unwrap_or_default();
-    if requests {
-        larger(actual, &of_wire(status.allocated_resources.as_ref()))
-    } else {
-        actual
-    }
 }

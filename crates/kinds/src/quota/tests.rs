@@ -74,6 +74,27 @@ fn a_resize_is_charged_for_the_larger_of_wish_and_grant() {
 }
 
 #[test]
+fn a_resize_that_is_never_granted_is_not_charged() {
+    let counting = Counting {
+        overhead: false,
+        status: true,
+    };
+    let mut value = json!({
+        "spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": "100"}, "limits": {"cpu": "200"}}}]},
+        "status": {
+            "conditions": [{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}],
+            "containerStatuses": [{"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "allocatedResources": {"cpu": "1"}, "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "3"}}}],
+        },
+    });
+    let resized = pod(value.clone());
+    assert_eq!(show(&pod_requests(&resized, counting)), "cpu=2");
+    assert_eq!(show(&pod_limits(&resized, counting)), "cpu=3");
+    value["status"]["conditions"][0]["reason"] = json!("Deferred");
+    assert_eq!(show(&pod_requests(&pod(value), counting)), "cpu=100");
+}
+
+#[test]
 fn bounded_cpu_and_memory_have_to_be_stated() {
     let counter = Counter::of("", "pods");
     let stating = pod(json!({"spec": {"containers": [
