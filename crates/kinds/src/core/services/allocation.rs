@@ -357,7 +357,7 @@ impl Ports<'_, '_> {
                 range.end()
             ));
         }
-        if self.choice.taken.node_port(port) {
+        if self.choice.taken.node_port(port) || self.own.contains(&port) {
             return Err("provided port is already allocated".to_owned());
         }
         self.own.insert(port);

@@ -85,6 +85,19 @@ fn what_is_given() {
 }
 
 #[test]
+fn a_port_of_the_nodes_is_given_once() {
+    let spec = |health: i32| {
+        json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": health,
+            "ports": [{"name": "dns", "port": 53, "nodePort": 30_100},
+                {"name": "dns-udp", "port": 53, "protocol": "UDP", "nodePort": 30_100}]})
+    };
+    let given = |health| give(None, &mut service(spec(health)), FOUR, &Taken::default());
+    assert_eq!(given(30_101), Ok(()));
+    let refused = "failed to allocate requested HealthCheck NodePort 30100: provided port is already allocated";
+    assert_eq!(given(30_100), Err(refused.to_owned()));
+}
+
+#[test]
 fn families_of_new_services() {
     let ports = json!([{"port": 80}]);
     let with = |fields: Value| {
