@@ -22,7 +22,7 @@ use crate::touched::Touched;
 use attempt::{Failure, Outcome};
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt as _, StreamExt as _};
-use graph::{Graph, Seen, Uid, Work};
+use graph::{Graph, Identity, Seen, Uid, Work};
 use kube::Client;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -49,7 +49,7 @@ const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")]
 /// A change of one object, or of what is known of a whole type.
 enum Change {
     Is(Seen),
-    Was(Uid),
+    Was(Identity),
     /// A list begins …
     Begin,
     /// … and this object is in it …
@@ -69,19 +69,7 @@ struct Monitor {
 type MonitorId = u64;
 
 pub(crate) async fn run(client: Client, mut discovery: Discovery, touched: Touched, shutdown: CancellationToken) {
-    let mut collector = Collector {
-        client,
-        touched,
-        graph: Graph::default(),
-        queue: Queue::default(),
-        monitors: HashMap::new(),
-        streams: SelectAll::new(),
-        unsynced: HashSet::new(),
-        patience: Some(Instant::now() + PATIENCE),
-        work: JoinSet::new(),
-        running: HashMap::new(),
-        next_monitor: 0,
-    };
+    let mut collector = Collector::new(client, touched);
     loop {
         collector.follow(&discovery);
         collector.begin_work(&discovery);
@@ -124,6 +112,22 @@ struct Collector {
 }
 
 impl Collector {
+    fn new(client: Client, touched: Touched) -> Self {
+        Collector {
+            client,
+            touched,
+            graph: Graph::default(),
+            queue: Queue::default(),
+            monitors: HashMap::new(),
+            streams: SelectAll::new(),
+            unsynced: HashSet::new(),
+            patience: Some(Instant::now() + PATIENCE),
+            work: JoinSet::new(),
+            running: HashMap::new(),
+            next_monitor: 0,
+        }
+    }
+
     /// Watches what there is to watch, and nothing else.
     fn follow(&mut self, discovery: &Discovery) {
         let catalog = discovery.catalog();
@@ -170,7 +174,10 @@ impl Collector {
             .filter_map(move |event| {
                 let change = match event {
                     Ok(Event::Apply(object)) => Some(Change::Is(requests::seen(&api_version, &kind, object))),
-                    Ok(Event::Delete(object)) => Some(Change::Was(requests::uid(&object))),
+                    Ok(Event::Delete(object)) => {
+                        let identity = requests::identity(&api_version, &kind, &object.metadata);
+                        Some(Change::Was(identity))
+                    }
                     Ok(Event::Init) => Some(Change::Begin),
                     Ok(Event::InitApply(object)) => Some(Change::Listed(requests::seen(&api_version, &kind, object))),
                     Ok(Event::InitDone) => Some(Change::Complete),
@@ -213,12 +220,11 @@ impl Collector {
                     .touch(&monitor.resource, &identity.namespace, &identity.name);
                 self.graph.observe(&seen)
             }
-            Change::Was(uid) => {
-                if let Some(identity) = self.graph.identity(&uid) {
-                    self.touched
-                        .touch(&monitor.resource, &identity.namespace, &identity.name);
-                }
-                self.graph.remove(&uid)
+            // Whoever counts objects is to know, also of one that the graph has forgotten already.
+            Change::Was(identity) => {
+                self.touched
+                    .touch(&monitor.resource, &identity.namespace, &identity.name);
+                self.graph.remove(&identity.uid)
             }
             Change::Complete => {
                 self.unsynced.remove(&id);
@@ -287,6 +293,16 @@ impl Collector {
         }
     }
 
+    /// Tells that an object is not there any more, which its watch may show much later.
+    fn touch(&self, identity: &Identity) {
+        let monitors = self.monitors.values().map(|monitor| &monitor.resource);
+        for resource in monitors {
+            if *resource.api.api_version == *identity.api_version && *resource.api.kind == *identity.kind {
+                self.touched.touch(resource, &identity.namespace, &identity.name);
+            }
+        }
+    }
+
     /// The resources of whose objects the graph may know nothing.
     fn unseen(&self) -> Arc<[Arc<Resource>]> {
         let monitors = self.unsynced.iter().filter_map(|id| self.monitors.get(id));
@@ -320,6 +336,7 @@ impl Collector {
                 }
                 self.enqueue(outcome.work);
                 if let Some(vanished) = outcome.vanished {
+                    self.touch(&vanished);
                     let work = self.graph.vanish(&vanished);
                     self.enqueue(work);
                 }

@@ -88,7 +88,12 @@ async fn claim(client: Client, waiting: Listener, key: Key) -> kube::Result<Next
     let users = list.items.iter().filter(|pod| uses(pod, &claim));
     let users: BTreeSet<String> = users.map(ResourceExt::name_any).collect();
     if !users.is_empty() {
-        waiting.follow(key, Concern::Named(users));
+        waiting.follow(key.clone(), Concern::Named(users));
+        // It may have gone while this ran: then nobody else would leave it.
+        let now = claims.get_metadata_opt(name).await?;
+        if !now.is_some_and(|now| is_concerned(&now.metadata, CLAIM_FINALIZER)) {
+            waiting.leave(&key);
+        }
         return Ok(Next::Done);
     }
     let done = take_off(&claims, &claim.metadata, CLAIM_FINALIZER).await?;
@@ -109,7 +114,7 @@ fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
             .as_ref()
             .is_some_and(|source| source.claim_name == name);
         let own = volume.ephemeral.is_some()
-            && !is_over(pod)
+            && !is_shut_down(pod)
             && format!("{}-{}", pod.name_any(), volume.name) == name
             && claim
                 .owner_references()
@@ -119,10 +124,9 @@ fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     })
 }
 
-/// Has it come to its end, for good?
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
+/// Has its node done with it, or was it deleted by force? Only finalizers can hold it then, and one of them may wait for the claim.
+fn is_shut_down(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some() && pod.metadata.deletion_grace_period_seconds == Some(0)
 }
 
 async fn volume(client: Client, name: String) -> kube::Result<Next> {
@@ -248,5 +252,58 @@ mod tests {
         }
         stop.cancel();
         running.await.expect("the controller ends");
+    }
+
+    /// As long as a pod is there, its node may hold what it mounted, whatever phase it is in.
+    #[test]
+    fn a_pod_uses_a_claim_until_its_node_has_done_with_it() {
+        let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u" });
+        let claim = |name: &str| -> PersistentVolumeClaim {
+            let metadata = json!({ "name": name, "namespace": "a", "ownerReferences": [owner] });
+            serde_json::from_value(json!({ "metadata": metadata, "spec": {} })).expect("a claim")
+        };
+        let pod = |phase: &str, deletion: serde_json::Value| -> Pod {
+            let mut metadata = json!({ "name": "p", "namespace": "a", "uid": "u" });
+            if let Some(grace) = deletion.as_i64() {
+                metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+                metadata["deletionGracePeriodSeconds"] = json!(grace);
+            }
+            let volumes = json!([
+                { "name": "named", "persistentVolumeClaim": { "claimName": "c" } },
+                { "name": "own", "ephemeral": { "volumeClaimTemplate": { "spec": {} } } },
+            ]);
+            let spec = json!({ "nodeName": "n", "containers": [], "volumes": volumes });
+            serde_json::from_value(json!({ "metadata": metadata, "spec": spec, "status": { "phase": phase } }))
+                .expect("a pod")
+        };
+        for (phase, deletion, own_is_used) in [
+            ("Running", json!(null), true),
+            ("Succeeded", json!(null), true),
+            ("Failed", json!(30), true),
+            ("Running", json!(0), false),
+        ] {
+            let pod = pod(phase, deletion.clone());
+            assert!(uses(&pod, &claim("c")), "{phase} {deletion}");
+            assert_eq!(uses(&pod, &claim("p-own")), own_is_used, "{phase} {deletion}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_goes_meanwhile_is_not_followed() {
+        let fake = Fake::default();
+        claim(&fake, "c");
+        pod(&fake, "p", "c");
+        let client = fake.client_after(|fake, parts| {
+            if parts.uri.path().ends_with("/pods") {
+                fake.remove(CLAIMS, "a", "c");
+            }
+            None
+        });
+        let listener = Touched::default().listen(|_| true);
+        let key = ("a".to_owned(), "c".to_owned());
+        super::claim(client, listener.clone(), key.clone())
+            .await
+            .expect("looked at");
+        assert!(!listener.follows(&key));
     }
 }

@@ -121,6 +121,18 @@ impl Listener {
         first.chain(rest.flatten()).boxed()
     }
 
+    /// The keys that are touched so far, at once.
+    #[cfg(test)]
+    pub(crate) fn take_dirty(&self) -> BTreeSet<Key> {
+        std::mem::take(&mut *self.0.dirty.lock())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn follows(&self, (namespace, name): &Key) -> bool {
+        let followed = self.0.followed.lock();
+        followed.get(namespace).is_some_and(|names| names.contains_key(name))
+    }
+
     async fn next(&self, gather: Duration) -> BTreeSet<Key> {
         loop {
             self.0.news.notified().await;
@@ -142,7 +154,7 @@ mod tests {
     }
 
     fn dirty(listener: &Listener) -> Vec<String> {
-        let dirty = std::mem::take(&mut *listener.0.dirty.lock());
+        let dirty = listener.take_dirty();
         dirty.into_iter().map(|(_, name)| name).collect()
     }
 

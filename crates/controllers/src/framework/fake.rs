@@ -73,11 +73,22 @@ fn refusal(status: StatusCode, reason: &str) -> Answer {
 
 impl Fake {
     pub(crate) fn client(&self) -> Client {
+        self.client_after(|_, _| None)
+    }
+
+    /// A client before whose requests something happens; they may also be refused.
+    pub(crate) fn client_after<F>(&self, first: F) -> Client
+    where
+        F: Fn(&Fake, &http::request::Parts) -> Option<StatusCode> + Clone + Send + 'static,
+    {
         let fake = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
-            let fake = fake.clone();
+            let (fake, first) = (fake.clone(), first.clone());
             async move {
                 let (parts, body) = request.into_parts();
+                if let Some(status) = first(&fake, &parts) {
+                    return Ok(refusal(status, "Refused"));
+                }
                 let body = body.collect().await.map(http_body_util::Collected::to_bytes);
                 let body = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or(Value::Null);
                 Ok::<_, Infallible>(fake.serve(&parts, body))
@@ -171,9 +182,22 @@ impl Fake {
                         let object = state.write(&target.resource, body);
                         answer(StatusCode::OK, &object)
                     }
+                    Method::PATCH => {
+                        let of = &body["metadata"]["resourceVersion"];
+                        if !of.is_null() && *of != present["metadata"]["resourceVersion"] {
+                            return refusal(StatusCode::CONFLICT, "Conflict");
+                        }
+                        let mut object = present;
+                        merge(&mut object, body);
+                        answer(StatusCode::OK, &state.write(&target.resource, object))
+                    }
                     Method::DELETE => {
-                        let uid = &body["preconditions"]["uid"];
-                        if !uid.is_null() && *uid != present["metadata"]["uid"] {
+                        let preconditions = &body["preconditions"];
+                        let fails = |what: &str| {
+                            let wanted = &preconditions[what];
+                            !wanted.is_null() && *wanted != present["metadata"][what]
+                        };
+                        if fails("uid") || fails("resourceVersion") {
                             return refusal(StatusCode::CONFLICT, "Conflict");
                         }
                         state.delete(&key);
@@ -184,6 +208,18 @@ impl Fake {
             }
             _ => refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
         }
+    }
+}
+
+/// As a merge patch does.
+fn merge(object: &mut Value, patch: Value) {
+    match patch {
+        Value::Object(fields) if object.is_object() => {
+            for (name, value) in fields {
+                merge(&mut object[name], value);
+            }
+        }
+        other => *object = other,
     }
 }
 

@@ -339,10 +339,6 @@ impl Graph {
         }
     }
 
-    pub(crate) fn identity(&self, uid: &Uid) -> Option<&Identity> {
-        self.nodes.get(uid).map(|node| &node.identity)
-    }
-
     /// What to know to work on a node; `None` if it is not there any more.
     pub(crate) fn item(&self, uid: &Uid) -> Option<Item> {
         let node = self.nodes.get(uid)?;

@@ -2,7 +2,7 @@
 
 use super::attempt::{Cluster, Failure, Finalizer, Live, References};
 use super::decide::Propagation;
-use super::graph::{Identity, Owner, Seen, Uid};
+use super::graph::{Identity, Owner, Seen};
 use crate::framework::discovery::{Catalog, Resource};
 use crate::framework::requests::{is_conflict, is_not_found, objects};
 use catamaran_api::meta::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
@@ -260,18 +260,18 @@ pub(crate) fn seen(api_version: &Arc<str>, kind: &Arc<str>, object: PartialObjec
         being_deleted: metadata.deletion_timestamp.is_some(),
         orphan: has_finalizer(&metadata, FINALIZER_ORPHAN),
         foreground: has_finalizer(&metadata, FINALIZER_FOREGROUND),
-        identity: Identity {
-            kind: Arc::clone(kind),
-            api_version: Arc::clone(api_version),
-            namespace: metadata.namespace.unwrap_or_default().into(),
-            name: metadata.name.unwrap_or_default().into(),
-            uid: metadata.uid.unwrap_or_default().into(),
-        },
+        identity: identity(api_version, kind, &metadata),
         owners: owners(metadata.owner_references),
     }
 }
 
 /// Only which object it is, for a deletion.
-pub(crate) fn uid(object: &PartialObjectMeta<DynamicObject>) -> Uid {
-    object.metadata.uid.as_deref().unwrap_or_default().into()
+pub(crate) fn identity(api_version: &Arc<str>, kind: &Arc<str>, metadata: &ObjectMeta) -> Identity {
+    Identity {
+        kind: Arc::clone(kind),
+        api_version: Arc::clone(api_version),
+        namespace: metadata.namespace.as_deref().unwrap_or_default().into(),
+        name: metadata.name.as_deref().unwrap_or_default().into(),
+        uid: metadata.uid.as_deref().unwrap_or_default().into(),
+    }
 }

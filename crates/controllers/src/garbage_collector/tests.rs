@@ -659,3 +659,55 @@ fn what_lives_in_no_namespace_is_left_alone_by_owners_in_one() {
         assert_eq!(model.objects[&dependent].owners.len(), 1);
     }
 }
+
+/// Also of an object that an attempt found gone before its watch did, and forgot.
+#[tokio::test]
+async fn every_deletion_is_told() {
+    use super::{Change, Collector, Done, Monitor, Outcome};
+    use crate::framework::discovery::{Discovery, Resource};
+    use crate::framework::fake::Fake;
+    use crate::touched::{Concern, Touched};
+    use tokio_util::sync::CancellationToken;
+
+    let key = ("a".to_owned(), "counts".to_owned());
+    let touched = Touched::default();
+    let listener = touched.listen(|_| true);
+    listener.follow(key.clone(), Concern::Named(["p".to_owned()].into()));
+    let mut collector = Collector::new(Fake::default().client(), touched);
+    let monitor = Monitor {
+        resource: Arc::new(Resource::of_test("pods")),
+        stop: futures::stream::AbortHandle::new_pair().0,
+        listed: None,
+    };
+    collector.monitors.insert(0, monitor);
+    let identity = Identity {
+        kind: "Test".into(),
+        api_version: "v1".into(),
+        namespace: "a".into(),
+        name: "p".into(),
+        uid: "u".into(),
+    };
+    let seen = Seen {
+        identity: identity.clone(),
+        owners: Vec::new(),
+        being_deleted: false,
+        orphan: false,
+        foreground: false,
+    };
+    collector.changed(0, Change::Is(seen));
+    assert_eq!(listener.take_dirty(), [key.clone()].into());
+
+    let outcome = Outcome {
+        vanished: Some(identity.clone()),
+        ..Outcome::default()
+    };
+    let id = collector.work.spawn(async { Ok(Outcome::default()) }).id();
+    collector.running.insert(id, Work::Attempt(Arc::clone(&identity.uid)));
+    let done: Done = (id, Ok(outcome));
+    let (discovery, _) = Discovery::new(Fake::default().client(), CancellationToken::new());
+    collector.done(Ok(done), &discovery);
+    assert_eq!(listener.take_dirty(), [key.clone()].into());
+
+    collector.changed(0, Change::Was(identity));
+    assert_eq!(listener.take_dirty(), [key].into());
+}
