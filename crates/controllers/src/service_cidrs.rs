@@ -46,24 +46,29 @@ async fn all(client: Client) -> kube::Result<Next> {
     let api: Api<ServiceCIDR> = Api::all(client.clone());
     let list = api.list(&ListParams::default()).await?.items;
     let mut after = None;
+    let mut failure = None;
     for own in &list {
         match one(&client, &api, own, &list).await {
             Ok(Next::After(pause)) => after = Some(after.map_or(pause, |other: Duration| other.min(pause))),
             Ok(Next::Done | Next::Again) => {}
             // The watch shows what it is now.
             Err(error) if is_not_found(&error) || is_conflict(&error) => {}
-            Err(error) => return Err(error),
+            // The others are not to wait for it.
+            Err(error) => failure = failure.or(Some(error)),
         }
+    }
+    if let Some(error) = failure {
+        return Err(error);
     }
     Ok(after.map_or(Next::Done, Next::After))
 }
 
 async fn one(client: &Client, api: &Api<ServiceCIDR>, own: &ServiceCIDR, list: &[ServiceCIDR]) -> kube::Result<Next> {
-    let name = own.name_any();
     let holds = own.metadata.finalizers.iter().flatten().any(|other| other == FINALIZER);
     let Some(began) = &own.metadata.deletion_timestamp else {
         if !holds {
-            write_finalizers(api, &own.metadata, true).await?;
+            // The watch shows what it is then.
+            return write_finalizers(api, &own.metadata, true).await.map(|()| Next::Done);
         }
         let ready = "Kubernetes Service CIDR is ready";
         return say(api, own, "True", "", ready).await.map(|()| Next::Done);
@@ -78,7 +83,7 @@ async fn one(client: &Client, api: &Api<ServiceCIDR>, own: &ServiceCIDR, list: &
             .await?
             .items;
         let used = used.iter().filter_map(|address| address.name_any().parse().ok());
-        if used.into_iter().any(|address| depends_on(address, &name, list)) {
+        if used.into_iter().any(|address| depends_on(address, own, list)) {
             return say(api, own, "False", "Terminating", IN_USE).await.map(|()| Next::Done);
         }
     }
@@ -105,7 +110,10 @@ async fn say(api: &Api<ServiceCIDR>, own: &ServiceCIDR, status: &str, reason: &s
         return Ok(());
     }
     let patch = json!({
-        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": own.name_any()},
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {
+            "name": own.name_any(), "uid": own.metadata.uid, "resourceVersion": own.metadata.resource_version,
+        },
         "status": {"conditions": [{
             "type": "Ready", "status": status, "reason": reason, "message": why,
             "lastTransitionTime": Time(Timestamp::now()),
@@ -189,23 +197,31 @@ fn blocks(own: &ServiceCIDR) -> impl Iterator<Item = Block> {
     cidrs.filter_map(|text| Block::parse(text))
 }
 
+/// The blocks that are there without it. Those that are on their way out as well cover nothing.
+fn others<'a>(own: &'a ServiceCIDR, list: &'a [ServiceCIDR]) -> impl Iterator<Item = Block> + 'a {
+    let others = list.iter().filter(|other| other.metadata.name != own.metadata.name);
+    let staying = others.filter(|other| other.metadata.deletion_timestamp.is_none());
+    staying.flat_map(blocks)
+}
+
 /// Pure: do other objects cover all of its blocks?
 fn is_covered(own: &ServiceCIDR, list: &[ServiceCIDR]) -> bool {
-    let others = || list.iter().filter(|other| other.name_any() != own.name_any());
-    blocks(own).all(|block| others().flat_map(blocks).any(|other| other.covers(&block)))
+    blocks(own).all(|block| others(own, list).any(|other| other.covers(&block)))
 }
 
 /// Pure: is this the only object whose blocks have the address?
-fn depends_on(address: IpAddr, name: &str, list: &[ServiceCIDR]) -> bool {
-    let mut giving = list
-        .iter()
-        .filter(|other| blocks(other).any(|block| block.gives(address)));
-    giving.next().is_some_and(|first| first.name_any() == name) && giving.next().is_none()
+fn depends_on(address: IpAddr, own: &ServiceCIDR, list: &[ServiceCIDR]) -> bool {
+    blocks(own).any(|block| block.gives(address)) && !others(own, list).any(|other| other.gives(address))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::framework::fake::Fake;
+    use http::{Method, StatusCode};
+    use serde_json::Value;
+
+    const CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
     fn cidr(name: &str, blocks: &[&str]) -> ServiceCIDR {
         serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"cidrs": blocks}})).expect("an object")
@@ -221,11 +237,64 @@ mod tests {
         ];
         let covered: Vec<bool> = list.iter().map(|own| is_covered(own, &list)).collect();
         assert_eq!(covered, [false, true, true, false]);
-        let needs = |ip: &str, name: &str| depends_on(ip.parse().expect("an address"), name, &list);
+        let needs = |ip: &str, name: &str| {
+            let own = list.iter().find(|own| own.name_any() == name).expect("one of them");
+            depends_on(ip.parse().expect("an address"), own, &list)
+        };
         assert!(needs("10.96.0.1", "kubernetes") && needs("fd00::7", "kubernetes") && needs("192.168.9.9", "wide"));
         assert!(!needs("10.96.1.1", "kubernetes") && !needs("10.96.0.0", "kubernetes"));
         // Neither gives its own first and last address.
         assert!(needs("10.96.1.0", "kubernetes") && needs("10.96.1.255", "kubernetes"));
         assert!(!needs("10.97.0.1", "kubernetes") && !needs("0.0.0.7", "kubernetes"));
+    }
+
+    #[test]
+    fn what_goes_as_well_covers_nothing() {
+        let mut list = [cidr("one", &["10.96.0.0/24"]), cidr("other", &["10.96.0.0/16"])];
+        let address = "10.96.0.7".parse().expect("an address");
+        assert!(is_covered(&list[0], &list) && !depends_on(address, &list[0], &list));
+        for own in &mut list {
+            own.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        }
+        assert!(!is_covered(&list[0], &list) && depends_on(address, &list[0], &list));
+    }
+
+    fn put(fake: &Fake, name: &str) {
+        let metadata = json!({ "name": name, "finalizers": [FINALIZER] });
+        fake.put(
+            CIDRS,
+            json!({ "metadata": metadata, "spec": { "cidrs": ["10.96.0.0/24"] } }),
+        );
+    }
+
+    fn ready(fake: &Fake, name: &str) -> Value {
+        let object = fake.get(CIDRS, "", name).expect("an object");
+        object["status"]["conditions"][0]["status"].clone()
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_keeps_nobody_waiting() {
+        let fake = Fake::default();
+        ["a", "b"].into_iter().for_each(|name| put(&fake, name));
+        let client = fake.client_after(|_, parts| {
+            let fails = parts.method == Method::PATCH && parts.uri.path().contains("/a/");
+            fails.then_some(StatusCode::INTERNAL_SERVER_ERROR)
+        });
+        all(client).await.expect_err("not all of them");
+        assert_eq!(ready(&fake, "b"), "True");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_of_one_that_changed_meanwhile() {
+        let fake = Fake::default();
+        put(&fake, "a");
+        let client = fake.client_after(|fake, parts| {
+            if parts.method == Method::PATCH {
+                put(fake, "a");
+            }
+            None
+        });
+        all(client).await.expect("the watch shows what it is now");
+        assert_eq!(ready(&fake, "a"), Value::Null);
     }
 }
