@@ -82,7 +82,7 @@ async fn expire(client: Client, name: String) -> kube::Result<Next> {
     let parameters = DeleteParams {
         preconditions: Some(Preconditions {
             uid: secret.metadata.uid.clone(),
-            resource_version: None,
+            resource_version: secret.metadata.resource_version.clone(),
         }),
         ..DeleteParams::default()
     };
@@ -113,10 +113,12 @@ enum Expiry {
 
 /// Pure: when the token does not hold any more.
 fn expiry(secret: &Secret) -> Expiry {
-    match data(secret, "expiration") {
-        "" => Expiry::Never,
-        text => text.parse().map_or(Expiry::Unreadable, Expiry::At),
-    }
+    let value = secret.data.as_ref().and_then(|data| data.get("expiration"));
+    let Some(value) = value.filter(|value| !value.0.is_empty()) else {
+        return Expiry::Never;
+    };
+    let at = std::str::from_utf8(&value.0).ok().and_then(|text| text.parse().ok());
+    at.map_or(Expiry::Unreadable, Expiry::At)
 }
 
 async fn write(client: Client) -> kube::Result<Next> {
@@ -262,5 +264,37 @@ mod tests {
             .await;
         stop.cancel();
         running.await.expect("the controller ends");
+    }
+
+    #[test]
+    fn an_expiration_that_nobody_can_read_is_over() {
+        let mut object = token("aaaaaa", &json!({ "usage-bootstrap-signing": "true" }));
+        let read = |object: &Value| -> Secret { serde_json::from_value(object.clone()).expect("a secret") };
+        assert_eq!(expiry(&read(&object)), Expiry::Never);
+        object["data"]["expiration"] = json!("");
+        assert_eq!(expiry(&read(&object)), Expiry::Never);
+        object["data"]["expiration"] = json!(STANDARD.encode([0xff]));
+        assert_eq!(expiry(&read(&object)), Expiry::Unreadable);
+        assert_eq!(signing_token(&read(&object), Timestamp::UNIX_EPOCH), None);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_prolonged_meanwhile_stays() {
+        let fake = Fake::default();
+        let put = |fake: &Fake, until: &str| {
+            let mut token = token("aaaaaa", &json!({ "expiration": until }));
+            token["metadata"]["uid"] = json!("u");
+            fake.put(SECRETS, token);
+        };
+        put(&fake, "2020-01-01T00:00:00Z");
+        let client = fake.client_after(move |fake, parts| {
+            if parts.method == http::Method::DELETE {
+                put(fake, "2120-01-01T00:00:00Z");
+            }
+            None
+        });
+        let name = "bootstrap-token-aaaaaa";
+        assert_eq!(expire(client, name.to_owned()).await.expect("looked at"), Next::Done);
+        assert!(fake.get(SECRETS, TOKENS, name).is_some());
     }
 }

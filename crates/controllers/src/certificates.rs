@@ -255,7 +255,7 @@ async fn clean(
     let parameters = DeleteParams {
         preconditions: Some(Preconditions {
             uid: request.metadata.uid.clone(),
-            resource_version: None,
+            resource_version: request.metadata.resource_version.clone(),
         }),
         ..DeleteParams::default()
     };

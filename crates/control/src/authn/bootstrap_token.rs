@@ -42,7 +42,8 @@ fn judge(object: &Value, id: &str, secret: &str, now: Timestamp) -> Result<Ident
         STANDARD
             .decode(encoded)
             .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok())
+            // What is no text is not nothing: it is compared and refused.
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     };
     let refuse = |why: &str| Err(why.to_owned());
@@ -140,6 +141,14 @@ mod tests {
         ] {
             assert!(check(&[change]).is_err(), "{change:?}");
         }
+    }
+
+    #[test]
+    fn an_expiration_that_nobody_can_read_is_over() {
+        let mut object = object(&[]);
+        object["data"]["expiration"] = json!(STANDARD.encode([0xff]));
+        let judged = judge(&object, "abcdef", "0123456789abcdef", Timestamp::UNIX_EPOCH);
+        assert_eq!(judged, Err("the token has expired".to_owned()));
     }
 
     #[test]

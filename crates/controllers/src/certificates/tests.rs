@@ -218,3 +218,18 @@ async fn they_are_deleted() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_request_that_changed_meanwhile_stays() {
+    let fake = Fake::default();
+    put(&fake, "r", request::CLIENT, &["client auth"], &json!([]));
+    let requests: Api<CertificateSigningRequest> = Api::all(fake.client());
+    let read = requests.get("r").await.expect("a request");
+    let mut changed = fake.get(REQUESTS, "", "r").expect("a request");
+    changed["metadata"]["labels"] = json!({ "a": "b" });
+    fake.put(REQUESTS, changed);
+    let late = Timestamp::now() + SignedDuration::from_hours(25);
+    let refused = clean(&requests, &read, late).await.unwrap_err();
+    assert!(is_conflict(&refused), "{refused}");
+    assert!(fake.get(REQUESTS, "", "r").is_some());
+}
