@@ -179,8 +179,21 @@ impl Cgroup {
         self.dirs.iter().any(|dir| dir.path.is_dir())
     }
 
-    /// Sets limits of an existing group.
+    /// Sets limits of a group. One that is gone, or goes meanwhile, has none.
+    ///
+    /// # Errors
+    /// A limit that cannot be set is an error that names file and value.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
+        if self.dirs.is_empty() {
+            return Ok(());
+        }
+        match self.apply_to_existing(resources) {
+            Err(_) if !self.exists() => Ok(()),
+            applied => applied,
+        }
+    }
+
+    fn apply_to_existing(&self, resources: &LinuxResources) -> Result<(), Error> {
         let mut writes = Vec::new();
         let unified = |controller: &str| {
             self.dirs

@@ -62,6 +62,9 @@ fn limits_stand_in_the_kernel() {
     cgroup.remove().unwrap();
     assert!(!cgroup.exists() && !Cgroup::open(&path).unwrap().exists());
     cgroup.remove().unwrap();
+    // Who is gone has no limits: neither one that was seen before, nor one that never was.
+    cgroup.apply(&limits).unwrap();
+    Cgroup::open(&path).unwrap().apply(&limits).unwrap();
     let error = Cgroup::create(
         &path,
         &resources(r#"{"memory": {"limit": 1}, "pids": {"limit": 5}, "cpu": {"cpus": "4000"}}"#),
