@@ -4,6 +4,7 @@
 //! |-----------------|----------|-------------------|------------------------------------------------------------|
 //! | there           | alive    | any               | its containers are taken over, pids and all                |
 //! | there           | dead     | any               | what ended is known from exit files; the rest is unknown   |
+//! | no record in it | alive    | any               | left alone until the API server says whose it is           |
 //! | none            |          | Succeeded, Failed | nothing is run                                             |
 //! | none            |          | other             | the machine rebooted, or the agent ended the pod: run again |
 
@@ -11,7 +12,8 @@ use crate::backoff::Backoff;
 use crate::layout::{Layout, PodKey};
 use crate::local::{LocalMachine, Sandboxed};
 use crate::machine::SandboxUp;
-use crate::record::{self, PodRecord};
+use crate::record::{self, ContainerRecord, PodRecord};
+use crate::resize::{Granted, Resizes};
 use crate::rotate;
 use crate::worker::Start;
 use crate::world::{Attempt, Ended, Hold, RestartPolicy, Role, Sandbox, Slot, User, World};
@@ -21,6 +23,7 @@ use catamaran_shim::client::{Error as ShimError, PodShim};
 use catamaran_shim::spec::ContainerState;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, LinuxContainerUser, Pod, PodStatus};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -46,15 +49,27 @@ pub(crate) async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timesta
         .await
         .ok()
         .flatten();
-    let keyed = recorded.and_then(|record| Some((PodKey::of(&record.pod)?, record)));
-    let Some((key, record)) = keyed.filter(|(key, _)| key.uid == uid) else {
-        return Found::Leftover(PodKey {
+    let connected = PodShim::connect(dir.path()).await;
+    let recorded = recorded.filter(|record| record.pod.metadata.uid.as_deref() == Some(&*uid));
+    let keyed = recorded
+        .or_else(|| machine.recollect(&uid))
+        .and_then(|record| Some((PodKey::of(&record.pod)?, record)));
+    let Some((key, record)) = keyed else {
+        let key = PodKey {
             namespace: String::new(),
             name: String::new(),
             uid,
-        });
+        };
+        // What lives was started by an agent that wrote a record: it is lost, the pod is not.
+        return match connected {
+            Ok(_) | Err(ShimError::Unreachable { .. }) => {
+                tracing::warn!(pod = key.uid, "a pod runs whose record cannot be read");
+                Found::Unreachable(key)
+            }
+            Err(_) => Found::Leftover(key),
+        };
     };
-    let (containers, up) = match PodShim::connect(dir.path()).await {
+    let (containers, up) = match connected {
         Ok((shim, events, containers)) => {
             machine.adopt(&uid, Sandboxed { shim, ip: record.ip });
             (
@@ -79,13 +94,19 @@ pub(crate) async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timesta
             )
         }
     };
-    let pod = Arc::new(record.pod);
+    let mut pod = record.pod;
     let mut world = new_world(&pod, now);
     world.sandbox = Sandbox::Ready;
-    take_over(machine.layout(), &key, &mut world, containers);
+    world.unintroduced = true;
+    let granted = machine.grants.get(&uid).unwrap_or_else(|| Granted::of(&pod));
+    let mut resizes = Resizes::recovered(granted);
+    let noted = take_over(machine.layout(), &key, &mut world, containers);
+    recognise(&noted, &mut pod, &mut resizes);
+    hold_unsupported(&mut world, &pod);
     if up.is_none() {
         world.lose_sandbox();
     }
+    let pod = Arc::new(pod);
     let start_time = record.start_time;
     set_active_deadline(&mut world, &pod, start_time);
     let last_ip = Some(IpAddr::from(record.ip));
@@ -94,6 +115,7 @@ pub(crate) async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timesta
         Start {
             pod,
             world,
+            resizes,
             sandbox: up,
             start_time,
             last_ip,
@@ -112,8 +134,14 @@ fn states_on_disk(dir: &StateDir) -> Vec<ContainerState> {
     ids.into_iter().filter_map(with_exit).collect()
 }
 
-/// Sorts the containers of a sandbox into the pod's slots: the newest attempt is the current one.
-fn take_over(layout: &Layout, key: &PodKey, world: &mut World, mut containers: Vec<ContainerState>) {
+/// Sorts the containers of a sandbox into the pod's slots: the newest attempt is the current one. Returns what is noted of those.
+fn take_over(
+    layout: &Layout,
+    key: &PodKey,
+    world: &mut World,
+    mut containers: Vec<ContainerState>,
+) -> HashMap<String, ContainerRecord> {
+    let mut noted = HashMap::new();
     let number = |state: &ContainerState| {
         state
             .config
@@ -135,20 +163,38 @@ fn take_over(layout: &Layout, key: &PodKey, world: &mut World, mut containers: V
         let attempt = Attempt {
             number: number(&state),
             id: state.config.id,
-            image_id: record.image_id,
-            user: record.user,
+            image_id: record.image_id.clone(),
+            user: record.user.clone(),
             started_at: state.started_at,
             ended: state.exit.map(Ended::from_exit),
         };
         slot.crash = Backoff::recovered(attempt.number, attempt.started_at);
         slot.previous = slot.current.replace(attempt);
+        slot.rerun = record.rerun;
+        noted.insert(slot.name.clone(), record);
+    }
+    noted
+}
+
+/// The pod's record is as old as its sandbox: images and limits may have changed since.
+fn recognise(noted: &HashMap<String, ContainerRecord>, pod: &mut Pod, resizes: &mut Resizes) {
+    for (name, record) in noted {
+        resizes.set_held(name, record.held.clone());
+    }
+    for container in pod.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+        if let Some(image) = noted.get(&container.name).and_then(|record| record.image.clone()) {
+            container.image = Some(image);
+        }
     }
 }
 
-/// Where a worker for a pod without a state directory starts. Blocking: looks for logs of earlier attempts.
-pub(crate) fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp) -> Start {
+/// Where a worker for a pod without a state directory starts; `granted`: what it had before, if it is not new. Blocking: looks for
+/// logs of earlier attempts.
+pub(crate) fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, granted: Option<Granted>, now: Timestamp) -> Start {
     let status = pod.status.clone().unwrap_or_default();
     let mut world = new_world(&pod, now);
+    let mut resizes = Resizes::recovered(granted.unwrap_or_else(|| Granted::of(&pod)));
+    resizes.recall(&pod);
     let start_time = status.start_time.as_ref().map_or(now, |time| time.0);
     if crate::status::is_terminal(&status) {
         world.finished = true;
@@ -162,13 +208,14 @@ pub(crate) fn fresh(layout: &Layout, key: &PodKey, pod: Arc<Pod>, now: Timestamp
         for slot in &mut world.slots {
             slot.next_attempt = rotate::latest_attempt(layout, key, &slot.name).map_or(0, |attempt| attempt + 1);
         }
-        hold_unsupported(&mut world, &pod, now);
+        hold_unsupported(&mut world, &pod);
         set_active_deadline(&mut world, &pod, start_time);
     }
     let last_ip = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
     Start {
         pod,
         world,
+        resizes,
         sandbox: None,
         start_time,
         last_ip,
@@ -237,19 +284,9 @@ fn known_user(user: &LinuxContainerUser) -> Option<User> {
 
 /// Gives containers a place that the pod did not have before.
 pub(crate) fn add_ephemeral(world: &mut World, pod: &Pod) {
-    let (now, before) = (world.now, world.slots.len());
     for (container, _) in crate::containers(pod).filter(|(_, role)| *role == Role::Ephemeral) {
         if !world.slots.iter().any(|slot| slot.name == container.name) {
             world.slots.push(Slot::of(&container.name, Role::Ephemeral));
-        }
-    }
-    for index in before..world.slots.len() {
-        let slot = &mut world.slots[index];
-        if let Some(container) = crate::find_container(pod, &slot.name) {
-            slot.hold = unsupported::container(&container)
-                .into_iter()
-                .next()
-                .map(|field| unsupported_hold(&format!("spec.ephemeralContainers.{field}"), now));
         }
     }
 }
@@ -289,6 +326,7 @@ fn new_world(pod: &Pod, now: Timestamp) -> World {
         reported: false,
         active_deadline: None,
         evicted: None,
+        unintroduced: false,
         finished: false,
     }
 }
@@ -298,19 +336,32 @@ fn set_active_deadline(world: &mut World, pod: &Pod, start_time: Timestamp) {
     world.active_deadline = seconds.map(|seconds| start_time + SignedDuration::from_secs(seconds.clamp(0, 1 << 31)));
 }
 
-/// Containers with a field that is not honoured wait, and say which one it is.
-fn hold_unsupported(world: &mut World, pod: &Pod, now: Timestamp) {
+/// Containers with a field that is not honoured wait, and say which one it is. Those that wait for something, or were started in
+/// this sandbox, are left alone.
+pub(crate) fn hold_unsupported(world: &mut World, pod: &Pod) {
     let Some(spec) = &pod.spec else { return };
+    let now = world.now;
     let of_pod = unsupported::pod(spec).into_iter().next();
-    let init = spec.init_containers.as_ref().map_or(0, Vec::len);
-    for (index, (slot, (container, _))) in world.slots.iter_mut().zip(crate::containers(pod)).enumerate() {
-        let path = match index.checked_sub(init) {
-            Some(index) => format!("spec.containers[{index}]"),
-            None => format!("spec.initContainers[{index}]"),
+    let mut counts = [0_usize; 3];
+    for (container, role) in crate::containers(pod) {
+        let (list, count) = match role {
+            Role::Init => ("initContainers", &mut counts[0]),
+            Role::Main => ("containers", &mut counts[1]),
+            Role::Ephemeral => ("ephemeralContainers", &mut counts[2]),
         };
-        let own = || unsupported::container(&container).into_iter().next();
-        let field = of_pod.clone().or_else(|| Some(format!("{path}.{}", own()?)));
-        slot.hold = field.map(|field| unsupported_hold(&field, now));
+        let index = std::mem::replace(count, *count + 1);
+        let mut slots = world.slots.iter_mut();
+        let waiting = |slot: &&mut Slot| {
+            let unstarted = slot.current.is_none() || slot.stale;
+            slot.name == container.name && unstarted && !slot.starting && slot.hold.is_none()
+        };
+        if let Some(slot) = slots.find(waiting) {
+            let own = || unsupported::container(&container).into_iter().next();
+            let field = of_pod
+                .clone()
+                .or_else(|| Some(format!("spec.{list}[{index}].{}", own()?)));
+            slot.hold = field.map(|field| unsupported_hold(&field, now));
+        }
     }
 }
 
@@ -334,7 +385,7 @@ mod tests {
         let held = |spec: serde_json::Value| -> Vec<String> {
             let pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("a pod");
             let mut world = new_world(&pod, Timestamp::UNIX_EPOCH);
-            hold_unsupported(&mut world, &pod, Timestamp::UNIX_EPOCH);
+            hold_unsupported(&mut world, &pod);
             let fields = world
                 .slots
                 .into_iter()
@@ -361,9 +412,67 @@ mod tests {
             held(json!({"hostNetwork": true, "containers": containers})),
             ["spec.hostNetwork"; 2]
         );
+        let devices = json!([{"name": "v", "devicePath": "/dev/v"}]);
+        let debuggers = json!([{"name": "d"}, {"name": "e", "volumeDevices": devices}]);
+        assert_eq!(
+            held(json!({"containers": [{"name": "a"}], "ephemeralContainers": debuggers})),
+            ["", "", "spec.ephemeralContainers[1].volumeDevices"]
+        );
         assert_eq!(
             held(json!({"containers": [{"name": "a", "lifecycle": {"stopSignal": "SIGUSR1"}}]})),
             [""]
         );
+    }
+
+    fn running(name: &str, id: &str) -> ContainerState {
+        let state = json!({"config": {"id": id, "name": name, "runtime": "linux", "log_path": "/logs/1.log", "terminal": false,
+            "stdin": false, "stdin_once": false}, "pid": 1, "started_at": "2026-01-01T00:00:00Z", "exit": null});
+        serde_json::from_value(state).expect("a state")
+    }
+
+    #[test]
+    fn what_was_noted_of_containers_goes_on() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let layout = Layout {
+            data_dir: directory.path().to_owned(),
+            run_dir: directory.path().to_owned(),
+            instance: String::new(),
+        };
+        let pod = |image: &str, cpu: &str| -> Pod {
+            let resources = json!({"requests": {"cpu": cpu}});
+            let policy = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+            let main = json!({"name": "a", "image": image, "resources": resources, "resizePolicy": policy});
+            let strange = json!({"name": "b", "livenessProbe": {}});
+            let meta = json!({"name": "p", "namespace": "ns", "uid": "u", "generation": 2});
+            serde_json::from_value(json!({"metadata": meta, "spec": {"containers": [main, strange]}})).expect("a pod")
+        };
+        let (mut recorded, asked) = (pod("old", "1"), pod("new", "2"));
+        let key = PodKey::of(&recorded).expect("a key");
+        let bundle = layout.bundle(&key.uid, "x");
+        std::fs::create_dir_all(&bundle).expect("made");
+        let noted = ContainerRecord {
+            image: Some("new".to_owned()),
+            held: vec![Granted::of(&recorded).containers["a"].clone()],
+            ..ContainerRecord::default()
+        };
+        record::write(&bundle.join(crate::layout::RECORD), &noted).expect("written");
+        layout
+            .amend_container(&key.uid, "x", |record| record.rerun = true)
+            .expect("written");
+
+        let mut world = new_world(&recorded, Timestamp::UNIX_EPOCH);
+        let mut resizes = Resizes::recovered(Granted::resized(&asked));
+        let noted = take_over(&layout, &key, &mut world, vec![running("a", "x")]);
+        recognise(&noted, &mut recorded, &mut resizes);
+        hold_unsupported(&mut world, &recorded);
+        // Told to end for the sake of a resize: it is started again, whatever its restart policy, and the resize goes on.
+        assert!(world.slots[0].rerun && world.slots[0].hold.is_none());
+        let spec = recorded.spec.as_ref().expect("a spec");
+        assert_eq!(spec.containers[0].image.as_deref(), Some("new"), "which it runs");
+        assert!(!resizes.is_in_force("a") && resizes.wants_restart(&spec.containers[0]));
+        assert_eq!(resizes.in_progress.expect("in progress").generation, Some(2));
+        // Who was held is held.
+        let hold = world.slots[1].hold.as_ref().expect("held");
+        assert!(hold.message.starts_with("spec.containers[1].livenessProbe"), "{hold:?}");
     }
 }

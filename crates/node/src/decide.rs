@@ -154,7 +154,8 @@ fn run(world: &World, plan: &mut Plan) {
         wanted |= restarts && advance(world, index, slot, plan);
     }
     for (index, slot) in world.ephemeral_slots() {
-        if slot.current.is_none() && world.sandbox == Sandbox::Ready {
+        // One that ended under an earlier agent may only be known to the API server: it must not start twice.
+        if slot.current.is_none() && world.sandbox == Sandbox::Ready && !world.unintroduced {
             advance(world, index, slot, plan);
         }
     }

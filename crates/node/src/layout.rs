@@ -5,6 +5,7 @@
 //!     sandbox.json containers/<id>/     the pod shim's
 //!     node.json                         ours: the pod and its address, for re-adoption
 //! <data>/agent/pods/<uid>/              volumes/<name> subpaths/ hosts hostname resolv.conf containers/<id>/{upper,work}
+//!     granted.json                      ours: CPU and memory, for the next agent, also after a reboot
 //! <data>/logs/pods/<ns>_<name>_<uid>/<container>/<attempt>.log
 //! ```
 
@@ -62,6 +63,11 @@ impl Layout {
     /// Present while an interrupted pod has to be run again at the next start.
     pub(crate) fn rerun_marker(&self, uid: &str) -> PathBuf {
         self.pod_dir(uid).join("rerun")
+    }
+
+    /// What the pod was granted of CPU and memory.
+    pub(crate) fn granted(&self, uid: &str) -> PathBuf {
+        self.pod_dir(uid).join("granted.json")
     }
 
     pub(crate) fn logs_root(&self) -> PathBuf {

@@ -25,6 +25,7 @@ mod env;
 mod ephemeral;
 mod eviction;
 mod expand;
+mod grants;
 mod image_gc;
 mod images;
 mod layers;

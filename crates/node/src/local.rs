@@ -8,14 +8,16 @@ mod limits;
 mod sandbox;
 
 use crate::env::Downward;
+use crate::grants::Grants;
 use crate::image_gc::Wake;
 use crate::images::{Images, Ready};
 use crate::layout::{Layout, PodKey};
 use crate::machine::{
-    Failure, Machine, Prepared, Reports, SandboxUp, Severity, StartFailure, StartRequest, StartedAttempt,
+    Changed, Failure, Machine, Prepared, Reports, SandboxUp, Severity, StartFailure, StartRequest, StartedAttempt,
 };
 use crate::objects::ObjectSource;
 use crate::pods::Known;
+use crate::record::{self, PodRecord};
 use crate::reports::ApiReports;
 use crate::resize::Verdict;
 use crate::tokens::Tokens;
@@ -131,6 +133,7 @@ pub(crate) struct LocalMachine {
     pub(crate) images: Arc<Images>,
     pub(crate) collector: Arc<Wake>,
     pub(crate) sandboxes: Sandboxes,
+    pub(crate) grants: Arc<Grants>,
     starts: Semaphore,
     /// Removal of files in the background; awaited when the agent stops.
     pub cleaning: TaskTracker,
@@ -148,11 +151,13 @@ impl LocalMachine {
         let collector = Arc::new(Wake::new(parts.layout.data_dir.clone()));
         let images = Arc::new(Images::new(parts.images.clone(), collector.clone()));
         let starts = Semaphore::new(MAX_STARTS);
+        let grants = Arc::new(Grants::new(parts.layout.clone()));
         Self {
             parts,
             images,
             collector,
             sandboxes: Sandboxes::default(),
+            grants,
             starts,
             cleaning: TaskTracker::new(),
         }
@@ -239,6 +244,31 @@ impl LocalMachine {
         self.parts.reports.event(pod, None, Severity::Warning, reason, &message);
     }
 
+    async fn note_rerun(&self, uid: &str, id: &str) {
+        let (layout, uid, id) = (self.layout().clone(), uid.to_owned(), id.to_owned());
+        let note = move || {
+            if let Err(error) = layout.amend_container(&uid, &id, |record| record.rerun = true) {
+                tracing::warn!(pod = uid, %error, "cannot note that a container has to be started again");
+            }
+        };
+        let _ = tokio::task::spawn_blocking(note).await;
+    }
+
+    /// The record of a pod that was lost, as far as the API server remembers it.
+    pub(crate) fn recollect(&self, uid: &str) -> Option<PodRecord> {
+        let pod = self.parts.known.lock().get(uid).cloned()?;
+        let status = pod.status.as_ref()?;
+        let record = PodRecord {
+            ip: status.pod_ip.as_ref()?.parse().ok()?,
+            start_time: status.start_time.as_ref()?.0,
+            pod: Pod::clone(&pod),
+        };
+        if let Err(error) = record::write(&self.layout().record(uid), &record) {
+            tracing::warn!(pod = uid, %error, "cannot write the record of a pod again");
+        }
+        Some(record)
+    }
+
     async fn last_message(&self, pod: &Pod, container: &str, id: &str, attempt: u32, failed: bool) -> Option<String> {
         let key = PodKey::of(pod)?;
         let file = self.layout().container_dir(&key.uid, id).join("termination-log");
@@ -281,8 +311,11 @@ impl Machine for LocalMachine {
         container::start(self, pod, request, prepared).await
     }
 
-    async fn stop(&self, pod: &Arc<Pod>, id: &str) {
+    async fn stop(&self, pod: &Arc<Pod>, id: &str, again: bool) {
         let Some(uid) = pod.metadata.uid.as_deref() else { return };
+        if again {
+            self.note_rerun(uid, id).await;
+        }
         let signal = self
             .layout()
             .container_record(uid, id)
@@ -298,20 +331,21 @@ impl Machine for LocalMachine {
         }
     }
 
-    fn fits(&self, pod: &Pod) -> Verdict {
-        let known = self.parts.known.lock();
-        let over = |pod: &Pod| pod.status.as_ref().is_some_and(crate::status::is_terminal);
-        let others = known.values().map(|other| &**other);
-        let others = others.filter(|other| other.metadata.uid != pod.metadata.uid && !over(other));
-        crate::resize::fits(pod, others, &self.parts.allocatable)
+    async fn grant(&self, pod: &Arc<Pod>, running: &[(String, String)]) -> Verdict {
+        limits::grant(self, pod, running).await
     }
 
-    async fn note_grant(&self, pod: &Arc<Pod>) {
-        limits::note(self.layout(), pod.clone()).await;
+    async fn resize(
+        &self,
+        pod: &Arc<Pod>,
+        room: &Arc<Pod>,
+        containers: &[(String, String)],
+    ) -> Result<Changed, String> {
+        limits::change(self.layout(), pod, room, containers).await
     }
 
-    async fn resize(&self, pod: &Arc<Pod>, containers: &[(String, String)]) -> Result<Vec<String>, String> {
-        limits::change(self.layout(), pod.clone(), containers.to_vec()).await
+    async fn settle(&self, pod: &Arc<Pod>) -> Result<(), String> {
+        limits::settle(self, pod).await
     }
 
     async fn last_words(&self, pod: &Arc<Pod>, container: &str, id: &str, attempt: u32, mut ended: Ended) -> Ended {
@@ -343,6 +377,7 @@ impl Machine for LocalMachine {
 
     fn clean(&self, pod: &PodKey, logs: bool) {
         self.parts.tokens.forget(&pod.uid);
+        self.grants.forget(&pod.uid);
         let directory = self.layout().pod_dir(&pod.uid);
         let logs = logs.then(|| self.layout().logs_dir(pod));
         let (images, uid) = (self.images.clone(), pod.uid.clone());

@@ -69,6 +69,16 @@ pub struct StartedAttempt {
     pub ended: Option<Ended>,
 }
 
+/// What became of changing the limits of running containers, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    pub changed: Vec<String>,
+    /// They have to be started again for it.
+    pub restarts: Vec<String>,
+    /// Why the others were not changed, or only in part.
+    pub error: Option<String>,
+}
+
 /// This machine, as a worker sees it. Every operation is idempotent enough to be repeated after a failure.
 #[async_trait]
 pub trait Machine: Send + Sync + 'static {
@@ -84,21 +94,27 @@ pub trait Machine: Send + Sync + 'static {
         prepared: &Prepared,
     ) -> Result<StartedAttempt, StartFailure>;
 
-    /// Sends the container its stop signal.
-    async fn stop(&self, pod: &Arc<Pod>, id: &str);
+    /// Sends the container its stop signal. `again`: so that it can be started again, which is noted first, for an agent that comes
+    /// in between.
+    async fn stop(&self, pod: &Arc<Pod>, id: &str, again: bool);
 
     /// Kills every process of the container.
     async fn kill(&self, pod: &PodKey, id: &str);
 
-    /// Whether this node can give the pod what it asks for now, beside the others.
-    fn fits(&self, pod: &Pod) -> Verdict;
+    /// Whether this node can give the pod what it asks for, beside what others have. If it fits it is granted: counted, and kept for
+    /// the next agent. `running`: its containers by name and id.
+    async fn grant(&self, pod: &Arc<Pod>, running: &[(String, String)]) -> Verdict;
 
-    /// Keeps for the next agent what the pod has been granted.
-    async fn note_grant(&self, pod: &Arc<Pod>);
+    /// Gives the pod as a whole the limits of `room`, then changes those of running containers, by name and id, to what they are in
+    /// `pod`.
+    ///
+    /// # Errors
+    /// There is no room; then no container was changed.
+    async fn resize(&self, pod: &Arc<Pod>, room: &Arc<Pod>, containers: &[(String, String)])
+    -> Result<Changed, String>;
 
-    /// Changes the limits of running containers, by name and id, to those of `pod`. Answers with the names of those that have to be
-    /// started again for it.
-    async fn resize(&self, pod: &Arc<Pod>, containers: &[(String, String)]) -> Result<Vec<String>, String>;
+    /// Every container is in force: the pod as a whole gets the limits of `pod`, and a resize is no longer in progress.
+    async fn settle(&self, pod: &Arc<Pod>) -> Result<(), String>;
 
     /// Completes an end with the container's last words (`terminationMessagePath`).
     async fn last_words(&self, pod: &Arc<Pod>, container: &str, id: &str, attempt: u32, ended: Ended) -> Ended;

@@ -8,6 +8,7 @@ use crate::local::LocalMachine;
 use crate::machine::{Machine, Reports, Severity};
 use crate::objects::{ObjectSource, Subscription};
 use crate::reports::ApiReports;
+use crate::resize::Granted;
 use crate::worker::{Message, Start, SystemClock, Worker};
 use crate::{tokens, volume};
 use catamaran_shim::StateDir;
@@ -88,6 +89,8 @@ impl Pods {
     /// Takes over what runs, then follows the API server until told to end.
     pub(crate) async fn run(mut self, leave: CancellationToken, mut ending: mpsc::Receiver<Duration>) {
         self.machine.images.recover().await;
+        let grants = self.machine.grants.clone();
+        let _ = tokio::task::spawn_blocking(move || grants.recover()).await;
         self.adopt_all().await;
         let api: Api<Pod> = Api::all(self.client.clone());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node_name));
@@ -207,11 +210,11 @@ impl Pods {
 
     async fn apply(&mut self, pod: Pod) {
         let Some(key) = PodKey::of(&pod) else { return };
-        if self.unreachable.contains(&key) {
-            return;
-        }
         let pod = Arc::new(pod);
         self.known.lock().insert(key.uid.clone(), pod.clone());
+        if self.unreachable.iter().any(|unreachable| unreachable.uid == key.uid) {
+            return;
+        }
         if let Some(handle) = self.workers.get(&key.uid) {
             let _ = handle.inbox.send(Message::Pod(pod));
             return;
@@ -219,10 +222,11 @@ impl Pods {
         let (layout, of) = (self.machine.layout().clone(), key.clone());
         let first_time = pod.status.as_ref().is_none_or(|status| status.start_time.is_none());
         // Only a pod with a past has files to look at.
+        let granted = self.machine.grants.get(&key.uid);
+        let fresh = move || adopt::fresh(&layout, &of, pod, granted, Timestamp::now());
         let start = match first_time {
-            true => adopt::fresh(&layout, &of, pod, Timestamp::now()),
-            false => match tokio::task::spawn_blocking(move || adopt::fresh(&layout, &of, pod, Timestamp::now())).await
-            {
+            true => fresh(),
+            false => match tokio::task::spawn_blocking(fresh).await {
                 Ok(start) => start,
                 Err(_) => return,
             },
@@ -248,6 +252,7 @@ impl Pods {
         let workers: HashSet<_> = self.workers.keys().cloned().collect();
         let kept: HashSet<String> = seen.union(&workers).cloned().collect();
         self.machine.images.release_except(&kept).await;
+        self.machine.grants.retain(|uid| kept.contains(uid));
         let _ = tokio::task::spawn_blocking(move || sweep(&layout, |uid| kept.contains(uid))).await;
     }
 
@@ -263,6 +268,13 @@ impl Pods {
             .lock()
             .entry(key.uid.clone())
             .or_insert_with(|| start.pod.clone());
+        match start.world.finished {
+            true => self.machine.grants.forget(&key.uid),
+            false => {
+                let granted = Granted::of(&start.resizes.granted(&start.pod));
+                self.machine.grants.accept(&key.uid, &granted);
+            }
+        }
         let limited = match start.world.finished {
             true => Vec::new(),
             false => eviction::limited_volumes(self.machine.layout(), &start.pod),

@@ -5,13 +5,15 @@
 use crate::layout::{Layout, RECORD, states_dir};
 use crate::world::User;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `node.json` of a pod.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,13 +34,41 @@ pub(crate) struct ContainerRecord {
     pub stop_signal: i32,
     #[serde(default)]
     pub user: Option<User>,
+    /// The image as the pod named it.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// What may be in force: what the container was started with or changed to last; more than one while it is being changed.
+    #[serde(default)]
+    pub held: Vec<ResourceRequirements>,
+    /// It was told to end so that it can be started again.
+    #[serde(default)]
+    pub rerun: bool,
 }
 
-/// Writes `value` so that a reader sees all of it or the old one.
+/// Writes `value` so that a reader sees all of it or the old one, whoever else writes there.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    fs::write(&temporary, serde_json::to_vec(value)?)?;
-    fs::rename(&temporary, path)
+    replace(path, value, false)
+}
+
+/// The same, and a machine that loses its power does not lose it.
+pub(crate) fn write_through<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    replace(path, value, true)
+}
+
+fn replace<T: Serialize>(path: &Path, value: &T, through: bool) -> io::Result<()> {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("{}-{turn}.tmp", std::process::id()));
+    let mut file = fs::File::create(&temporary)?;
+    let written = serde_json::to_vec(value)
+        .map_err(io::Error::from)
+        .and_then(|bytes| file.write_all(&bytes))
+        .and_then(|()| if through { file.sync_all() } else { Ok(()) })
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
 }
 
 /// Reads a record; `None` when it is not there or not readable.
@@ -49,6 +79,22 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 impl Layout {
     pub(crate) fn container_record(&self, uid: &str, id: &str) -> Option<ContainerRecord> {
         read(&self.bundle(uid, id).join(RECORD))
+    }
+
+    /// Changes what is noted of a container; nothing if nothing is. Blocking.
+    pub(crate) fn amend_container(
+        &self,
+        uid: &str,
+        id: &str,
+        amend: impl FnOnce(&mut ContainerRecord),
+    ) -> io::Result<()> {
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock();
+        let Some(mut record) = self.container_record(uid, id) else {
+            return Ok(());
+        };
+        amend(&mut record);
+        write(&self.bundle(uid, id).join(RECORD), &record)
     }
 }
 

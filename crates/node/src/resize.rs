@@ -6,18 +6,20 @@
 //! ```
 //!
 //! Containers are started with what was granted; `kubectl get -o yaml` shows it as `allocatedResources`, and what is in force as
-//! `resources`.
+//! `resources`. What all pods were granted stands in the table of [`crate::grants`].
 
 use crate::resources::{milli, units};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The kubelet's reasons of a resize that is not granted.
 pub const DEFERRED: &str = "Deferred";
 pub const INFEASIBLE: &str = "Infeasible";
+/// The condition of a pod that asks for something it was not granted.
+pub(crate) const PENDING: &str = "PodResizePending";
 
 /// Whether a node can give what a pod asks for. The message is a condition's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,18 +40,80 @@ pub struct Obstacle {
     pub generation: Option<i64>,
 }
 
+/// What a pod was granted, as it is kept for the next agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Granted {
+    /// By container.
+    pub containers: BTreeMap<String, ResourceRequirements>,
+    /// What the pod takes of the node.
+    pub requests: Requests,
+    /// It was granted by a resize that is not in force everywhere.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_progress: bool,
+    /// The pod's when it asked for the last resize that was granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+}
+
+impl Granted {
+    /// Everything that `pod` asks for.
+    pub fn of(pod: &Pod) -> Self {
+        Self {
+            containers: main(pod)
+                .map(|container| (container.name.clone(), asked(container)))
+                .collect(),
+            requests: Requests::of(pod),
+            in_progress: false,
+            generation: None,
+        }
+    }
+
+    /// Everything that `pod` asks for, by a resize.
+    pub fn resized(pod: &Pod) -> Self {
+        Self {
+            in_progress: true,
+            generation: pod.metadata.generation,
+            ..Self::of(pod)
+        }
+    }
+
+    /// Neither requests nor limits.
+    pub fn is_empty(&self) -> bool {
+        let none = |list: &Option<Quantities>| list.as_ref().is_none_or(BTreeMap::is_empty);
+        let empty = |resources: &ResourceRequirements| none(&resources.requests) && none(&resources.limits);
+        self.containers.values().all(empty)
+    }
+}
+
+type Quantities = BTreeMap<String, Quantity>;
+
 /// What one container has.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Grant {
     granted: ResourceRequirements,
-    /// `None`: nobody here has seen it set.
-    in_force: Option<ResourceRequirements>,
+    /// What the kernel holds to: one thing, or after a change that failed halfway one of several, the oldest first. Empty: nobody
+    /// here has seen it set.
+    held: Vec<ResourceRequirements>,
+}
+
+/// How the limits of the pod as a whole stand to those of its containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// They are what was granted, no more.
+    #[default]
+    Settled,
+    /// They may be too small for what was granted.
+    Wanted,
+    /// They are enough for what is in force and for what was granted.
+    Made,
 }
 
 /// The state of a pod's resizes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resizes {
     grants: BTreeMap<String, Grant>,
+    pub room: Room,
     /// Asked for and not granted.
     pub pending: Option<Obstacle>,
     /// Granted and not in force everywhere; with what stands in the way, if something does.
@@ -59,9 +123,49 @@ pub struct Resizes {
 impl Resizes {
     /// Everything a pod asks for is granted when it is accepted.
     pub fn of(pod: &Pod) -> Self {
-        let mut resizes = Self::default();
-        resizes.grant(pod);
-        resizes
+        Self::recovered(Granted::of(pod))
+    }
+
+    /// What an earlier agent granted.
+    pub fn recovered(granted: Granted) -> Self {
+        let grant = |(name, granted)| {
+            let held = Vec::new();
+            (name, Grant { granted, held })
+        };
+        let in_progress = granted.in_progress.then(|| Obstacle {
+            reason: "",
+            message: String::new(),
+            generation: granted.generation,
+        });
+        Self {
+            grants: granted.containers.into_iter().map(grant).collect(),
+            room: if granted.in_progress {
+                Room::Wanted
+            } else {
+                Room::Settled
+            },
+            pending: None,
+            in_progress,
+        }
+    }
+
+    /// What the pod's status says of a resize that was not granted, until somebody asks again.
+    pub fn recall(&mut self, pod: &Pod) {
+        if self.pending.is_some() || !self.differ(pod) {
+            return;
+        }
+        let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let Some(condition) = conditions.find(|condition| condition.type_ == PENDING) else {
+            return;
+        };
+        let reason = [DEFERRED, INFEASIBLE]
+            .into_iter()
+            .find(|reason| condition.reason.as_deref() == Some(reason));
+        self.pending = reason.map(|reason| Obstacle {
+            reason,
+            message: condition.message.clone().unwrap_or_default(),
+            generation: condition.observed_generation,
+        });
     }
 
     /// The pod's containers ask for something else than they were granted.
@@ -76,6 +180,13 @@ impl Resizes {
         for container in main(pod) {
             self.grants.entry(container.name.clone()).or_default().granted = asked(container);
         }
+        self.room = Room::Wanted;
+        self.pending = None;
+        self.in_progress = Some(Obstacle {
+            reason: "",
+            message: String::new(),
+            generation: pod.metadata.generation,
+        });
     }
 
     /// The pod as it was granted: what containers are started with.
@@ -83,10 +194,25 @@ impl Resizes {
         if !self.differ(pod) {
             return pod.clone();
         }
-        let mut pod = Pod::clone(pod);
+        self.with_resources(pod, |grant| grant.granted.clone())
+    }
+
+    /// The pod with limits that leave room for everything that was granted and everything that may be in force.
+    pub fn room_for(&self, pod: &Pod) -> Arc<Pod> {
+        self.with_resources(pod, |grant| {
+            let mut room = grant.granted.clone();
+            for held in &grant.held {
+                room.limits = larger(room.limits.take(), held.limits.as_ref());
+            }
+            room
+        })
+    }
+
+    fn with_resources(&self, pod: &Pod, resources: impl Fn(&Grant) -> ResourceRequirements) -> Arc<Pod> {
+        let mut pod = pod.clone();
         for container in pod.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
             if let Some(grant) = self.grants.get(&container.name) {
-                container.resources = Some(grant.granted.clone());
+                container.resources = Some(resources(grant));
             }
         }
         Arc::new(pod)
@@ -95,43 +221,55 @@ impl Resizes {
     /// The container is started, or was changed, to what is granted now.
     pub fn set_in_force(&mut self, container: &str) {
         if let Some(grant) = self.grants.get_mut(container) {
-            grant.in_force = Some(grant.granted.clone());
+            grant.held = vec![grant.granted.clone()];
+        }
+    }
+
+    /// A change to what is granted now failed, and nobody knows how far it went.
+    pub fn doubt(&mut self, container: &str) {
+        if let Some(grant) = self.grants.get_mut(container)
+            && grant.held.last() != Some(&grant.granted)
+        {
+            grant.held.push(grant.granted.clone());
+        }
+    }
+
+    /// What an earlier agent noted of the container.
+    pub fn set_held(&mut self, container: &str, held: Vec<ResourceRequirements>) {
+        if let Some(grant) = self.grants.get_mut(container) {
+            grant.held = held;
         }
     }
 
     /// What is in force is what was granted.
     pub fn is_in_force(&self, container: &str) -> bool {
         let grant = self.grants.get(container);
-        grant.is_none_or(|grant| grant.in_force.as_ref() == Some(&grant.granted))
+        grant.is_none_or(|grant| grant.held.as_slice() == std::slice::from_ref(&grant.granted))
     }
 
     /// Whether a container has to be started again for what it was granted, by its own wish.
     pub fn wants_restart(&self, container: &Container) -> bool {
-        let Some(Grant {
-            granted,
-            in_force: Some(before),
-        }) = self.grants.get(&container.name)
-        else {
+        let Some(Grant { granted, held }) = self.grants.get(&container.name) else {
             return false;
         };
+        let Some(before) = held.first() else { return false };
         let policies = container.resize_policy.iter().flatten();
         policies
             .filter(|policy| policy.restart_policy == "RestartContainer")
             .any(|policy| {
                 let of = |resources: &ResourceRequirements| {
-                    let pick =
-                        |list: &Option<BTreeMap<String, Quantity>>| list.as_ref()?.get(&policy.resource_name).cloned();
+                    let pick = |list: &Option<Quantities>| list.as_ref()?.get(&policy.resource_name).cloned();
                     (pick(&resources.requests), pick(&resources.limits))
                 };
                 of(granted) != of(before)
             })
     }
 
-    /// `allocatedResources` and `resources` of a container's status.
-    pub fn shown(&self, container: &Container) -> (Option<BTreeMap<String, Quantity>>, ResourceRequirements) {
+    /// `allocatedResources` and `resources` of a container's status, where it runs and where it does not.
+    pub fn shown(&self, container: &Container, runs: bool) -> (Option<Quantities>, ResourceRequirements) {
         match self.grants.get(&container.name) {
             Some(grant) => {
-                let in_force = grant.in_force.as_ref().unwrap_or(&grant.granted);
+                let in_force = grant.held.first().filter(|_| runs).unwrap_or(&grant.granted);
                 (grant.granted.requests.clone(), in_force.clone())
             }
             None => {
@@ -142,6 +280,21 @@ impl Resizes {
     }
 }
 
+/// The larger limit of each; without a limit there is nothing larger.
+fn larger(one: Option<Quantities>, other: Option<&Quantities>) -> Option<Quantities> {
+    let (one, other) = (one?, other?);
+    let both = one.into_iter().filter_map(|(name, amount)| {
+        let more = other.get(&name)?;
+        let amount = if milli(more) > milli(&amount) {
+            more.clone()
+        } else {
+            amount
+        };
+        Some((name, amount))
+    });
+    Some(both.collect())
+}
+
 fn main(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.iter().flat_map(|spec| &spec.containers)
 }
@@ -150,31 +303,63 @@ fn asked(container: &Container) -> ResourceRequirements {
     container.resources.clone().unwrap_or_default()
 }
 
-/// Whether a node with `allocatable` can give `pod` what it asks for, beside what `others` were granted.
-pub(crate) fn fits<'a>(
-    pod: &Pod,
-    others: impl Iterator<Item = &'a Pod>,
-    allocatable: &BTreeMap<String, Quantity>,
-) -> Verdict {
-    type Read = fn(&Quantity) -> Option<i64>;
-    let resources: [(&str, Read); 2] = [("memory", units), ("cpu", milli)];
-    let others: Vec<&Pod> = others.collect();
-    for (name, read) in resources {
-        let requested = requests(pod, name, read, false);
-        let capacity = allocatable.get(name).and_then(read).unwrap_or(0);
+/// What pods take of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// Thousandths of a CPU.
+    pub cpu: i64,
+    /// Bytes.
+    pub memory: i64,
+}
+
+impl Requests {
+    /// What a pod asks for: its containers together, or the one initialising it that asks for most.
+    pub fn of(pod: &Pod) -> Self {
+        let init = || pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        let sum = |name: &str, read: fn(&Quantity) -> Option<i64>| {
+            let of = |container: &Container| {
+                let requests = container.resources.as_ref()?.requests.as_ref()?;
+                requests.get(name).and_then(read)
+            };
+            let together = main(pod).filter_map(of).fold(0, i64::saturating_add);
+            together.max(init().filter_map(of).max().unwrap_or(0))
+        };
+        Self {
+            cpu: sum("cpu", milli),
+            memory: sum("memory", units),
+        }
+    }
+
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.max(other.cpu),
+            memory: self.memory.max(other.memory),
+        }
+    }
+}
+
+impl std::iter::Sum for Requests {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            cpu: sum.cpu.saturating_add(one.cpu),
+            memory: sum.memory.saturating_add(one.memory),
+        })
+    }
+}
+
+/// Whether a node with `allocatable` of which others have `used` can give a pod what it asks for.
+pub(crate) fn fits(asked: Requests, used: Requests, allocatable: &Quantities) -> Verdict {
+    let capacity = |name: &str, read: fn(&Quantity) -> Option<i64>| allocatable.get(name).and_then(read).unwrap_or(0);
+    let cpu = ("cpu", asked.cpu, used.cpu, capacity("cpu", milli));
+    let memory = ("memory", asked.memory, used.memory, capacity("memory", units));
+    for (name, requested, _, capacity) in [memory, cpu] {
         if requested > capacity {
             return Verdict::Infeasible(format!(
                 "Node didn't have enough capacity: {name}, requested: {requested}, capacity: {capacity}"
             ));
         }
     }
-    for (name, read) in resources.into_iter().rev() {
-        let requested = requests(pod, name, read, false);
-        let capacity = allocatable.get(name).and_then(read).unwrap_or(0);
-        let used = others
-            .iter()
-            .map(|other| requests(other, name, read, true))
-            .fold(0, i64::saturating_add);
+    for (name, requested, used, capacity) in [cpu, memory] {
         if requested > 0 && used.saturating_add(requested) > capacity {
             return Verdict::Deferred(format!(
                 "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
@@ -182,31 +367,6 @@ pub(crate) fn fits<'a>(
         }
     }
     Verdict::Fits
-}
-
-/// What a pod asks for; where it was granted something else, that.
-fn requests(pod: &Pod, name: &str, read: fn(&Quantity) -> Option<i64>, granted: bool) -> i64 {
-    let Some(spec) = &pod.spec else { return 0 };
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|status| status.container_statuses.iter().flatten());
-    let statuses: Vec<_> = statuses.filter(|_| granted).collect();
-    let of = |container: &Container| -> i64 {
-        let status = statuses.iter().find(|status| status.name == container.name);
-        let list = status.and_then(|status| status.allocated_resources.as_ref());
-        let asked = container
-            .resources
-            .as_ref()
-            .and_then(|resources| resources.requests.as_ref());
-        list.or(asked)
-            .and_then(|list| list.get(name))
-            .and_then(read)
-            .unwrap_or(0)
-    };
-    let main = spec.containers.iter().map(of).fold(0, i64::saturating_add);
-    let init = spec.init_containers.iter().flatten().map(of).max().unwrap_or(0);
-    main.max(init)
 }
 
 /// The text of the kubelet's events about resizes: `what`, and the resources in question.
@@ -271,9 +431,11 @@ mod tests {
         let container = &asked.spec.as_ref().expect("a spec").containers[0];
         resizes.grant(&asked);
         assert!(!resizes.differ(&asked) && !resizes.is_in_force("a"));
-        let (allocated, in_force) = resizes.shown(container);
+        let (allocated, in_force) = resizes.shown(container, true);
         assert_eq!(allocated.expect("requests")["cpu"].0, "2");
         assert_eq!(in_force.requests.expect("requests")["cpu"].0, "1");
+        let (_, ended) = resizes.shown(container, false);
+        assert_eq!(ended.requests.expect("requests")["cpu"].0, "2");
         assert!(!resizes.wants_restart(container), "only memory does");
         let more = one("2", "2Gi");
         resizes.grant(&more);
@@ -288,26 +450,73 @@ mod tests {
         let allocatable = allocatable
             .map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())))
             .into();
-        let judge = |asked: &Pod, other: &Pod| match fits(asked, [other].into_iter(), &allocatable) {
+        let other = Requests::of(&one("1500m", "1Gi"));
+        let judge = |asked: &Pod| match fits(Requests::of(asked), other, &allocatable) {
             Verdict::Fits => "fits".to_owned(),
             Verdict::Deferred(message) | Verdict::Infeasible(message) => message,
         };
-        let other = one("1500m", "1Gi");
-        assert_eq!(judge(&one("2500m", "3Gi"), &other), "fits");
+        assert_eq!(judge(&one("2500m", "3Gi")), "fits");
         expect!["Node didn't have enough resource: cpu, requested: 2501, used: 1500, capacity: 4000"]
-            .assert_eq(&judge(&one("2501m", "4Gi"), &other));
+            .assert_eq(&judge(&one("2501m", "4Gi")));
         expect![
             "Node didn't have enough resource: memory, requested: 4294967296, used: 1073741824, capacity: 4294967296"
         ]
-        .assert_eq(&judge(&one("1", "4Gi"), &other));
+        .assert_eq(&judge(&one("1", "4Gi")));
         expect!["Node didn't have enough capacity: cpu, requested: 5000, capacity: 4000"]
-            .assert_eq(&judge(&one("5", "1Gi"), &other));
-        // The other asks for more than it has.
-        let mut asking = Pod::clone(&other);
-        asking.status = serde_json::from_value(json!({"containerStatuses": [
-            {"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0, "allocatedResources": {"cpu": "1"}}]}))
-        .expect("a status");
-        assert_eq!(judge(&one("3", "1Gi"), &asking), "fits");
+            .assert_eq(&judge(&one("5", "1Gi")));
+        assert_eq!(
+            Requests::of(&serde_json::from_value(json!({"spec": {
+                "containers": [{"name": "a", "resources": {"requests": {"cpu": "1"}}}, {"name": "b", "resources": {"requests": {"cpu": "1"}}}],
+                "initContainers": [{"name": "i", "resources": {"requests": {"cpu": "1500m", "memory": "1Ki"}}}]}}))
+            .expect("a pod")),
+            Requests { cpu: 2000, memory: 1024 }
+        );
+    }
+
+    fn limited(limits: &serde_json::Value) -> Arc<Pod> {
+        pod(&json!([{"name": "a", "resources": {"limits": limits}}]))
+    }
+
+    #[test]
+    fn there_is_room_for_whatever_may_be_in_force() {
+        let mut resizes = Resizes::of(&limited(&json!({"cpu": "2", "memory": "1Gi"})));
+        resizes.set_in_force("a");
+        let room = |resizes: &Resizes, asked: &Pod| {
+            let pod = resizes.room_for(asked);
+            let resources = pod.spec.as_ref().expect("a spec").containers[0].resources.clone();
+            serde_json::to_value(resources.and_then(|resources| resources.limits)).expect("serializable")
+        };
+        let asked = limited(&json!({"cpu": "1", "memory": "3Gi"}));
+        resizes.grant(&asked);
+        assert_eq!(room(&resizes, &asked), json!({"cpu": "2", "memory": "3Gi"}));
+        // It failed halfway, and is taken back: either may be in force, and has to be written.
+        resizes.doubt("a");
+        let back = limited(&json!({"cpu": "1500m", "memory": "1Gi"}));
+        resizes.grant(&back);
+        assert_eq!(room(&resizes, &back), json!({"cpu": "2", "memory": "3Gi"}));
+        resizes.grant(&limited(&json!({"cpu": "2", "memory": "1Gi"})));
+        assert!(!resizes.is_in_force("a"));
+        // No limit is the largest.
+        resizes.set_in_force("a");
+        let none = limited(&json!({"cpu": "1"}));
+        resizes.grant(&none);
+        assert_eq!(room(&resizes, &none), json!({"cpu": "2"}));
+        resizes.set_in_force("a");
+        assert_eq!(room(&resizes, &none), json!({"cpu": "1"}));
+    }
+
+    #[test]
+    fn a_refusal_is_recalled_only_while_it_is_one() {
+        let condition = json!({"type": "PodResizePending", "status": "True", "reason": "Infeasible", "message": "m", "observedGeneration": 4});
+        let mut asked = Pod::clone(&one("9", "1Gi"));
+        asked.status = serde_json::from_value(json!({"conditions": [condition]})).expect("a status");
+        let mut resizes = Resizes::of(&one("1", "1Gi"));
+        resizes.recall(&asked);
+        let pending = resizes.pending.expect("pending");
+        assert_eq!((pending.reason, pending.generation), (INFEASIBLE, Some(4)));
+        let mut resizes = Resizes::of(&asked);
+        resizes.recall(&asked);
+        assert_eq!(resizes.pending, None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Phases, reasons and messages are those of the kubelet ("Pod Lifecycle" in the Kubernetes documentation), because
 //! scripts match on them. Conditions this agent does not own (`PodScheduled`, readiness gates, …) pass through.
 
-use crate::resize::{Obstacle, Resizes};
+use crate::resize::{Obstacle, PENDING, Resizes};
 use crate::resources;
 use crate::world::{Attempt, Ended, Intent, Outcome, Sandbox, Slot, StopReason, User, World};
 use jiff::Timestamp;
@@ -29,8 +29,7 @@ pub struct Facts<'a> {
     pub start_time: Timestamp,
 }
 
-/// Conditions that are there only while a resize is.
-const PENDING: &str = "PodResizePending";
+/// Like [`PENDING`], a condition that is there only while a resize is.
 const IN_PROGRESS: &str = "PodResizeInProgress";
 const OWNED_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
 /// The condition of a pod that is ended for the good of the node.
@@ -152,9 +151,10 @@ fn container_status(facts: &Facts<'_>, slot: &Slot, container: &Container, with_
     } else {
         current.or(slot.previous.as_ref())
     };
-    let (granted, in_force) = facts.resizes.shown(container);
+    // Whoever was started once has something of the node.
+    let (granted, in_force) = facts.resizes.shown(container, running);
     ContainerStatus {
-        allocated_resources: granted.filter(|_| running && !slot.ephemeral),
+        allocated_resources: granted.filter(|_| current.is_some()),
         container_id: current.map(|attempt| format!("{PREFIX}{}", attempt.id)),
         image: container.image.clone().unwrap_or_default(),
         image_id: current.map(|attempt| attempt.image_id.clone()).unwrap_or_default(),
@@ -165,7 +165,7 @@ fn container_status(facts: &Facts<'_>, slot: &Slot, container: &Container, with_
             (_, true) => shown_ended && slot.succeeded(),
             _ => running,
         },
-        resources: (running && !slot.ephemeral).then_some(in_force),
+        resources: current.map(|_| in_force),
         restart_count: i32::try_from(current.map_or(0, |attempt| attempt.number)).unwrap_or(i32::MAX),
         started: (!slot.ephemeral).then_some(running),
         state: Some(state),

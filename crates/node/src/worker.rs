@@ -18,10 +18,10 @@ mod resizing;
 use crate::decide::{Step, decide};
 use crate::layout::PodKey;
 use crate::machine::{
-    Failure, Machine, Prepared, Reported, Reports, Retry, SandboxUp, Severity, StartFailure, StartRequest,
+    Changed, Failure, Machine, Prepared, Reported, Reports, Retry, SandboxUp, Severity, StartFailure, StartRequest,
     StartedAttempt,
 };
-use crate::resize::Resizes;
+use crate::resize::{Resizes, Verdict};
 use crate::status;
 use crate::world::{Ended, Hold, Intent, Sandbox, Stage, StopReason, World};
 use async_trait::async_trait;
@@ -35,6 +35,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use resizing::Progress;
+
 /// How long a pod in motion may change before its status is written all the same.
 const COALESCE: SignedDuration = SignedDuration::from_secs(1);
 /// Pause before a report the API server did not take is sent again.
@@ -45,6 +47,8 @@ const CONFIG_RETRY: SignedDuration = SignedDuration::from_secs(10);
 const ORPHAN_GRACE: SignedDuration = SignedDuration::from_secs(2);
 /// What the kubelet gives containers of a pod that is too big for its limits.
 const EVICTION_GRACE: SignedDuration = SignedDuration::from_secs(1);
+/// What a container has to end in whose image is another now.
+const REPLACED_GRACE: SignedDuration = SignedDuration::from_secs(30);
 /// Pause before a sandbox that could not be removed is tried again.
 const REMOVE_RETRY: SignedDuration = SignedDuration::from_secs(1);
 /// Longest pause between attempts to make a sandbox.
@@ -96,7 +100,10 @@ enum Done {
     Image(usize, Result<Prepared, Failure>),
     Started(usize, StartRequest, Result<StartedAttempt, StartFailure>),
     Ended(usize, String, Ended),
-    Resized(Arc<Pod>, Vec<(String, String)>, Result<Vec<String>, String>),
+    Judged(Arc<Pod>, Verdict),
+    /// Changed in place, to be started again, and how it went.
+    Resized(Vec<(String, String)>, Vec<(String, String)>, Result<Changed, String>),
+    Settled(Result<(), String>),
     SandboxRemoved(Result<(), String>),
     Published(Box<PodStatus>, Reported),
     Deleted(Reported),
@@ -110,11 +117,13 @@ enum Done {
 pub struct Start {
     pub pod: Arc<Pod>,
     pub world: World,
+    /// What it was granted, and what is in force of it.
+    pub resizes: Resizes,
     pub sandbox: Option<SandboxUp>,
     pub start_time: Timestamp,
     /// The address a sandbox had that is not there any more.
     pub last_ip: Option<IpAddr>,
-    /// Found by its state directory: what the API server remembers of its containers is not known yet.
+    /// Found by its state directory.
     pub adopted: bool,
 }
 
@@ -128,9 +137,7 @@ pub struct Worker<M, R> {
     /// The same with what it was granted of CPU and memory: what containers are started with.
     granted: Arc<Pod>,
     resizes: Resizes,
-    /// Limits are being changed.
-    resizing: bool,
-    resize_again_at: Option<Timestamp>,
+    progress: Progress,
     world: World,
     start_time: Timestamp,
     ip: Option<IpAddr>,
@@ -147,8 +154,6 @@ pub struct Worker<M, R> {
     dirty_since: Option<Timestamp>,
     retry_report_at: Option<Timestamp>,
     deleting: bool,
-    /// Adopted, and the API server's memory of it has not been seen.
-    unintroduced: bool,
 }
 
 impl<M: Machine, R: Reports> Worker<M, R> {
@@ -169,10 +174,9 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             key,
             status: acknowledged.clone().unwrap_or_default(),
             acknowledged,
-            granted: start.pod.clone(),
-            resizes: Resizes::of(&start.pod),
-            resizing: false,
-            resize_again_at: None,
+            granted: start.resizes.granted(&start.pod),
+            resizes: start.resizes,
+            progress: Progress::default(),
             pod: start.pod,
             world: start.world,
             start_time: start.start_time,
@@ -186,7 +190,6 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             dirty_since: None,
             retry_report_at: None,
             deleting: false,
-            unintroduced: start.adopted,
         };
         if let Some(up) = start.sandbox {
             worker.sandbox_up(up);
@@ -198,6 +201,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     /// containers running.
     pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         let clock = self.clock.clone();
+        self.resume_replacing();
         loop {
             self.observe();
             let resize_at = self.resize();
@@ -338,7 +342,8 @@ impl<M: Machine, R: Reports> Worker<M, R> {
 
     fn pod_changed(&mut self, pod: Arc<Pod>) {
         crate::adopt::add_ephemeral(&mut self.world, &pod);
-        if std::mem::take(&mut self.unintroduced) {
+        if std::mem::take(&mut self.world.unintroduced) {
+            self.resizes.recall(&pod);
             self.acknowledged = pod.status.clone();
             crate::adopt::introduce(&mut self.world, &pod);
             let said = pod
@@ -361,22 +366,37 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         let (before, after) = (images(&self.pod), images(&pod));
         self.granted = self.resizes.granted(&pod);
         self.pod = pod;
+        let mut replaced = Vec::new();
         for (index, slot) in self.world.slots.iter_mut().enumerate() {
-            if slot.ephemeral {
+            if slot.ephemeral || before.get(&slot.name) == after.get(&slot.name) {
                 continue;
             }
-            if before.get(&slot.name) != after.get(&slot.name) {
-                slot.hold = None;
-                slot.image = Stage::Absent;
-                if slot.running() && !slot.init && slot.stopping.is_none() {
-                    let deadline = self.world.now + SignedDuration::from_secs(30);
-                    slot.rerun = true;
-                    let message = format!("Container {} definition changed, will be restarted", slot.name);
-                    self.replace_later(index, deadline, &message);
-                    return;
-                }
+            slot.hold = None;
+            slot.image = Stage::Absent;
+            if slot.running() && !slot.init && slot.stopping.is_none() {
+                slot.rerun = true;
+                replaced.push(index);
             }
         }
+        crate::adopt::hold_unsupported(&mut self.world, &self.pod);
+        self.replace_changed(&replaced);
+    }
+
+    fn replace_changed(&mut self, slots: &[usize]) {
+        let deadline = self.world.now + REPLACED_GRACE;
+        for &index in slots {
+            let name = &self.world.slots[index].name;
+            let message = format!("Container {name} definition changed, will be restarted");
+            self.replace_later(index, deadline, &message);
+        }
+    }
+
+    /// Containers that an earlier agent told to end, or was about to, so that they can be started again.
+    fn resume_replacing(&mut self) {
+        let slots = self.world.slots.iter().enumerate();
+        let replaced = slots.filter(|(_, slot)| slot.running() && slot.rerun);
+        let replaced: Vec<_> = replaced.map(|(index, _)| index).collect();
+        self.replace_changed(&replaced);
     }
 
     fn shim_event(&mut self, event: ShimEvent) {
@@ -438,7 +458,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                 let Some(id) = slot.current.as_ref().map(|attempt| attempt.id.clone()) else {
                     return false;
                 };
-                let name = slot.name.clone();
+                let (name, again) = (slot.name.clone(), slot.rerun);
                 self.event(
                     Some(&name),
                     Severity::Normal,
@@ -446,7 +466,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
                     &format!("Stopping container {name}"),
                 );
                 self.spawn(async move {
-                    machine.stop(&pod, &id).await;
+                    machine.stop(&pod, &id, again).await;
                     Done::Nothing
                 });
             }
@@ -513,6 +533,10 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             return;
         };
         let Some(ip) = self.ip else { return };
+        // It may have more than the pod has yet; asked for again when there is room.
+        if self.progress.making_room() {
+            return;
+        }
         let slot = &mut self.world.slots[index];
         slot.starting = true;
         let request = StartRequest {
@@ -545,7 +569,9 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             Done::Image(index, Err(failure)) => self.hold(index, failure),
             Done::Started(index, request, result) => self.started(index, &request, result),
             Done::Ended(index, id, ended) => self.ended(index, &id, ended),
-            Done::Resized(granted, containers, result) => self.resized(&granted, &containers, result),
+            Done::Judged(pod, verdict) => self.judged(&pod, verdict),
+            Done::Resized(in_place, restarts, result) => self.resized(&in_place, restarts, result),
+            Done::Settled(result) => self.settled(result),
             Done::SandboxRemoved(Ok(())) => {
                 self.world.sandbox = Sandbox::Absent;
                 let over = self.world.intent == Intent::Run && self.world.outcome() != crate::world::Outcome::Open;

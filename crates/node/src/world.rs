@@ -330,6 +330,9 @@ pub struct World {
     /// Why the pod was evicted, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evicted: Option<String>,
+    /// Found running, and what the API server remembers of its containers is not known yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unintroduced: bool,
     /// Status phase was Succeeded or Failed when the agent first saw the pod: nothing is to be run.
     #[serde(default)]
     pub finished: bool,

@@ -324,3 +324,57 @@ fn ephemeral_containers_have_a_status_and_no_say() {
         "#]],
     );
 }
+
+#[test]
+fn what_was_granted_is_shown_of_whoever_was_started() {
+    let resources = |cpu: &str| format!(r#""resources": {{"requests": {{"cpu": "{cpu}"}}}}"#);
+    let pod = |cpu: &str| -> Pod {
+        let named = |name: &str| format!(r#"{{"name": "{name}", "image": "img", {}}}"#, resources(cpu));
+        let text = format!(
+            r#"{{"spec": {{"containers": [{}, {}, {}]}}}}"#,
+            named("a"),
+            named("b"),
+            named("c")
+        );
+        serde_json::from_str(&text).expect("a pod")
+    };
+    let running = "{id: y, number: 0, startedAt: 2025-12-31T23:59:40Z}";
+    let slots = format!(
+        "{{name: a, current: {running}}}, {{name: b, current: {}}}, {{name: c}}",
+        ended(1, "Error")
+    );
+    let world: World = serde_yaml::from_str(&format!("now: 2026-01-01T00:00:00Z\nslots: [{slots}]")).expect("a world");
+    let mut resizes = Resizes::of(&pod("1"));
+    for name in ["a", "b"] {
+        resizes.set_in_force(name);
+    }
+    resizes.grant(&pod("2"));
+    // And something else is asked for.
+    let asking = pod("3");
+    let facts = Facts {
+        pod: &asking,
+        world: &world,
+        resizes: &resizes,
+        before: None,
+        node_ip: [10, 0, 0, 1].into(),
+        pod_ip: None,
+        start_time: world.now,
+    };
+    let statuses = status(&facts).container_statuses.expect("statuses");
+    let shown: Vec<_> = statuses
+        .iter()
+        .map(|status| {
+            let allocated = status.allocated_resources.as_ref().map_or("-", |list| &list["cpu"].0);
+            let requests = status
+                .resources
+                .as_ref()
+                .and_then(|resources| resources.requests.as_ref());
+            format!(
+                "{} {allocated} {}",
+                status.name,
+                requests.map_or("-", |list| &list["cpu"].0)
+            )
+        })
+        .collect();
+    assert_eq!(shown, ["a 2 1", "b 2 2", "c - -"]);
+}

@@ -3,16 +3,17 @@
 use async_trait::async_trait;
 use catamaran_node::PodKey;
 use catamaran_node::machine::{
-    Failure, Machine, Prepared, Reported, Reports, Retry, SandboxUp, Severity, StartFailure, StartRequest,
+    Changed, Failure, Machine, Prepared, Reported, Reports, Retry, SandboxUp, Severity, StartFailure, StartRequest,
     StartedAttempt,
 };
-use catamaran_node::resize::Verdict;
+use catamaran_node::resize::{Granted, Resizes, Verdict};
 use catamaran_node::worker::{Clock, Message, Start, Worker};
-use catamaran_node::world::{Ended, Intent, RestartPolicy, Sandbox, Slot, World};
+use catamaran_node::world::{Attempt, Ended, Intent, RestartPolicy, Role, Sandbox, Slot, World};
 use catamaran_shim::client::Event;
 use catamaran_shim::spec::Exit;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -64,7 +65,7 @@ struct Fake {
     shim: Mutex<Option<mpsc::UnboundedSender<Event>>>,
     ids: Mutex<HashMap<String, String>>,
     images: Mutex<Vec<Failure>>,
-    resizes: Mutex<Vec<Result<Vec<String>, String>>>,
+    resizes: Mutex<Vec<Result<Changed, String>>>,
     reports_fail: Mutex<usize>,
     image_takes: SignedDuration,
     clock: Arc<JumpingClock>,
@@ -88,6 +89,23 @@ impl Fake {
             .send(Event::Exited { id, exit })
             .expect("the worker listens");
     }
+}
+
+/// The CPU the pod's first container asks for.
+fn cpu(pod: &Pod) -> String {
+    amount(pod, |resources| resources.requests.as_ref())
+}
+
+/// What its CPU is limited to.
+fn limit(pod: &Pod) -> String {
+    amount(pod, |resources| resources.limits.as_ref())
+}
+
+fn amount(pod: &Pod, list: impl Fn(&ResourceRequirements) -> Option<&BTreeMap<String, Quantity>>) -> String {
+    let first = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    let resources = first.and_then(|container| container.resources.as_ref());
+    let amount = resources.and_then(|resources| list(resources)?.get("cpu"));
+    amount.map_or_else(|| "-".to_owned(), |amount| amount.0.clone())
 }
 
 #[async_trait]
@@ -126,33 +144,50 @@ impl Machine for Fake {
         })
     }
 
-    async fn stop(&self, _: &Arc<Pod>, _: &str) {
-        self.journal.add("stop");
+    async fn stop(&self, _: &Arc<Pod>, id: &str, again: bool) {
+        let ids = self.ids.lock().expect("not poisoned");
+        let name = ids.iter().find(|(_, own)| *own == id).map_or("?", |(name, _)| name);
+        let why = if again { " to start again" } else { "" };
+        self.journal.add(format!("stop {name}{why}"));
     }
 
     async fn kill(&self, _: &PodKey, _: &str) {
         self.journal.add("kill");
     }
 
-    fn fits(&self, pod: &Pod) -> Verdict {
-        let asked = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let mut asked =
-            asked.filter_map(|container| container.resources.as_ref()?.requests.as_ref()?.get("cpu").cloned());
-        match asked.next().map(|amount| amount.0) {
-            Some(amount) if amount == "1000" => Verdict::Infeasible("too much".into()),
+    async fn grant(&self, pod: &Arc<Pod>, running: &[(String, String)]) -> Verdict {
+        let names: Vec<_> = running.iter().map(|(name, _)| name.as_str()).collect();
+        let cpu = cpu(pod);
+        self.journal.add(format!("grant {cpu} to {}", names.join(" ")));
+        match cpu.as_str() {
+            "1000" => Verdict::Infeasible("too much".into()),
+            "500" => Verdict::Deferred("not now".into()),
             _ => Verdict::Fits,
         }
     }
 
-    async fn note_grant(&self, _: &Arc<Pod>) {}
-
-    async fn resize(&self, _: &Arc<Pod>, containers: &[(String, String)]) -> Result<Vec<String>, String> {
-        let names: Vec<_> = containers.iter().map(|(name, _)| name.as_str()).collect();
-        self.journal.add(format!("resize {}", names.join(" ")));
+    async fn resize(
+        &self,
+        pod: &Arc<Pod>,
+        room: &Arc<Pod>,
+        containers: &[(String, String)],
+    ) -> Result<Changed, String> {
+        let names: Vec<_> = containers.iter().map(|(name, _)| name.clone()).collect();
+        self.journal.add(format!("room {}", limit(room)));
+        self.journal
+            .add(format!("resize to {} of {}", limit(pod), names.join(" ")));
         match self.resizes.lock().expect("not poisoned").pop() {
             Some(result) => result,
-            None => Ok(Vec::new()),
+            None => Ok(Changed {
+                changed: names,
+                ..Changed::default()
+            }),
         }
+    }
+
+    async fn settle(&self, pod: &Arc<Pod>) -> Result<(), String> {
+        self.journal.add(format!("settle {}", limit(pod)));
+        Ok(())
     }
 
     async fn last_words(&self, _: &Arc<Pod>, _: &str, _: &str, _: u32, ended: Ended) -> Ended {
@@ -314,6 +349,11 @@ struct Running {
 }
 
 fn run(pod: &Arc<Pod>, fake: Fake) -> Running {
+    run_from(start_of(pod), fake)
+}
+
+/// A pod that nobody has seen before.
+fn start_of(pod: &Arc<Pod>) -> Start {
     let spec = pod.spec.as_ref().expect("a spec");
     let init = spec.init_containers.iter().flatten().map(|c| Slot::new(&c.name, true));
     let slots = init
@@ -331,16 +371,60 @@ fn run(pod: &Arc<Pod>, fake: Fake) -> Running {
             .active_deadline_seconds
             .map(|seconds| base() + SignedDuration::from_secs(seconds)),
         evicted: None,
+        unintroduced: false,
         finished: false,
     };
-    let start = Start {
+    Start {
         pod: pod.clone(),
         world,
+        resizes: Resizes::of(pod),
         sandbox: None,
         start_time: base(),
         last_ip: None,
         adopted: false,
-    };
+    }
+}
+
+/// The same pod as another agent left it: its containers run, and know of nothing the API server says.
+fn adopted(pod: &Arc<Pod>, granted: Granted, fake: &Fake) -> Start {
+    let mut start = start_of(pod);
+    let (sender, events) = mpsc::unbounded_channel();
+    *fake.shim.lock().expect("not poisoned") = Some(sender);
+    start.sandbox = Some(SandboxUp {
+        ip: [10, 0, 0, 9].into(),
+        events,
+    });
+    start.world.unintroduced = true;
+    start.resizes = Resizes::recovered(granted);
+    for slot in &mut start.world.slots {
+        let id = format!("{}-0", slot.name);
+        fake.ids
+            .lock()
+            .expect("not poisoned")
+            .insert(slot.name.clone(), id.clone());
+        slot.current = Some(Attempt {
+            id,
+            number: 0,
+            image_id: "sha256:1".into(),
+            user: None,
+            started_at: base(),
+            ended: None,
+        });
+        let resources = resources_of(pod, &slot.name);
+        start.resizes.set_held(&slot.name, vec![resources]);
+    }
+    start
+}
+
+fn resources_of(pod: &Pod, name: &str) -> ResourceRequirements {
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let found = containers.find(|container| container.name == name);
+    found
+        .and_then(|container| container.resources.clone())
+        .unwrap_or_default()
+}
+
+fn run_from(start: Start, fake: Fake) -> Running {
     let fake = Arc::new(fake);
     let clock = fake.clock.clone();
     let key = PodKey {
@@ -412,7 +496,7 @@ async fn deletion_is_graceful_reported_and_complete() {
     let lines = journal.lines();
     let after: Vec<_> = lines
         .iter()
-        .skip_while(|line| *line != "stop")
+        .skip_while(|line| *line != "stop a")
         .map(String::as_str)
         .collect();
     assert!(
@@ -655,7 +739,7 @@ async fn a_container_that_is_added_runs_once_beside_the_others() {
 }
 
 fn with_cpu(amount: &str, generation: i64, policy: &str) -> Arc<Pod> {
-    let resources = json!({"requests": {"cpu": amount}});
+    let resources = json!({"requests": {"cpu": amount}, "limits": {"cpu": amount}});
     let policies = json!([{"resourceName": "cpu", "restartPolicy": policy}]);
     let container = json!({"name": "a", "image": "i", "resources": resources, "resizePolicy": policies});
     let mut pod = Pod::clone(&pod(json!({"restartPolicy": "Always", "containers": [container]})));
@@ -663,75 +747,202 @@ fn with_cpu(amount: &str, generation: i64, policy: &str) -> Arc<Pod> {
     Arc::new(pod)
 }
 
+impl Running {
+    fn send(&self, pod: Arc<Pod>) {
+        self.inbox.send(Message::Pod(pod)).expect("the worker listens");
+    }
+
+    /// What happened from the first line that is `from`, without statuses.
+    fn since(&self, from: &str) -> Vec<String> {
+        let lines = self.journal().lines().into_iter();
+        let told = lines.skip_while(|line| line != from);
+        told.filter(|line| !line.starts_with("status")).collect()
+    }
+}
+
 #[tokio::test]
 async fn a_resize_that_fits_is_done_in_place() {
     let running = run(&with_cpu("1", 1, "NotRequired"), Fake::default());
     running.journal().until("ready").await;
-    running
-        .inbox
-        .send(Message::Pod(with_cpu("2", 2, "NotRequired")))
-        .expect("the worker listens");
+    running.send(with_cpu("2", 2, "NotRequired"));
     running.journal().until("event ResizeCompleted").await;
-    let lines = running.journal().lines();
-    let after: Vec<_> = lines
-        .iter()
-        .skip_while(|line| *line != "event ResizeStarted")
-        .filter(|line| !line.starts_with("status"))
-        .collect();
     assert_eq!(
-        after,
-        ["event ResizeStarted", "resize a", "event ResizeCompleted"],
-        "{lines:?}"
+        running.since("grant 2 to a"),
+        [
+            "grant 2 to a",
+            "event ResizeStarted",
+            "room 2",
+            "resize to 2 of a",
+            "settle 2",
+            "event ResizeCompleted"
+        ]
+    );
+    // Down: the pod as a whole last.
+    running.send(with_cpu("500m", 3, "NotRequired"));
+    running.journal().until_count("event ResizeCompleted", 2).await;
+    let after = running.since("grant 500m to a");
+    assert_eq!(
+        after[2..],
+        ["room 2", "resize to 500m of a", "settle 500m", "event ResizeCompleted"]
     );
 }
 
 #[tokio::test]
-async fn who_wants_a_restart_for_it_gets_one() {
+async fn who_wants_a_restart_for_it_gets_one_when_there_is_room() {
     let running = run(&with_cpu("1", 1, "RestartContainer"), Fake::default());
     running.journal().until("ready").await;
-    running
-        .inbox
-        .send(Message::Pod(with_cpu("2", 2, "RestartContainer")))
-        .expect("the worker listens");
+    running.send(with_cpu("2", 2, "RestartContainer"));
     running.journal().until("stop").await;
     running.fake.exit("a", 143);
     running.journal().until("event ResizeCompleted").await;
-    let lines = running.journal().lines();
-    assert!(
-        lines.contains(&"start a 1".to_owned()) && !lines.iter().any(|line| line.starts_with("resize")),
+    assert_eq!(
+        running.since("event ResizeStarted"),
+        [
+            "event ResizeStarted",
+            "room 2",
+            "resize to 2 of ",
+            "stop a to start again",
+            "image a",
+            "start a 1",
+            "settle 2",
+            "event ResizeCompleted"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn who_does_not_run_is_started_in_a_pod_that_has_room_for_it() {
+    let running = run(&with_cpu("1", 1, "NotRequired"), Fake::default());
+    running.journal().until("ready").await;
+    for attempt in 0..2 {
+        running.journal().until(&format!("start a {attempt}")).await;
+        tokio::task::yield_now().await;
+        running.fake.exit("a", 1);
+    }
+    running.journal().until("CrashLoopBackOff").await;
+    running.send(with_cpu("2", 2, "NotRequired"));
+    running.journal().until("start a 2").await;
+    let lines = running.since("event ResizeStarted");
+    assert_eq!(
+        lines[..3],
+        ["event ResizeStarted", "settle 2", "event ResizeCompleted"],
         "{lines:?}"
     );
+    // One of two waits: room first, for it may start at any time.
+    let two = |cpu: &str, generation| {
+        let mut pod = Pod::clone(&with_cpu(cpu, generation, "NotRequired"));
+        let spec = pod.spec.as_mut().expect("a spec");
+        let mut other = spec.containers[0].clone();
+        other.name = "b".to_owned();
+        spec.containers.insert(0, other);
+        Arc::new(pod)
+    };
+    let running = run(&two("1", 1), Fake::default());
+    running.journal().until("ready").await;
+    running.fake.exit("b", 1);
+    running.journal().until("start b 1").await;
+    tokio::task::yield_now().await;
+    running.fake.exit("b", 1);
+    running.journal().until("CrashLoopBackOff").await;
+    running.send(two("2", 2));
+    running.journal().until("start b 2").await;
+    let lines = running.since("event ResizeStarted");
+    assert_eq!(lines[1..3], ["room 2", "resize to 2 of a"], "{lines:?}");
 }
 
 #[tokio::test]
 async fn what_the_machine_cannot_change_in_place_is_started_again() {
+    let again = Changed {
+        restarts: vec!["a".into()],
+        ..Changed::default()
+    };
     let fake = Fake {
-        resizes: Mutex::new(vec![Ok(vec!["a".into()]), Err("no".into())]),
+        resizes: Mutex::new(vec![Ok(again), Err("no".into())]),
         ..Fake::default()
     };
     let running = run(&with_cpu("1", 1, "NotRequired"), fake);
     running.journal().until("ready").await;
-    running
-        .inbox
-        .send(Message::Pod(with_cpu("2", 2, "NotRequired")))
-        .expect("the worker listens");
+    running.send(with_cpu("2", 2, "NotRequired"));
     running.journal().until("stop").await;
     running.fake.exit("a", 143);
     running.journal().until("event ResizeCompleted").await;
-    let lines = running.journal().lines();
-    let events: Vec<_> = lines
-        .iter()
-        .filter(|line| line.starts_with("event Resize") || line.starts_with("resize"))
-        .collect();
     assert_eq!(
-        events,
+        running.since("event ResizeStarted"),
         [
             "event ResizeStarted",
-            "resize a",
+            "room 2",
+            "resize to 2 of a",
             "event ResizeError",
-            "resize a",
+            "room 2",
+            "resize to 2 of a",
+            "stop a to start again",
+            "image a",
+            "start a 1",
+            "settle 2",
             "event ResizeCompleted"
-        ],
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_change_that_failed_halfway_is_written_again_when_it_is_taken_back() {
+    let halfway = Changed {
+        error: Some("no".into()),
+        ..Changed::default()
+    };
+    let fake = Fake {
+        resizes: Mutex::new(vec![Ok(halfway)]),
+        ..Fake::default()
+    };
+    let running = run(&with_cpu("1", 1, "NotRequired"), fake);
+    running.journal().until("ready").await;
+    running.send(with_cpu("2", 2, "NotRequired"));
+    running.journal().until("event ResizeError").await;
+    running.send(with_cpu("1", 3, "NotRequired"));
+    running.journal().until("event ResizeCompleted").await;
+    let after = running.since("grant 1 to a");
+    assert_eq!(
+        after[1..],
+        [
+            "event ResizeStarted",
+            "room 2",
+            "resize to 1 of a",
+            "settle 1",
+            "event ResizeCompleted"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn one_that_fails_keeps_nobody_from_being_started_again() {
+    let two = |cpu: &str, generation| {
+        let mut pod = Pod::clone(&with_cpu(cpu, generation, "NotRequired"));
+        let spec = pod.spec.as_mut().expect("a spec");
+        let mut other = spec.containers[0].clone();
+        other.name = "w".to_owned();
+        spec.containers.push(other);
+        Arc::new(pod)
+    };
+    let mixed = Changed {
+        changed: Vec::new(),
+        restarts: vec!["w".into()],
+        error: Some("no".into()),
+    };
+    let fake = Fake {
+        resizes: Mutex::new(vec![Ok(mixed)]),
+        ..Fake::default()
+    };
+    let running = run(&two("2", 1), fake);
+    running.journal().until("ready").await;
+    running.send(two("1", 2));
+    running.journal().until("stop w to start again").await;
+    running.fake.exit("w", 143);
+    running.journal().until("event ResizeCompleted").await;
+    let lines = running.since("event ResizeStarted");
+    let position = |what: &str| lines.iter().position(|line| line == what).expect(what);
+    // What is in force last has its room until then.
+    assert!(
+        position("start w 1") < position("settle 1") && !lines.contains(&"stop a to start again".to_owned()),
         "{lines:?}"
     );
 }
@@ -740,24 +951,122 @@ async fn what_the_machine_cannot_change_in_place_is_started_again() {
 async fn what_is_too_much_is_said_once_and_can_be_taken_back() {
     let running = run(&with_cpu("1", 1, "NotRequired"), Fake::default());
     running.journal().until("ready").await;
-    running
-        .inbox
-        .send(Message::Pod(with_cpu("1000", 2, "NotRequired")))
-        .expect("the worker listens");
+    running.send(with_cpu("1000", 2, "NotRequired"));
     running.journal().until("event ResizeInfeasible").await;
-    running
-        .inbox
-        .send(Message::Pod(with_cpu("1000", 2, "NotRequired")))
-        .expect("the worker listens");
-    running
-        .inbox
-        .send(Message::Pod(with_cpu("2", 3, "NotRequired")))
-        .expect("the worker listens");
+    running.send(with_cpu("1000", 2, "NotRequired"));
+    running.send(with_cpu("500", 3, "NotRequired"));
+    running.journal().until_count("grant 500 to a", 3).await;
+    running.send(with_cpu("2", 4, "NotRequired"));
     running.journal().until("event ResizeCompleted").await;
     let lines = running.journal().lines();
+    let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
     assert_eq!(
-        lines.iter().filter(|line| line.contains("Infeasible")).count(),
+        (count("Infeasible"), count("grant 1000"), count("ResizeDeferred")),
+        (1, 1, 1),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_adopted_pod_goes_on_with_what_was_granted_and_asks_for_nothing_yet() {
+    let (before, asked) = (
+        with_cpu("1", 1, "RestartContainer"),
+        with_cpu("2", 2, "RestartContainer"),
+    );
+    let fake = Fake::default();
+    let running = run_from(adopted(&before, Granted::resized(&asked), &fake), fake);
+    running.journal().until("stop").await;
+    running.fake.exit("a", 143);
+    running.journal().until("event ResizeCompleted").await;
+    let lines: Vec<_> = running.journal().lines();
+    let told: Vec<_> = lines.iter().filter(|line| !line.starts_with("status")).collect();
+    assert_eq!(
+        told,
+        [
+            "room 2",
+            "resize to 2 of ",
+            "stop a to start again",
+            "image a",
+            "start a 1",
+            "settle 2",
+            "event ResizeCompleted"
+        ],
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_adopted_pod_is_asked_for_again_when_it_is_known_and_its_refusal_is_no_news() {
+    let before = with_cpu("1", 1, "NotRequired");
+    let mut asked = Pod::clone(&with_cpu("1000", 2, "NotRequired"));
+    let condition = json!({"type": "PodResizePending", "status": "True", "reason": "Infeasible", "message": "too much", "observedGeneration": 2});
+    asked.status = serde_json::from_value(json!({"conditions": [condition]})).expect("a status");
+    let fake = Fake::default();
+    let running = run_from(adopted(&before, Granted::of(&before), &fake), fake);
+    running.send(Arc::new(asked));
+    running.journal().until("grant 1000 to a").await;
+    running.send(with_cpu("2", 3, "NotRequired"));
+    running.journal().until("event ResizeCompleted").await;
+    let lines = running.journal().lines();
+    assert!(!lines.iter().any(|line| line.contains("Infeasible")), "{lines:?}");
+    assert_eq!(
+        lines.iter().filter(|line| line.starts_with("room")).count(),
         1,
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_container_that_was_told_to_end_is_started_again_by_the_next_agent() {
+    let pod = one_container("Never");
+    let fake = Fake::default();
+    let mut start = adopted(&pod, Granted::of(&pod), &fake);
+    start.world.slots[0].rerun = true;
+    let running = run_from(start, fake);
+    running.journal().until("stop a to start again").await;
+    running.fake.exit("a", 0);
+    running.journal().until("start a 1").await;
+}
+
+#[tokio::test]
+async fn every_container_whose_image_changed_is_replaced() {
+    let with_images = |image: &str| {
+        let containers = ["a", "b", "c"].map(|name| json!({"name": name, "image": image}));
+        pod(json!({"restartPolicy": "Always", "containers": containers}))
+    };
+    let running = run(&with_images("i"), Fake::default());
+    running.journal().until("ready").await;
+    running.send(with_images("j"));
+    for name in ["a", "b", "c"] {
+        running.journal().until(&format!("stop {name} to start again")).await;
+        running.fake.exit(name, 143);
+        running.journal().until(&format!("start {name} 1")).await;
+    }
+}
+
+#[tokio::test]
+async fn an_added_container_waits_until_it_is_known_whether_it_ran() {
+    let with = |status: Value| {
+        let spec = json!({"restartPolicy": "Always", "containers": [{"name": "a", "image": "i"}],
+                          "ephemeralContainers": [{"name": "d", "image": "dbg"}]});
+        let mut pod = Pod::clone(&pod(spec));
+        pod.status = serde_json::from_value(status).expect("a status");
+        Arc::new(pod)
+    };
+    let fake = Fake::default();
+    let mut start = adopted(&with(Value::Null), Granted::default(), &fake);
+    start.world.slots.push(Slot::of("d", Role::Ephemeral));
+    let running = run_from(start, fake);
+    running.journal().until("status").await;
+    let ended = json!({"containerID": "catamaran://d-0", "exitCode": 0, "reason": "Completed", "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:00Z"});
+    let known = json!({"ephemeralContainerStatuses": [{"name": "d", "image": "dbg", "imageID": "", "ready": false, "restartCount": 0,
+        "containerID": "catamaran://d-0", "state": {"terminated": ended}}]});
+    running.send(with(known));
+    running.send(deleted(&with(Value::Null), 1));
+    running.journal().until("stop a").await;
+    let lines = running.journal().lines();
+    assert!(
+        !lines.iter().any(|line| line.contains("dbg") || line.contains(" d")),
         "{lines:?}"
     );
 }

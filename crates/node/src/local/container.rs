@@ -292,6 +292,9 @@ impl Bundle<'_> {
             attempt: self.request.attempt,
             stop_signal: runtime::stop_signal(&image.config, &container),
             user: Some(user.clone()),
+            image: container.image.clone(),
+            held: vec![container.resources.clone().unwrap_or_default()],
+            rerun: false,
         };
         record::write(&bundle.join(RECORD), &record).map_err(|error| write_error(&bundle, &error))?;
         let config = ContainerConfig {

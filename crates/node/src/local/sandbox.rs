@@ -12,6 +12,7 @@ use super::{LocalMachine, Sandboxed};
 use crate::layout::PodKey;
 use crate::machine::{Failure, Retry, SandboxUp};
 use crate::record::{self, PodRecord};
+use crate::resize::Granted;
 use crate::{env, netfiles, resources, volume};
 use catamaran_shim::cgroup::Cgroup;
 use catamaran_shim::client::PodShim;
@@ -117,6 +118,7 @@ pub(super) async fn volumes(machine: &LocalMachine, pod: &Arc<Pod>, ip: Option<I
 
 /// State directory with the record, the pod's files, its cgroup.
 async fn prepare(machine: &LocalMachine, pod: &Arc<Pod>, key: &PodKey, ip: Ipv4Addr) -> Result<(), Failure> {
+    let grants = machine.grants.clone();
     let (layout, pod, key) = (machine.layout().clone(), pod.clone(), key.clone());
     let shared_memory = shares_memory(&pod);
     let work = move || -> io::Result<()> {
@@ -134,6 +136,7 @@ async fn prepare(machine: &LocalMachine, pod: &Arc<Pod>, key: &PodKey, ip: Ipv4A
         let directory = layout.pod_dir(&key.uid);
         fs::create_dir_all(&directory)?;
         let _ = fs::remove_file(layout.rerun_marker(&key.uid));
+        grants.note_accepted(&key.uid, &Granted::of(&pod))?;
         fs::write(directory.join("hosts"), netfiles::hosts(&pod, ip.into()))?;
         fs::write(directory.join("hostname"), format!("{}\n", netfiles::hostname(&pod)))?;
         let host = fs::read_to_string(HOST_RESOLV_CONF).unwrap_or_default();
