@@ -1,7 +1,9 @@
 //! JSON as Go writes it.
 //!
-//! The one difference clients can see is numbers with a fraction: Go writes a whole one without it (`3`, not `3.0`), and signs
-//! exponents.
+//! Clients can see two differences: numbers with a fraction, of which Go writes a whole one without it (`3`, not `3.0`) and signs
+//! exponents, and null for moments that are not set.
+
+mod nulls;
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
@@ -14,6 +16,17 @@ use std::io;
 pub fn to_vec(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, serde_json::Error> {
     let mut json = Vec::with_capacity(512);
     to_writer(&mut json, value)?;
+    Ok(json)
+}
+
+/// Bytes of an object whose type is known, with null where Kubernetes writes it: see [`nulls`].
+///
+/// # Errors
+/// If the value cannot be JSON.
+pub fn typed_to_vec(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, serde_json::Error> {
+    let mut json = Vec::with_capacity(512);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut json, GoNumbers);
+    value.serialize(nulls::WithNulls(&mut serializer))?;
     Ok(json)
 }
 

@@ -269,6 +269,13 @@ async fn pods_are_bound_once_and_their_status_is_their_own() {
         2,
         "conditions are merged by their type"
     );
+    for condition in ready["status"]["conditions"].as_array().unwrap() {
+        assert_eq!(
+            condition.get("lastProbeTime"),
+            Some(&Value::Null),
+            "Go writes what it cannot leave out"
+        );
+    }
     let image = json!({ "spec": { "containers": [{ "name": "c", "image": "i:3" }] } });
     assert_eq!(
         cluster.patch(&path, "strategic-merge", &image).await.ok()["metadata"]["generation"],

@@ -137,7 +137,7 @@ impl<T: Typed> Object for T {
     }
 
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        catamaran_api::json::to_vec(self)
+        catamaran_api::json::typed_to_vec(self)
     }
 
     fn to_value(&self) -> Result<Value, serde_json::Error> {
