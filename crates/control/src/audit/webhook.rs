@@ -4,6 +4,7 @@
 
 use super::{Error, Mode};
 use crate::metrics::Metrics;
+use crate::webhook_client;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -369,7 +370,7 @@ impl Poster {
     async fn attempt(&self, body: Bytes) -> Result<(), Refused> {
         let refused = |again: bool| {
             move |error: &(dyn std::error::Error + 'static)| Refused {
-                why: chain(error),
+                why: webhook_client::detail(error),
                 again,
             }
         };
@@ -407,16 +408,6 @@ struct Refused {
     why: String,
     /// Is it worth another attempt?
     again: bool,
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Events as an `EventList`. They are JSON already, each on its line.

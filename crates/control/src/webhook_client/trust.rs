@@ -142,7 +142,7 @@ pub(crate) fn detail(error: &(dyn StdError + 'static)) -> String {
         return match io.kind() {
             std::io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
             std::io::ErrorKind::ConnectionReset => "read: connection reset by peer".to_owned(),
-            _ => io.to_string(),
+            kind => connect_failed(kind).map_or_else(|| io.to_string(), str::to_owned),
         };
     }
     if let Some(hyper) = innermost.downcast_ref::<hyper::Error>()
@@ -198,15 +198,23 @@ fn tls_detail(error: &TlsError) -> String {
     }
 }
 
+/// What the system says of a connection that was not made.
+fn connect_failed(kind: std::io::ErrorKind) -> Option<&'static str> {
+    use std::io::ErrorKind;
+    Some(match kind {
+        ErrorKind::ConnectionRefused => "connect: connection refused",
+        ErrorKind::HostUnreachable => "connect: no route to host",
+        ErrorKind::NetworkUnreachable => "connect: network is unreachable",
+        ErrorKind::TimedOut => "connect: connection timed out",
+        _ => return None,
+    })
+}
+
 /// Why no connection was had.
 pub(crate) fn dial_failed(place: &Place, error: &std::io::Error) -> String {
-    use std::io::ErrorKind;
-    match error.kind() {
-        ErrorKind::ConnectionRefused => format!("dial tcp {place}: connect: connection refused"),
-        ErrorKind::HostUnreachable => format!("dial tcp {place}: connect: no route to host"),
-        ErrorKind::NetworkUnreachable => format!("dial tcp {place}: connect: network is unreachable"),
-        ErrorKind::TimedOut => format!("dial tcp {place}: connect: connection timed out"),
-        _ if error.raw_os_error().is_none() => format!("dial tcp: lookup {}: no such host", place.host),
-        _ => format!("dial tcp {place}: {error}"),
+    match connect_failed(error.kind()) {
+        Some(why) => format!("dial tcp {place}: {why}"),
+        None if error.raw_os_error().is_none() => format!("dial tcp: lookup {}: no such host", place.host),
+        None => format!("dial tcp {place}: {error}"),
     }
 }

@@ -4,6 +4,7 @@ use super::super::super::node_proxy::{Place, tunnel};
 use super::super::super::resource::Call;
 use super::rewrite::{self, Split};
 use crate::tls;
+use crate::webhook_client;
 use axum::body::Body;
 use axum::response::Response;
 use catamaran_api::Status;
@@ -101,7 +102,10 @@ pub(super) async fn pass_on(
     }
     let request = request(call, destination, path, upgrade.is_some(), body)?;
     let unreachable = |error: &Failure| {
-        Status::service_unavailable(format!("error trying to reach service: {}", chain(error.as_ref())))
+        Status::service_unavailable(format!(
+            "error trying to reach service: {}",
+            webhook_client::detail(error.as_ref())
+        ))
     };
     let mut sender = connect(call, destination).await.map_err(|error| unreachable(&error))?;
     let mut response = sender
@@ -189,9 +193,14 @@ async fn connect(call: &Call<'_>, destination: &Destination) -> Result<SendReque
         }
     };
     match tokio::time::timeout(CONNECT_PATIENCE, connecting).await {
-        Ok(result) => {
-            result.map_err(|error| format!("dial tcp {}: {}", destination.authority(), chain(&*error)).into())
-        }
+        Ok(result) => result.map_err(|error| {
+            format!(
+                "dial tcp {}: {}",
+                destination.authority(),
+                webhook_client::detail(&*error)
+            )
+            .into()
+        }),
         Err(_) => Err(format!("dial tcp {}: i/o timeout", destination.authority()).into()),
     }
 }
@@ -211,14 +220,4 @@ where
         }
     });
     Ok(sender)
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
