@@ -20,6 +20,10 @@ const PRIORITY_SHIFT: u8 = 5;
 
 /// The longest control frame that is taken, in bytes after its head.
 pub const LONGEST_CONTROL: usize = 64 << 10;
+// What was read can be written again, and read by a peer like this one.
+const _: () = assert!(headers::LONGEST_BLOCK + headers::OVERHEAD + BEFORE_HEADERS <= LONGEST_CONTROL);
+/// Of a frame that opens a stream, what stands between its head and its headers.
+const BEFORE_HEADERS: usize = 10;
 /// The longest piece of data that is given out, or written as one frame.
 pub const LONGEST_DATA: usize = 16 << 10;
 
@@ -45,6 +49,7 @@ pub mod reset {
     pub const INVALID_STREAM: u32 = 2;
     pub const REFUSED_STREAM: u32 = 3;
     pub const CANCEL: u32 = 5;
+    pub const FLOW_CONTROL_ERROR: u32 = 7;
 }
 
 /// The setting that says how much may be sent on a new stream before any `WindowUpdate`.
@@ -297,7 +302,7 @@ impl Encoder {
             } => {
                 let block = self.headers.write(headers);
                 let flags = flag(*fin, FIN) | flag(*unidirectional, UNIDIRECTIONAL);
-                control(out, kind::SYN_STREAM, flags, 10 + block.len());
+                control(out, kind::SYN_STREAM, flags, BEFORE_HEADERS + block.len());
                 out.put_u32(*stream);
                 out.put_u32(*associated);
                 out.put_u8(priority << PRIORITY_SHIFT);

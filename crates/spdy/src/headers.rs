@@ -6,8 +6,13 @@
 use crate::dictionary::{CHECKSUM, DICTIONARY};
 use flate2::{Decompress, FlushDecompress, Status};
 
-/// The longest block that is taken, uncompressed, in bytes. Kubernetes' have a few hundred.
-pub const LONGEST_BLOCK: usize = 64 << 10;
+/// The longest block that is taken, uncompressed, in bytes. Kubernetes' have a few hundred. What is kept of a block is no longer,
+/// and neither is what it takes to write it again.
+pub const LONGEST_BLOCK: usize = 16 << 10;
+/// Names in a block. Kubernetes' have three.
+pub const MAX_NAMES: usize = 64;
+/// What a written block has more than what it says: zlib's beginning, and the heads of two stored blocks.
+pub(crate) const OVERHEAD: usize = 12;
 /// Separates the values of one name.
 const SEPARATOR: char = '\0';
 /// zlib without a preset dictionary, for deflate's blocks that store.
@@ -30,64 +35,70 @@ pub enum Error {
     Corrupt,
     #[error("the headers are longer than {LONGEST_BLOCK} bytes")]
     TooLong,
+    #[error("there are more than {MAX_NAMES} headers")]
+    TooMany,
     #[error("the headers end before they are complete")]
     Short,
     #[error("a header is not text")]
     NotText,
 }
 
-/// Names in lower case with their values, in the order of the wire.
+/// Names in lower case with their values, each name once: values of one name stand together, as on the wire. Nothing here is
+/// larger than what was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, String)>);
 
 impl Headers {
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let pairs = pairs.into_iter();
-        Self(
-            pairs
-                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-                .collect(),
-        )
+        let mut headers = Self::default();
+        for (name, value) in pairs {
+            headers.add(name, value);
+        }
+        headers
+    }
+
+    /// Adds a value, or several with separators.
+    fn add(&mut self, name: &str, value: &str) {
+        let name = name.to_ascii_lowercase();
+        match self.0.iter_mut().find(|(own, _)| *own == name) {
+            Some((_, values)) => {
+                values.push(SEPARATOR);
+                values.push_str(value);
+            }
+            None => self.0.push((name, value.to_owned())),
+        }
     }
 
     /// The first value of a name, in whatever case.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut found = self.0.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
-        found.next().map(|(_, value)| value.as_str())
+        found.next().and_then(|(_, values)| values.split(SEPARATOR).next())
     }
 
+    /// Every value with its name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        let named = self.0.iter();
+        named.flat_map(|(name, values)| values.split(SEPARATOR).map(|value| (name.as_str(), value)))
     }
 
     fn parse(mut block: &[u8]) -> Result<Self, Error> {
-        let count = number(&mut block)?;
-        let mut pairs = Vec::new();
-        for _ in 0..count {
-            let name = text(&mut block)?.to_ascii_lowercase();
-            for value in text(&mut block)?.split(SEPARATOR) {
-                pairs.push((name.clone(), value.to_owned()));
-            }
+        let count = number(&mut block)? as usize;
+        if count > MAX_NAMES {
+            return Err(Error::TooMany);
         }
-        Ok(Self(pairs))
+        let mut headers = Self::default();
+        for _ in 0..count {
+            let name = text(&mut block)?;
+            headers.add(name, text(&mut block)?);
+        }
+        Ok(headers)
     }
 
-    /// Several values of one name go together, for a name may stand only once.
     fn print(&self) -> Vec<u8> {
-        let mut joined: Vec<(&str, String)> = Vec::new();
-        for (name, value) in self.iter() {
-            match joined.iter_mut().find(|(own, _)| *own == name) {
-                Some((_, values)) => {
-                    values.push(SEPARATOR);
-                    values.push_str(value);
-                }
-                None => joined.push((name, value.to_owned())),
-            }
-        }
         let mut block = Vec::new();
-        put(&mut block, joined.len());
-        for (name, value) in joined {
-            for text in [name, &value] {
+        put(&mut block, self.0.len());
+        for (name, values) in &self.0 {
+            for text in [name, values] {
                 put(&mut block, text.len());
                 block.extend_from_slice(text.as_bytes());
             }
@@ -185,7 +196,7 @@ impl Writer {
     /// The block that says `headers`.
     pub fn write(&mut self, headers: &Headers) -> Vec<u8> {
         let block = headers.print();
-        let mut stored = Vec::with_capacity(block.len() + 12);
+        let mut stored = Vec::with_capacity(block.len() + OVERHEAD);
         if !std::mem::replace(&mut self.begun, true) {
             stored.extend_from_slice(&ZLIB);
         }

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use catamaran_spdy::Headers;
 use catamaran_spdy::frame::{Decoder, Encoder, Error, Frame, LONGEST_CONTROL, LONGEST_DATA};
+use catamaran_spdy::headers::{LONGEST_BLOCK, MAX_NAMES};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -170,14 +171,66 @@ fn what_would_take_too_much_is_refused() {
     assert_eq!(Decoder::default().decode(&mut wire), Err(Error::TooLong(long)));
 
     // A kilobyte that says a megabyte of spaces.
-    let mut deflate = flate2::Compress::new(flate2::Compression::best(), true);
-    let mut block = Vec::with_capacity(8192);
-    let much = vec![b' '; 1 << 20];
-    deflate
-        .compress_vec(&much, &mut block, flate2::FlushCompress::Sync)
-        .expect("compressed");
-    let result = Decoder::default().decode(&mut syn_stream(&block));
+    let result = Decoder::default().decode(&mut syn_stream(&packed(&vec![b' '; 1 << 20])));
     assert_eq!(result, Err(Error::Headers(catamaran_spdy::headers::Error::TooLong)));
+}
+
+/// A block of headers as zlib packs it best.
+fn packed(block: &[u8]) -> Vec<u8> {
+    let mut deflate = flate2::Compress::new(flate2::Compression::best(), true);
+    let mut packed = Vec::with_capacity(8192);
+    deflate
+        .compress_vec(block, &mut packed, flate2::FlushCompress::Sync)
+        .expect("compressed");
+    packed
+}
+
+/// Headers as they stand in a block.
+fn block(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let word = |length: usize| u32::try_from(length).expect("short").to_be_bytes();
+    let mut block = word(pairs.len()).to_vec();
+    for text in pairs.iter().flat_map(|(name, values)| [name, values]) {
+        block.extend_from_slice(&word(text.len()));
+        block.extend_from_slice(text);
+    }
+    block
+}
+
+#[test]
+fn a_name_is_kept_once_however_many_values_it_has() {
+    let half = LONGEST_BLOCK / 2 - 8;
+    let block = block(&[(vec![b'n'; half], vec![0; half])]);
+    let packed = packed(&block);
+    assert!(packed.len() < 200, "a small frame it is: {} bytes", packed.len());
+    let frame = Decoder::default().decode(&mut syn_stream(&packed));
+    let Ok(Some(Frame::SynStream { headers, .. })) = frame else {
+        panic!("{frame:?}")
+    };
+    assert_eq!(headers.iter().count(), half + 1);
+    // All values of the name lie in one piece of memory, and so does the name.
+    let names: std::collections::HashSet<_> = headers.iter().map(|(name, _)| name.as_ptr()).collect();
+    assert_eq!(names.len(), 1);
+}
+
+#[test]
+fn there_is_an_end_to_how_many_headers_a_block_has() {
+    let numbered = |count: usize| -> Vec<_> { (0..count).map(|n| (n.to_string().into(), Vec::new())).collect() };
+    let read = |count| Decoder::default().decode(&mut syn_stream(&packed(&block(&numbered(count)))));
+    assert!(matches!(read(MAX_NAMES), Ok(Some(_))));
+    let result = read(MAX_NAMES + 1);
+    assert_eq!(result, Err(Error::Headers(catamaran_spdy::headers::Error::TooMany)));
+}
+
+#[test]
+fn the_longest_headers_that_are_read_can_be_written_and_read_again() {
+    let value = LONGEST_BLOCK - 4 - 8 - 1;
+    let block = block(&[(vec![b'n'], vec![b'v'; value])]);
+    assert_eq!(block.len(), LONGEST_BLOCK);
+    let frame = Decoder::default().decode(&mut syn_stream(&packed(&block)));
+    let frame = frame.expect("a frame").expect("all of it");
+    let mut wire = BytesMut::new();
+    Encoder::default().encode(&frame, &mut wire);
+    assert_eq!(Decoder::default().decode(&mut wire), Ok(Some(frame)));
 }
 
 #[test]
