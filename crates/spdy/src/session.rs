@@ -1,18 +1,30 @@
 //! A connection with its streams, for either side.
 //!
 //! ```text
-//!   peer ──▶ read loop ──▶ one bounded queue per stream ──▶ Reader
+//!   peer ──▶ read loop ──▶ one inbox per stream, bounded in bytes ──▶ Reader
 //!   peer ◀── write loop ◀── one bounded queue of frames ◀── Writer (waits for windows where the peer has some)
 //! ```
 //!
-//! The read loop waits for a stream whose queue is full, and the other streams with it: peers without flow control leave nothing
-//! else, but to hold any amount. Peers that count are told of room as a stream is read, and never meet this.
+//! What comes for a stream that nobody reads has to stay somewhere. Peers that count are told at once that we do too, of
+//! [`WINDOW`] bytes for each stream and [`MOST_HELD`] for all: they hold back by themselves, and what they send in spite of it has
+//! its stream reset. So one stream does not hold up another, until `MOST_HELD / WINDOW` of them stand full.
+//!
+//! Go's peers heed no windows (`github.com/moby/spdystream` reads such frames and drops them), and the only thing that makes them
+//! wait is that the connection is not read. A stream of theirs may hold [`MOST_HELD_UNCOUNTED`] bytes, as far as the connection's
+//! budget goes; beyond that **the read loop waits, and all streams of the connection with it**, as they do in Go's own
+//! implementation after some fifty frames. [`Patience::stall`] is how long; the stream is then reset.
+//!
+//! A connection ends when nothing was read or written for [`Patience::idle`], whatever either loop waits for.
 
+mod inbox;
+mod input;
+mod output;
 mod stream;
 
-use crate::frame::{self, Decoder, Encoder, Frame, INITIAL_WINDOW_SIZE, LONGEST_DATA, reset};
+use crate::frame::{self, Frame, reset};
 use crate::headers::Headers;
-use bytes::{Bytes, BytesMut};
+use inbox::{End, Inbox};
+use input::Input;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
@@ -24,18 +36,19 @@ use tokio::time::Instant;
 
 pub use stream::{Offer, Reader, Stream, Writer};
 
-/// Streams a peer may have open at once; more are refused.
-pub const MAX_STREAMS: usize = 1000;
-/// Pieces of data that wait for the reader of a stream.
-const WAITING_PIECES: usize = 8;
+/// Streams that may be open at once, with those whose reset has not been sent yet; more are refused. A connection to a port has
+/// two.
+pub const MAX_STREAMS: usize = 512;
+/// Bytes that wait for the readers of all streams together.
+const MOST_HELD: usize = 4 << 20;
+/// Bytes that wait for the reader of one stream, when the peer keeps no windows.
+const MOST_HELD_UNCOUNTED: usize = 1 << 20;
 /// New streams that wait to be taken.
 const WAITING_STREAMS: usize = 16;
 /// Frames that wait to be written.
 const WAITING_FRAMES: usize = 32;
-/// Bytes encoded before they are written.
-const BATCH: usize = 64 << 10;
-/// What both sides may send before they are told of more room; the draft's number.
-const WINDOW: i64 = 64 << 10;
+/// What may be sent before anybody tells of more room, on a stream and on all together; the draft's number.
+const WINDOW: u32 = 64 << 10;
 /// The peer is told of room when this much was taken.
 const WINDOW_STEP: u32 = 32 << 10;
 /// How long a peer may take to answer for a new stream; client-go's number.
@@ -70,6 +83,16 @@ pub enum Role {
     Server,
 }
 
+/// How long a connection waits for its peer, and for its own streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The connection ends when nothing was said for this long.
+    pub idle: Duration,
+    /// A stream that nobody reads, and that holds up all others, is reset after this long; `None` when the streams are of one
+    /// conversation, in which each may wait for the other.
+    pub stall: Option<Duration>,
+}
+
 /// The caller's hold on a connection. Cheap to clone.
 #[derive(Clone)]
 pub struct Session(Arc<Shared>);
@@ -91,8 +114,10 @@ struct Shared {
     changed: Notify,
     /// [`State::cancelled`] or [`State::owed`] has something for the write loop.
     wake: Notify,
-    /// Streams go out in the order of their numbers.
-    opening: tokio::sync::Mutex<()>,
+    /// A stream has more room, or is no more: for the read loop.
+    drained: Notify,
+    /// [`State::goodbye_ends`] was set.
+    leaving: Notify,
 }
 
 struct State {
@@ -101,6 +126,8 @@ struct State {
     last_of_peer: u32,
     /// No new streams: one of the sides said goodbye.
     leaving: bool,
+    /// Since this side said goodbye: when it has waited long enough.
+    goodbye_ends: Option<Instant>,
     closed: bool,
     /// The peer has shown that it keeps windows.
     peer_counts: bool,
@@ -109,16 +136,21 @@ struct State {
     window: i64,
     /// Taken by readers and not yet told to the peer.
     taken: u32,
-    /// Streams that were dropped and whose reset has to be told. No more than there were streams.
-    cancelled: Vec<u32>,
+    /// Bytes that wait in all inboxes.
+    held: usize,
+    /// Streams whose reset, with its status, the peer has yet to be told of. Together with the open ones no more than
+    /// [`MAX_STREAMS`], but for our own.
+    cancelled: Vec<(u32, u32)>,
     /// Room that the peer has to be told of, one entry per stream; 0 is the connection.
     owed: HashMap<u32, u32>,
+    /// When something was read or written.
     active: Instant,
 }
 
 struct Entry {
-    /// `None` once the peer has finished.
-    incoming: Option<mpsc::Sender<Bytes>>,
+    inbox: Arc<Inbox>,
+    /// The peer has finished.
+    heard: bool,
     /// This side has finished.
     finished: bool,
     window: i64,
@@ -128,16 +160,16 @@ struct Entry {
 
 impl Entry {
     fn over(&self) -> bool {
-        self.finished && self.incoming.is_none()
+        self.finished && self.heard
     }
 }
 
 /// Runs SPDY on a connection that was upgraded to it. The future is the connection: it has to be polled, and ends with it, or when
-/// nothing was said for `idle`.
+/// its patience does.
 pub fn start<T>(
     io: T,
     role: Role,
-    idle: Duration,
+    patience: Patience,
 ) -> (
     Session,
     Incoming,
@@ -153,11 +185,13 @@ where
         next_own: if role == Role::Client { 1 } else { 2 },
         last_of_peer: 0,
         leaving: false,
+        goodbye_ends: None,
         closed: false,
         peer_counts: false,
-        initial_window: WINDOW,
-        window: WINDOW,
+        initial_window: WINDOW.into(),
+        window: WINDOW.into(),
         taken: 0,
+        held: 0,
         cancelled: Vec::new(),
         owed: HashMap::new(),
         active: Instant::now(),
@@ -167,22 +201,18 @@ where
         state: Mutex::new(state),
         changed: Notify::new(),
         wake: Notify::new(),
-        opening: tokio::sync::Mutex::new(()),
+        drained: Notify::new(),
+        leaving: Notify::new(),
     });
     let session = Session(shared.clone());
     let connection = async move {
         let _ended = Ended(shared.clone());
         let (mut reader, mut writer) = tokio::io::split(io);
-        let mut input = Input {
-            shared: &shared,
-            role,
-            offers,
-            decoder: Decoder::default(),
-            buffer: BytesMut::new(),
-        };
+        let mut input = Input::new(&shared, role, patience.stall, offers);
         let ended = tokio::select! {
-            ended = input.run(&mut reader, idle) => ended,
-            ended = write(&shared, &mut writer, frames) => ended.map_err(Error::from),
+            ended = input.run(&mut reader) => ended,
+            ended = output::run(&shared, &mut writer, frames, patience.idle) => ended,
+            ended = watch(&shared, patience.idle) => ended,
         };
         drop(input);
         shared.end();
@@ -214,27 +244,26 @@ impl Session {
     /// The peer refuses, does not answer, or the connection is over.
     pub async fn open(&self, headers: Headers) -> Result<Stream, Reset> {
         let (reply, replied) = oneshot::channel();
-        let turn = self.0.opening.lock().await;
-        let (id, incoming) = {
+        // First the place in the queue: streams go out in the order of their numbers, and none has a number but not gone out.
+        let place = self.0.out.reserve().await.map_err(|_| Reset)?;
+        let stream = {
             let mut state = self.0.state.lock();
             if state.leaving || state.closed {
                 return Err(Reset);
             }
             let id = state.next_own;
             state.next_own = id.checked_add(2).filter(|next| *next < 1 << 31).ok_or(Reset)?;
-            (id, state.enter(id, Some(reply)))
+            let inbox = state.enter(id, Some(reply));
+            place.send(Frame::SynStream {
+                stream: id,
+                associated: 0,
+                priority: 0,
+                fin: false,
+                unidirectional: false,
+                headers: headers.clone(),
+            });
+            Stream::new(id, headers, self.0.clone(), inbox)
         };
-        let stream = Stream::new(id, headers.clone(), self.0.clone(), incoming);
-        let frame = Frame::SynStream {
-            stream: id,
-            associated: 0,
-            priority: 0,
-            fin: false,
-            unidirectional: false,
-            headers,
-        };
-        self.0.send(frame).await?;
-        drop(turn);
         match tokio::time::timeout(REPLY, replied).await {
             Ok(Ok(())) => Ok(stream),
             _ => Err(Reset),
@@ -246,8 +275,10 @@ impl Session {
         let last_good_stream = {
             let mut state = self.0.state.lock();
             state.leaving = true;
+            state.goodbye_ends.get_or_insert(Instant::now() + GOODBYE);
             state.last_of_peer
         };
+        self.0.leaving.notify_one();
         let goodbye = Frame::GoAway {
             last_good_stream,
             status: 0,
@@ -268,26 +299,65 @@ impl Session {
 }
 
 impl State {
-    fn enter(&mut self, id: u32, reply: Option<oneshot::Sender<()>>) -> mpsc::Receiver<Bytes> {
-        let (incoming, receiver) = mpsc::channel(WAITING_PIECES);
+    fn enter(&mut self, id: u32, reply: Option<oneshot::Sender<()>>) -> Arc<Inbox> {
+        let inbox = Arc::<Inbox>::default();
         let entry = Entry {
-            incoming: Some(incoming),
+            inbox: inbox.clone(),
+            heard: false,
             finished: false,
             window: self.initial_window,
             taken: 0,
             reply,
         };
         self.open.insert(id, entry);
-        receiver
+        inbox
     }
 
     fn change(&mut self, id: u32, change: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.open.get_mut(&id) {
             change(entry);
             if entry.over() {
-                self.open.remove(&id);
+                self.forget(id);
             }
         }
+    }
+
+    /// The peer has nothing to add to a stream.
+    fn hear_end(&mut self, id: u32) {
+        self.change(id, |entry| {
+            entry.heard = true;
+            entry.inbox.end(End::Finished);
+        });
+    }
+
+    /// A stream is no more, before both sides have finished it; what waited for its reader goes with it. False when there is none.
+    fn reset(&mut self, id: u32) -> bool {
+        let Some(entry) = self.forget(id) else { return false };
+        entry.inbox.end(End::Reset);
+        let left = entry.inbox.clear();
+        self.held = self.held.saturating_sub(left);
+        self.taken(id, left);
+        true
+    }
+
+    fn forget(&mut self, id: u32) -> Option<Entry> {
+        self.owed.remove(&id);
+        self.open.remove(&id)
+    }
+
+    /// Bytes of a stream, or of one that is no more, were taken or thrown away: the peer may send as much again. Is it to be
+    /// told?
+    fn taken(&mut self, id: u32, bytes: usize) -> bool {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let of_all = step(&mut self.taken, bytes);
+        let of_stream = self.open.get_mut(&id).map_or(0, |entry| step(&mut entry.taken, bytes));
+        for (stream, delta) in [(id, of_stream), (0, of_all)] {
+            if delta > 0 {
+                let owed = self.owed.entry(stream).or_default();
+                *owed = owed.saturating_add(delta);
+            }
+        }
+        of_stream > 0 || of_all > 0
     }
 }
 
@@ -299,33 +369,47 @@ impl Shared {
     fn end(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        state.open.clear();
+        for (_, entry) in state.open.drain() {
+            entry.inbox.end(End::Reset);
+        }
         drop(state);
         self.changed.notify_waiters();
     }
 
     /// Forgets a stream and has the peer told so.
-    fn cancel(&self, id: u32) {
+    fn cancel(&self, id: u32, status: u32) {
         let mut state = self.state.lock();
-        if state.open.remove(&id).is_some() {
-            state.cancelled.push(id);
+        if state.reset(id) {
+            state.cancelled.push((id, status));
             drop(state);
             self.wake.notify_one();
+            self.drained.notify_one();
+            self.changed.notify_waiters();
         }
     }
 
-    /// Bytes of a stream were taken: the peer may send as much again.
+    /// A stream's reader is gone: if this side does not write either, so is the stream.
+    fn unread(&self, id: u32) {
+        let open = self
+            .state
+            .lock()
+            .open
+            .get(&id)
+            .map(|entry| (entry.finished, entry.heard));
+        if open == Some((true, false)) {
+            self.cancel(id, reset::CANCEL);
+        }
+    }
+
+    /// Bytes left an inbox.
     fn taken(&self, id: u32, bytes: usize) {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let mut state = self.state.lock();
-        let of_all = step(&mut state.taken, bytes);
-        let of_stream = state.open.get_mut(&id).map_or(0, |entry| step(&mut entry.taken, bytes));
-        for (stream, delta) in [(id, of_stream), (0, of_all)] {
-            if delta > 0 {
-                let owed = state.owed.entry(stream).or_default();
-                *owed = owed.saturating_add(delta);
-                self.wake.notify_one();
-            }
+        state.held = state.held.saturating_sub(bytes);
+        let tell = state.taken(id, bytes);
+        drop(state);
+        self.drained.notify_one();
+        if tell {
+            self.wake.notify_one();
         }
     }
 }
@@ -336,221 +420,26 @@ fn step(taken: &mut u32, bytes: u32) -> u32 {
     if *taken < WINDOW_STEP { 0 } else { std::mem::take(taken) }
 }
 
-/// Encodes and writes until this side has said goodbye and nothing is open any more.
-async fn write(
-    shared: &Shared,
-    io: &mut (impl AsyncWrite + Unpin),
-    mut frames: mpsc::Receiver<Frame>,
-) -> io::Result<()> {
-    let (mut encoder, mut batch) = (Encoder::default(), BytesMut::new());
-    let mut goodbye: Option<Instant> = None;
+/// Ends the connection when its time is up, whatever its two loops wait for: an error after nothing was said for `idle`, none
+/// when streams stay open for long after our goodbye.
+async fn watch(shared: &Shared, idle: Duration) -> Result<(), Error> {
     loop {
-        let changed = shared.changed.notified();
-        if goodbye.is_some() && shared.state.lock().open.is_empty() {
+        let (idle_ends, goodbye_ends) = {
+            let state = shared.state.lock();
+            (state.active + idle, state.goodbye_ends)
+        };
+        let now = Instant::now();
+        if goodbye_ends.is_some_and(|ends| ends <= now) {
             return Ok(());
         }
-        let mut next = tokio::select! {
-            frame = frames.recv() => frame,
-            () = shared.wake.notified() => frames.try_recv().ok(),
-            () = changed, if goodbye.is_some() => None,
-            () = tokio::time::sleep_until(goodbye.unwrap_or_else(Instant::now)), if goodbye.is_some() => return Ok(()),
-        };
-        while let Some(frame) = next {
-            if matches!(frame, Frame::GoAway { .. }) {
-                goodbye = Some(Instant::now() + GOODBYE);
-            }
-            encoder.encode(&frame, &mut batch);
-            next = match batch.len() >= BATCH {
-                true => None,
-                false => frames.try_recv().ok(),
-            };
+        if idle_ends <= now {
+            return Err(Error::Idle(idle));
         }
-        let (cancelled, owed) = {
-            let mut state = shared.state.lock();
-            // A stream's reset comes after what was said on it.
-            let cancelled = match frames.is_empty() {
-                true => std::mem::take(&mut state.cancelled),
-                false => Vec::new(),
-            };
-            (cancelled, std::mem::take(&mut state.owed))
-        };
-        for (stream, delta) in owed {
-            encoder.encode(&Frame::WindowUpdate { stream, delta }, &mut batch);
+        let next = goodbye_ends.map_or(idle_ends, |ends| ends.min(idle_ends));
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = shared.leaving.notified() => {}
         }
-        for stream in cancelled {
-            let status = reset::CANCEL;
-            encoder.encode(&Frame::RstStream { stream, status }, &mut batch);
-        }
-        io.write_all(&batch).await?;
-        io.flush().await?;
-        batch.clear();
-        shared.state.lock().active = Instant::now();
-    }
-}
-
-/// The reading side of a connection.
-struct Input<'a> {
-    shared: &'a Arc<Shared>,
-    role: Role,
-    offers: mpsc::Sender<Offer>,
-    decoder: Decoder,
-    buffer: BytesMut,
-}
-
-impl Input<'_> {
-    async fn run(&mut self, io: &mut (impl AsyncRead + Unpin), idle: Duration) -> Result<(), Error> {
-        loop {
-            while let Some(frame) = self.decoder.decode(&mut self.buffer)? {
-                self.take(frame).await;
-            }
-            self.buffer.reserve(LONGEST_DATA);
-            if self.read(io, idle).await? == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Reads; what is written meanwhile is a sign of life too.
-    async fn read(&mut self, io: &mut (impl AsyncRead + Unpin), idle: Duration) -> Result<usize, Error> {
-        self.shared.state.lock().active = Instant::now();
-        loop {
-            let until = self.shared.state.lock().active + idle;
-            match tokio::time::timeout_at(until, io.read_buf(&mut self.buffer)).await {
-                Ok(read) => return Ok(read?),
-                Err(_) if self.shared.state.lock().active + idle > until => {}
-                Err(_) => return Err(Error::Idle(idle)),
-            }
-        }
-    }
-
-    async fn take(&mut self, frame: Frame) {
-        match frame {
-            Frame::SynStream {
-                stream,
-                fin,
-                unidirectional,
-                headers,
-                ..
-            } => self.opened(stream, fin, unidirectional, headers).await,
-            Frame::SynReply { stream, fin, .. } => {
-                self.shared.state.lock().change(stream, |entry| {
-                    let _ = entry.reply.take().map(|reply| reply.send(()));
-                    if fin {
-                        entry.incoming = None;
-                    }
-                });
-            }
-            Frame::Headers { stream, fin: true, .. } => self.finished(stream),
-            Frame::Headers { .. } => {}
-            Frame::RstStream { stream, .. } => {
-                self.shared.state.lock().open.remove(&stream);
-                self.shared.changed.notify_waiters();
-            }
-            Frame::Settings { values } => self.settings(&values),
-            Frame::WindowUpdate { stream, delta } => self.window(stream, delta.into()),
-            // Ours are answers; and an even number is a server's.
-            Frame::Ping { id } if (id % 2 == 0) == (self.role == Role::Client) => {
-                let _ = self.shared.send(Frame::Ping { id }).await;
-            }
-            Frame::Ping { .. } => {}
-            Frame::GoAway { .. } => {
-                self.shared.state.lock().leaving = true;
-                self.shared.changed.notify_waiters();
-            }
-            Frame::Data { stream, fin, bytes } => {
-                if !bytes.is_empty() {
-                    self.data(stream, bytes).await;
-                }
-                if fin {
-                    self.finished(stream);
-                }
-            }
-        }
-    }
-
-    async fn opened(&mut self, stream: u32, fin: bool, unidirectional: bool, headers: Headers) {
-        let refused = {
-            let mut state = self.shared.state.lock();
-            let is_peers = (stream % 2 == 1) == (self.role == Role::Server);
-            if !is_peers || stream <= state.last_of_peer {
-                Some(reset::PROTOCOL_ERROR)
-            } else {
-                state.last_of_peer = stream;
-                let full = state.leaving || state.open.len() >= MAX_STREAMS;
-                full.then_some(reset::REFUSED_STREAM)
-            }
-        };
-        if let Some(status) = refused {
-            let _ = self.shared.send(Frame::RstStream { stream, status }).await;
-            return;
-        }
-        let incoming = {
-            let mut state = self.shared.state.lock();
-            let incoming = state.enter(stream, None);
-            state.change(stream, |entry| {
-                entry.finished = unidirectional;
-                if fin {
-                    entry.incoming = None;
-                }
-            });
-            incoming
-        };
-        let offer = Offer(Stream::new(stream, headers, self.shared.clone(), incoming));
-        // Nobody takes streams any more: dropping the offer resets it.
-        let _ = self.offers.send(offer).await;
-    }
-
-    async fn data(&mut self, stream: u32, bytes: Bytes) {
-        let length = bytes.len();
-        let incoming = self
-            .shared
-            .state
-            .lock()
-            .open
-            .get(&stream)
-            .and_then(|entry| entry.incoming.clone());
-        let taken = match incoming {
-            Some(incoming) => incoming.send(bytes).await.is_err(),
-            // Of a stream that was reset a moment ago.
-            None => true,
-        };
-        if taken {
-            self.shared.taken(stream, length);
-        }
-    }
-
-    fn finished(&self, stream: u32) {
-        self.shared.state.lock().change(stream, |entry| entry.incoming = None);
-        self.shared.changed.notify_waiters();
-    }
-
-    fn settings(&self, values: &[(u32, u32)]) {
-        let window = values.iter().find(|(id, _)| *id == INITIAL_WINDOW_SIZE);
-        let Some((_, window)) = window else { return };
-        let mut state = self.shared.state.lock();
-        state.peer_counts = true;
-        let change = i64::from(*window) - state.initial_window;
-        state.initial_window = (*window).into();
-        for entry in state.open.values_mut() {
-            entry.window += change;
-        }
-        drop(state);
-        self.shared.changed.notify_waiters();
-    }
-
-    fn window(&self, stream: u32, delta: i64) {
-        let mut state = self.shared.state.lock();
-        state.peer_counts = true;
-        match stream {
-            0 => state.window += delta,
-            stream => {
-                if let Some(entry) = state.open.get_mut(&stream) {
-                    entry.window += delta;
-                }
-            }
-        }
-        drop(state);
-        self.shared.changed.notify_waiters();
     }
 }
 

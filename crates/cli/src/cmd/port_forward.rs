@@ -8,8 +8,8 @@ use crate::client::{ClientArgs, Connection, explain, query_string, refs};
 use crate::data_dir::DataDir;
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
-use catamaran_spdy::session::{self, Session};
-use catamaran_spdy::{Headers, Role};
+use catamaran_spdy::session::{self, Patience, Session};
+use catamaran_spdy::{Headers, Role, Stream};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::TokioIo;
@@ -23,8 +23,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 const PROTOCOL: &str = "portforward.k8s.io";
-/// Nothing ends a connection from this side but the user.
-const IDLE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Nothing ends a connection from this side but the user, nor one that goes through it.
+const PATIENCE: Patience = Patience {
+    idle: Duration::from_secs(365 * 24 * 60 * 60),
+    stall: None,
+};
 /// Read from a local connection at once.
 const BLOCK: usize = 16 << 10;
 /// The longest refusal that is read.
@@ -115,7 +118,7 @@ async fn open(connection: &Connection, pod: &str) -> Result<Session> {
     }
     let upgraded = hyper::upgrade::on(&mut response).await;
     let io = TokioIo::new(upgraded.context("the server did not go on as it said")?);
-    let (session, _, running) = session::start(io, Role::Client, IDLE);
+    let (session, _, running) = session::start(io, Role::Client, PATIENCE);
     tokio::spawn(async move {
         if let Err(error) = running.await {
             tracing::debug!(
@@ -197,34 +200,7 @@ async fn carry(local: TcpStream, remote: u16, request: u64, session: &Session) -
     let mut error = open("error").await?;
     let data = open("data").await?;
     let _ = error.writer.finish().await;
-    let (mut from, mut to) = (data.reader, data.writer);
-    let (mut reader, mut writer) = local.into_split();
-    let upload = async {
-        loop {
-            let mut block = BytesMut::with_capacity(BLOCK);
-            match reader.read_buf(&mut block).await {
-                Ok(1..) if to.write(block.freeze()).await.is_ok() => {}
-                _ => break,
-            }
-        }
-        let _ = to.finish().await;
-    };
-    let download = async {
-        while let Some(bytes) = from.read().await {
-            if writer.write_all(&bytes).await.is_err() {
-                break;
-            }
-        }
-        let _ = writer.shutdown().await;
-    };
-    let upload = async {
-        upload.await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = download => {}
-        () = upload => {}
-    }
+    exchange(local, data).await;
     let mut message = Vec::new();
     while let Some(bytes) = error.reader.read().await {
         if message.len() < LONGEST_ERROR {
@@ -236,3 +212,36 @@ async fn carry(local: TcpStream, remote: u16, request: u64, session: &Session) -
         false => bail!(String::from_utf8_lossy(&message).into_owned()),
     }
 }
+
+/// Carries bytes until the pod has closed its side, or what came from it cannot be delivered. The stream is gone afterwards: the
+/// pod's node would go on sending to a client that has left, and say nothing on the error stream meanwhile.
+async fn exchange(local: TcpStream, data: Stream) {
+    let (mut from, mut to) = (data.reader, data.writer);
+    let (mut reader, mut writer) = local.into_split();
+    let upload = async {
+        loop {
+            let mut block = BytesMut::with_capacity(BLOCK);
+            match reader.read_buf(&mut block).await {
+                Ok(1..) if to.write(block.freeze()).await.is_ok() => {}
+                _ => break,
+            }
+        }
+        let _ = to.finish().await;
+        std::future::pending::<()>().await;
+    };
+    let download = async {
+        while let Some(bytes) = from.read().await {
+            if writer.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+        let _ = writer.shutdown().await;
+    };
+    tokio::select! {
+        () = download => {}
+        () = upload => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,17 +9,17 @@
 //! A pair is a stream for data and one for the error that ends it, in the words of the kubelet.
 
 mod channels;
+mod namespace;
 mod streams;
 
 use super::upgrade::{Switch, Wish};
 use super::{Refusal, Server};
-use crate::local::Sandboxed;
+use crate::local::{Sandboxed, Sandboxes};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use catamaran_net::{Dialer, Refused};
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +29,15 @@ use tokio::net::TcpStream;
 /// The one protocol over SPDY.
 const SPDY_PROTOCOLS: &[&str] = &["portforward.k8s.io"];
 const TUNNELLED: &str = "SPDY/3.1+portforward.k8s.io";
+/// Why there is nothing to connect to.
+const GONE: &str = "the pod's sandbox is gone";
 /// Read from a pod at once.
 const BLOCK: usize = 16 << 10;
 /// How long a client may go on after the pod has closed its side; containerd's number.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a pod may read nothing of a connection while the client has more for it than fits, and all other connections of that
+/// client wait. The connection is then ended. Nothing else shows that the client has left meanwhile.
+const STALL: Duration = Duration::from_secs(5 * 60);
 /// The longest message of a WebSocket client. kubectl's have 32 KiB.
 const LONGEST_MESSAGE: usize = 4 << 20;
 
@@ -67,12 +72,12 @@ fn web(upgrade: WebSocketUpgrade, forwarder: Forwarder, pairs: &[(String, String
         Some(channels::BASE64) => channels::Encoding::Base64,
         _ => channels::Encoding::Binary,
     };
-    let ports = ports(pairs)?;
+    let ports = ports(pairs, encoding.most_ports())?;
     Ok(upgrade.on_upgrade(async move |socket| channels::serve(socket, &ports, encoding, forwarder).await))
 }
 
 /// The ports in a query; channel clients have to say them beforehand.
-fn ports(pairs: &[(String, String)]) -> Result<Vec<u16>, Refusal> {
+fn ports(pairs: &[(String, String)], most: usize) -> Result<Vec<u16>, Refusal> {
     let named = pairs.iter().filter(|(name, _)| name == "port" || name == "ports");
     let mut ports = Vec::new();
     for word in named.flat_map(|(_, value)| value.split(',')) {
@@ -81,8 +86,7 @@ fn ports(pairs: &[(String, String)]) -> Result<Vec<u16>, Refusal> {
     if ports.is_empty() {
         return Err(Refusal::bad_request("query parameter \"port\" is required"));
     }
-    if ports.len() > channels::MAX_PORTS {
-        let most = channels::MAX_PORTS;
+    if ports.len() > most {
         return Err(Refusal::bad_request(format!(
             "no more than {most} ports can be forwarded at once"
         )));
@@ -99,11 +103,11 @@ fn port(word: &str) -> Result<u16, String> {
     }
 }
 
-/// Connects to one pod.
+/// Connects to one pod, in whatever sandbox it has by then.
 #[derive(Clone)]
 struct Forwarder {
     dialer: Arc<Dialer>,
-    sandboxed: Sandboxed,
+    sandboxes: Sandboxes,
     uid: String,
 }
 
@@ -113,29 +117,33 @@ impl Forwarder {
             .pod(namespace, name)
             .ok_or_else(|| Refusal::not_found("pod does not exist"))?;
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let sandboxed = server
-            .sandboxes
-            .get(&uid)
-            .ok_or_else(|| Refusal::internal(format!("failed to find sandbox for pod \"{name}_{namespace}\"")))?;
+        if server.sandboxes.get(&uid).is_none() {
+            let message = format!("failed to find sandbox for pod \"{name}_{namespace}\"");
+            return Err(Refusal::internal(message));
+        }
         Ok(Self {
             dialer: server.dialer.clone(),
-            sandboxed,
+            sandboxes: server.sandboxes.clone(),
             uid,
         })
     }
 
     /// Connects, or says why not as the kubelet would.
     async fn connect(&self, port: u16) -> Result<TcpStream, String> {
-        let (uid, path) = (&self.uid, format!("/proc/{}/ns/net", self.sandboxed.shim.pid()));
+        let uid = &self.uid;
+        // A pod that was forwarded to may have got another sandbox since.
+        let Some(Sandboxed { shim, .. }) = self.sandboxes.get(uid) else {
+            return Err(format!("error forwarding port {port} to pod {uid}, uid : {GONE}"));
+        };
+        let path = namespace::path(shim.pid());
         let failed = |why: String| {
             format!(
                 "error forwarding port {port} to pod {uid}, uid : failed to execute portforward in network namespace \"{path}\": {why}"
             )
         };
-        let namespace = self
-            .namespace(path.clone())
-            .await
-            .map_err(|error| failed(error.to_string()))?;
+        let open = move || namespace::open(shim.state_dir(), shim.pid());
+        let opened = tokio::task::spawn_blocking(open).await.map_err(io::Error::other);
+        let namespace = opened.flatten().map_err(|error| failed(error.to_string()))?;
         let connected = self.dialer.connect(namespace.into(), port).await;
         connected.map_err(|Refused { v4, v6, .. }| {
             failed(format!(
@@ -144,19 +152,6 @@ impl Forwarder {
                 reason(&v6)
             ))
         })
-    }
-
-    /// The pod's namespace, by its shim; a number that somebody else has by now is not taken for it.
-    async fn namespace(&self, path: String) -> io::Result<File> {
-        let dir = self.sandboxed.shim.state_dir().clone();
-        let open = move || {
-            let namespace = File::open(path)?;
-            match dir.sandbox() {
-                Ok(Some(sandbox)) if sandbox.is_alive() => Ok(namespace),
-                _ => Err(io::Error::other("the pod's sandbox is gone")),
-            }
-        };
-        tokio::task::spawn_blocking(open).await.map_err(io::Error::other)?
     }
 }
 
@@ -190,7 +185,15 @@ trait ToClient: Send {
 }
 
 /// Copies in both directions, each to its own end. Neither holds more than one block.
-async fn relay(pod: TcpStream, mut from: impl FromClient, mut to: impl ToClient) {
+///
+/// # Errors
+/// The client is gone, or has taken back its streams: `gone` says so while nobody reads from it or writes to it.
+async fn relay(
+    pod: TcpStream,
+    mut from: impl FromClient,
+    mut to: impl ToClient,
+    gone: impl Future<Output = ()>,
+) -> Result<(), Gone> {
     let (mut reader, mut writer) = pod.into_split();
     let upload = async {
         while let Some(bytes) = from.read().await? {
@@ -212,18 +215,23 @@ async fn relay(pod: TcpStream, mut from: impl FromClient, mut to: impl ToClient)
         to.finish().await;
         Ok::<_, Gone>(())
     };
-    tokio::pin!(upload, download);
-    tokio::select! {
-        uploaded = &mut upload => {
-            if uploaded.is_ok() {
-                let _ = download.await;
+    let both = async {
+        tokio::pin!(upload, download);
+        tokio::select! {
+            uploaded = &mut upload => {
+                uploaded?;
+                download.await
             }
-        }
-        downloaded = &mut download => {
-            if downloaded.is_ok() {
+            downloaded = &mut download => {
+                downloaded?;
                 let _ = tokio::time::timeout(LINGER, upload).await;
+                Ok(())
             }
         }
+    };
+    tokio::select! {
+        ended = both => ended,
+        () = gone => Err(Gone),
     }
 }
 

@@ -376,7 +376,11 @@ async fn older_clients_have_their_streams_over_spdy() {
             answer.contains(&format!("x-stream-protocol-version: {protocol}\r\n")),
             "{answer}"
         );
-        let (session, _, connection) = catamaran_spdy::session::start(io, Role::Client, upgrade::IDLE);
+        let patience = catamaran_spdy::session::Patience {
+            idle: upgrade::IDLE,
+            stall: None,
+        };
+        let (session, _, connection) = catamaran_spdy::session::start(io, Role::Client, patience);
         let connection = tokio::spawn(connection);
         let open = async |name: &str| {
             session

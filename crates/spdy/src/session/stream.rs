@@ -1,11 +1,11 @@
 //! One stream: what its owner reads and writes.
 
+use super::inbox::{End, Inbox};
 use super::{Reset, Shared};
 use crate::frame::{Frame, LONGEST_DATA, reset};
 use crate::headers::Headers;
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 /// A stream the peer wants to open.
 pub struct Offer(pub(super) Stream);
@@ -31,8 +31,8 @@ impl Offer {
         Ok(self.0)
     }
 
-    pub async fn refuse(self) {
-        self.0.writer.reset(reset::REFUSED_STREAM).await;
+    pub fn refuse(self) {
+        self.0.writer.reset(reset::REFUSED_STREAM);
     }
 }
 
@@ -45,11 +45,11 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(id: u32, headers: Headers, shared: Arc<Shared>, incoming: mpsc::Receiver<Bytes>) -> Self {
+    pub(super) fn new(id: u32, headers: Headers, shared: Arc<Shared>, inbox: Arc<Inbox>) -> Self {
         let reader = Reader {
             id,
             shared: shared.clone(),
-            incoming,
+            inbox,
         };
         let finished = false;
         let writer = Writer { id, shared, finished };
@@ -62,25 +62,43 @@ impl Stream {
     }
 }
 
-/// What the peer sends. Dropped before the end, the rest is thrown away.
+/// What the peer sends. Dropped before the end, the rest is thrown away; once this side has finished as well, nobody here has an
+/// interest in the stream, and it is reset.
 pub struct Reader {
     id: u32,
     shared: Arc<Shared>,
-    incoming: mpsc::Receiver<Bytes>,
+    inbox: Arc<Inbox>,
 }
 
 impl Reader {
-    /// The next piece; `None` when the peer has finished, reset the stream, or is gone. Nothing is lost when it is
+    /// The next bytes; `None` when the peer has finished, reset the stream, or is gone. Nothing is lost when it is
     /// dropped while it waits.
     pub async fn read(&mut self) -> Option<Bytes> {
-        let bytes = self.incoming.recv().await?;
+        let bytes = self.inbox.next().await?;
         self.shared.taken(self.id, bytes.len());
         Some(bytes)
     }
 
     /// After the end: whether it came because the stream is no more, rather than because the peer has nothing to add.
     pub fn was_reset(&self) -> bool {
-        !self.shared.state.lock().open.contains_key(&self.id)
+        self.inbox.ended() == Some(End::Reset)
+    }
+
+    /// Returns when the stream is no more: reset by either side, or gone with the connection. A stream that both sides finish
+    /// comes to its end without it.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let inbox = self.inbox.clone();
+        async move { inbox.reset().await }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let left = self.inbox.abandon();
+        if left > 0 {
+            self.shared.taken(self.id, left);
+        }
+        self.shared.unread(self.id);
     }
 }
 
@@ -143,29 +161,28 @@ impl Writer {
     /// # Errors
     /// The stream or the connection is gone.
     pub async fn finish(mut self) -> Result<(), Reset> {
-        self.finished = true;
-        let frame = Frame::Data {
-            stream: self.id,
-            fin: true,
-            bytes: Bytes::new(),
-        };
-        if !self.shared.state.lock().open.contains_key(&self.id) {
-            return Err(Reset);
+        let place = self.shared.out.reserve().await.map_err(|_| Reset)?;
+        {
+            let mut state = self.shared.state.lock();
+            if !state.open.contains_key(&self.id) {
+                return Err(Reset);
+            }
+            place.send(Frame::Data {
+                stream: self.id,
+                fin: true,
+                bytes: Bytes::new(),
+            });
+            self.finished = true;
+            state.change(self.id, |entry| entry.finished = true);
         }
-        self.shared.send(frame).await?;
-        self.shared.state.lock().change(self.id, |entry| entry.finished = true);
         self.shared.changed.notify_waiters();
         Ok(())
     }
 
     /// Ends the stream in both directions, now.
-    pub async fn reset(mut self, status: u32) {
+    pub fn reset(mut self, status: u32) {
         self.finished = true;
-        let known = self.shared.state.lock().open.remove(&self.id).is_some();
-        if known {
-            let stream = self.id;
-            let _ = self.shared.send(Frame::RstStream { stream, status }).await;
-        }
+        self.shared.cancel(self.id, status);
     }
 
     /// Returns when the stream is gone in both directions: reset, or finished by both.
@@ -183,7 +200,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.finished {
-            self.shared.cancel(self.id);
+            self.shared.cancel(self.id, reset::CANCEL);
         }
     }
 }

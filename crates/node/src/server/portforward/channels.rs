@@ -1,23 +1,29 @@
 //! Port-forward over WebSocket channels: for every port of the request a channel for data and one for its error. The first
 //! message on each is the port, in two bytes, low one first.
+//!
+//! Nothing tells a client to wait with one port and go on with the others: while a pod does not read and what fits is full, the
+//! whole socket waits, for at most [`STALL`].
 
-use super::{Forwarder, FromClient, Gone, ToClient, relay};
+use super::{BLOCK, Forwarder, FromClient, Gone, STALL, ToClient, relay};
 use crate::server::upgrade::IDLE;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
+use parking_lot::Mutex;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub(super) const BINARY: &str = "v4.channel.k8s.io";
 pub(super) const BASE64: &str = "v4.base64.channel.k8s.io";
-/// Channels are numbered in one byte; in text they have one digit, but for these too there are 128 characters.
-pub(super) const MAX_PORTS: usize = 100;
-/// Messages that wait for the client, and for each port.
+/// Messages that wait for the client.
 const WAITING: usize = 8;
+/// Bytes that wait for each port.
+const HELD: usize = 64 << 10;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How a message carries its channel and bytes.
@@ -25,11 +31,19 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) enum Encoding {
     /// A byte, and the bytes.
     Binary,
-    /// A digit, and base64.
+    /// A digit, and base64. The digits go on as ASCII does after 9, up to its end.
     Base64,
 }
 
 impl Encoding {
+    /// Ports of one request, with two channels each.
+    pub(super) fn most_ports(self) -> usize {
+        match self {
+            Self::Binary => 100,
+            Self::Base64 => usize::from((0x80 - b'0') / 2),
+        }
+    }
+
     pub(super) fn wrap(self, channel: u8, bytes: &[u8]) -> Message {
         match self {
             Self::Binary => {
@@ -61,13 +75,13 @@ impl Encoding {
     }
 }
 
-/// Serves until every port is done, or the client leaves.
+/// Serves until every port is done, the client leaves, or nothing is said for long.
 pub(super) async fn serve(socket: WebSocket, ports: &[u16], encoding: Encoding, forwarder: Forwarder) {
     let (mut sink, mut stream) = socket.split();
     let (out, mut messages) = mpsc::channel(WAITING);
     let (mut inputs, mut forwards) = (Vec::new(), JoinSet::new());
     for (index, port) in ports.iter().enumerate() {
-        let (input, from) = mpsc::channel(WAITING);
+        let (input, from, gone) = input();
         inputs.push(Some(input));
         // There are no more than fit.
         let to = To {
@@ -75,14 +89,16 @@ pub(super) async fn serve(socket: WebSocket, ports: &[u16], encoding: Encoding, 
             channel: u8::try_from(2 * index).unwrap_or(u8::MAX),
             encoding,
         };
-        forwards.spawn(forward(*port, From(from), to, forwarder.clone()));
+        forwards.spawn(forward(*port, from, gone, to, forwarder.clone()));
     }
     drop(out);
+    let active = Mutex::new(Instant::now());
     let outwards = async {
         while let Some(message) = messages.recv().await {
             if sink.send(message).await.is_err() {
                 return;
             }
+            *active.lock() = Instant::now();
         }
         let close = CloseFrame {
             code: close_code::NORMAL,
@@ -91,7 +107,8 @@ pub(super) async fn serve(socket: WebSocket, ports: &[u16], encoding: Encoding, 
         let _ = sink.send(Message::Close(Some(close))).await;
     };
     let inwards = async {
-        while let Ok(Some(Ok(message))) = tokio::time::timeout(IDLE, stream.next()).await {
+        while let Some(Ok(message)) = stream.next().await {
+            *active.lock() = Instant::now();
             if matches!(message, Message::Close(_)) {
                 return;
             }
@@ -102,15 +119,25 @@ pub(super) async fn serve(socket: WebSocket, ports: &[u16], encoding: Encoding, 
             let slot = inputs.get_mut(usize::from(channel / 2)).filter(|_| channel % 2 == 0);
             if let Some(slot) = slot
                 && let Some(input) = slot
-                && input.send(bytes).await.is_err()
+                && input.say(&bytes, STALL).await.is_err()
             {
                 *slot = None;
             }
         }
     };
+    let silence = async {
+        loop {
+            let until = *active.lock() + IDLE;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    };
     tokio::pin!(inwards);
     tokio::select! {
         () = &mut inwards => {}
+        () = silence => {}
         () = outwards => {
             let _ = tokio::time::timeout(FAREWELL, inwards).await;
         }
@@ -119,7 +146,7 @@ pub(super) async fn serve(socket: WebSocket, ports: &[u16], encoding: Encoding, 
     forwards.shutdown().await;
 }
 
-async fn forward(port: u16, from: From, to: To, forwarder: Forwarder) {
+async fn forward(port: u16, from: From, gone: impl Future<Output = ()>, to: To, forwarder: Forwarder) {
     let error = To {
         channel: to.channel + 1,
         ..to.clone()
@@ -128,20 +155,63 @@ async fn forward(port: u16, from: From, to: To, forwarder: Forwarder) {
     if to.send(&announced).await.is_err() || error.send(&announced).await.is_err() {
         return;
     }
-    match forwarder.connect(port).await {
-        Ok(pod) => relay(pod, from, to).await,
-        Err(message) => {
-            tracing::debug!(message, "a port was not forwarded");
-            let _ = error.send(message.as_bytes()).await;
+    let message = match forwarder.connect(port).await {
+        Ok(pod) => match relay(pod, from, to, gone).await {
+            Ok(()) => return,
+            // Only a client that is still there hears of it.
+            Err(Gone) => format!("the connection to port {port} was ended: the pod read nothing of it for long"),
+        },
+        Err(message) => message,
+    };
+    tracing::debug!(message, "a port was not forwarded, or not to its end");
+    let _ = error.send(message.as_bytes()).await;
+}
+
+/// What a client says to one port, as far as its pod takes it. Dropped, the port is given up.
+pub(super) struct Input {
+    bytes: DuplexStream,
+    _given_up: oneshot::Sender<()>,
+}
+
+/// The two ends of what a client says, and what returns when the first of them is dropped.
+pub(super) fn input() -> (Input, From, impl Future<Output = ()> + Send + use<>) {
+    let (bytes, from) = tokio::io::duplex(HELD);
+    let (given_up, gone) = oneshot::channel();
+    let input = Input {
+        bytes,
+        _given_up: given_up,
+    };
+    let gone = async move {
+        let _ = gone.await;
+    };
+    (input, From(from), gone)
+}
+
+impl Input {
+    /// Waits until the port has taken all but what fits.
+    ///
+    /// # Errors
+    /// It is gone, or has taken nothing for `patience`.
+    pub(super) async fn say(&mut self, mut bytes: &[u8], patience: Duration) -> Result<(), Gone> {
+        while !bytes.is_empty() {
+            match tokio::time::timeout(patience, self.bytes.write(bytes)).await {
+                Ok(Ok(said @ 1..)) => bytes = &bytes[said..],
+                _ => return Err(Gone),
+            }
         }
+        Ok(())
     }
 }
 
-struct From(mpsc::Receiver<Bytes>);
+pub(super) struct From(DuplexStream);
 
 impl FromClient for From {
     async fn read(&mut self) -> Result<Option<Bytes>, Gone> {
-        self.0.recv().await.map(Some).ok_or(Gone)
+        let mut block = BytesMut::with_capacity(BLOCK);
+        match self.0.read_buf(&mut block).await {
+            Ok(1..) => Ok(Some(block.freeze())),
+            _ => Err(Gone),
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Port-forward over SPDY: the client opens a pair of streams for every connection it accepts.
 
-use super::{Forwarder, FromClient, Gone, ToClient, port, relay};
+use super::{Forwarder, FromClient, Gone, STALL, ToClient, port, relay};
 use crate::server::upgrade::{IDLE, STREAM_CREATION};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::{Bytes, BytesMut};
-use catamaran_spdy::session::{Offer, Reader, Writer, start};
+use catamaran_spdy::session::{Offer, Patience, Reader, Writer, start};
 use catamaran_spdy::{Role, Stream};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
@@ -26,7 +26,15 @@ pub(super) async fn tunnel(socket: WebSocket, forwarder: Forwarder) {
     let (near, far) = tokio::io::duplex(TUNNEL);
     let (sink, stream) = socket.split();
     let (reader, writer) = tokio::io::split(near);
-    tokio::join!(inwards(stream, writer), outwards(sink, reader), serve(far, forwarder));
+    let messages = async { tokio::join!(inwards(stream, writer), outwards(sink, reader)) };
+    tokio::pin!(messages);
+    tokio::select! {
+        _ = &mut messages => {}
+        () = serve(far, forwarder) => {
+            // What is left is a goodbye, for which a silent client has no more time than others.
+            let _ = tokio::time::timeout(FAREWELL, messages).await;
+        }
+    }
 }
 
 /// What the client says, until it or the SPDY session ends.
@@ -69,7 +77,11 @@ async fn outwards(mut sink: SplitSink<WebSocket, Message>, mut tunnel: ReadHalf<
 
 /// Serves a connection until the client leaves or has been silent for long.
 pub(super) async fn serve(io: impl AsyncRead + AsyncWrite + Send + 'static, forwarder: Forwarder) {
-    let (session, mut incoming, connection) = start(io, Role::Server, IDLE);
+    let patience = Patience {
+        idle: IDLE,
+        stall: Some(STALL),
+    };
+    let (session, mut incoming, connection) = start(io, Role::Server, patience);
     let accepting = async {
         let mut forwards = JoinSet::new();
         let mut waiting = Waiting::default();
@@ -107,8 +119,10 @@ async fn forward(pair: Pair, forwarder: Forwarder) {
     let Pair { port, data, mut error } = pair;
     match forwarder.connect(port).await {
         Ok(pod) => {
-            let to = To(Some(data.writer));
-            relay(pod, data.reader, to).await;
+            let (to, gone) = (To(Some(data.writer)), data.reader.cancelled());
+            if relay(pod, data.reader, to, gone).await.is_err() {
+                tracing::debug!(port, "a client took back its connection to a port, or left");
+            }
         }
         Err(message) => {
             tracing::debug!(message, "a port was not forwarded");
@@ -166,7 +180,7 @@ impl Waiting {
             _ => None,
         };
         let (Some(port), Some(is_error)) = (number, is_error) else {
-            offer.refuse().await;
+            offer.refuse();
             return None;
         };
         let request = match headers.get("requestID") {

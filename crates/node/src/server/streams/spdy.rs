@@ -4,7 +4,7 @@
 use super::{Channels, DRAIN, Gone, Input, STDOUT, Size, Wanted};
 use crate::server::upgrade::{IDLE, STREAM_CREATION};
 use bytes::Bytes;
-use catamaran_spdy::session::{Writer, start};
+use catamaran_spdy::session::{Patience, Writer, start};
 use catamaran_spdy::{Incoming, Role, Session, Stream};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,7 +27,12 @@ pub(in crate::server) async fn open(
     wanted: &Wanted,
     protocol: &str,
 ) -> Option<Channels> {
-    let (session, incoming, connection) = start(io, Role::Server, IDLE);
+    // Input waits for its process as long as that likes.
+    let patience = Patience {
+        idle: IDLE,
+        stall: None,
+    };
+    let (session, incoming, connection) = start(io, Role::Server, patience);
     // Ends with the streams and the session below.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -82,7 +87,7 @@ impl Opened {
                 Some("resize") => &mut opened.sizes,
                 Some("error") => &mut opened.end,
                 _ => {
-                    offer.refuse().await;
+                    offer.refuse();
                     continue;
                 }
             };
