@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::frame::{Decoder, Encoder, INITIAL_WINDOW_SIZE, LONGEST_DATA};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
