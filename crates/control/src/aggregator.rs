@@ -16,6 +16,7 @@ mod availability;
 mod dial;
 mod discovery;
 mod local;
+mod openapi_v2;
 mod proxy;
 mod task;
 
@@ -81,6 +82,7 @@ pub(crate) struct Backend {
     target: Target,
     client: dial::Client,
     available: AtomicBool,
+    openapi_v2: openapi_v2::Cache,
 }
 
 /// What of an APIService says how to reach its server.
@@ -183,6 +185,7 @@ impl Aggregator {
                     client: dial::client(&target, &self.front_proxy, &self.services),
                     target,
                     available: AtomicBool::new(false),
+                    openapi_v2: openapi_v2::Cache::default(),
                 }),
             };
             backends.insert(key, backend);

@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::{any, get};
-use common::Cluster;
+use common::{Answer, Cluster};
 use futures::StreamExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -17,7 +17,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
@@ -28,6 +29,8 @@ struct Extension {
     port: u16,
     /// Of its certificate, base64 of PEM.
     ca_bundle: String,
+    /// Paths it was asked for.
+    asked: Arc<Mutex<Vec<String>>>,
     task: tokio::task::AbortHandle,
 }
 
@@ -39,7 +42,7 @@ impl Drop for Extension {
 
 impl Extension {
     /// `front_proxy_ca` signs the certificates of who may come in; `name` is what its own certificate is for.
-    async fn start(front_proxy_ca: &str, name: &str) -> Self {
+    async fn start(front_proxy_ca: &str, name: &str, has_v3: bool) -> Self {
         use base64::Engine as _;
         let _ = rustls::crypto::ring::default_provider().install_default();
         let key = rcgen::KeyPair::generate().unwrap();
@@ -62,13 +65,23 @@ impl Extension {
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let router = axum::Router::new()
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&asked);
+        let mut router = axum::Router::new();
+        if has_v3 {
+            router = router
+                .route("/openapi/v3", get(openapi_index))
+                .route("/openapi/v3/apis/wardle.example.com/v1alpha1", get(openapi_document));
+        }
+        let router = router
             .route("/openapi/v2", get(openapi_v2))
-            .route("/openapi/v3", get(openapi_index))
-            .route("/openapi/v3/apis/wardle.example.com/v1alpha1", get(openapi_document))
             .route(API, get(resource_list))
             .route(&format!("{API}/flunders"), any(flunders))
-            .route(&format!("{API}/flunders/{{name}}/connect"), any(connect));
+            .route(&format!("{API}/flunders/{{name}}/connect"), any(connect))
+            .layer(axum::middleware::map_request(move |request: Request| {
+                seen.lock().unwrap().push(request.uri().path().to_owned());
+                std::future::ready(request)
+            }));
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -86,8 +99,14 @@ impl Extension {
         Extension {
             port,
             ca_bundle: base64::engine::general_purpose::STANDARD.encode(certificate.pem()),
+            asked,
             task: task.abort_handle(),
         }
+    }
+
+    /// How often it was asked for this.
+    fn asked(&self, path: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|own| *own == path).count()
     }
 }
 
@@ -181,7 +200,7 @@ async fn front_proxy_ca(cluster: &Cluster) -> String {
 
 /// The other server, its service and its APIService.
 async fn extended(cluster: &Cluster) -> Extension {
-    let extension = Extension::start(&front_proxy_ca(cluster).await, "wardle.default.svc").await;
+    let extension = Extension::start(&front_proxy_ca(cluster).await, "wardle.default.svc", true).await;
     create_service(cluster).await;
     cluster
         .post(SERVICES, &api_service(&extension, &extension.ca_bundle))
@@ -287,7 +306,9 @@ async fn requests_go_there_and_answers_come_back() {
     assert_eq!(group["preferredVersion"]["groupVersion"], "wardle.example.com/v1alpha1");
     let list = cluster.get(API).await.ok();
     assert_eq!(list["resources"][0]["shortNames"], json!(["fl"]));
-    let index = cluster.get("/openapi/v3").await.ok();
+    // What objects look like is asked for when it is known that there is somebody to ask.
+    let has_part = |answer: &Answer| answer.json()["paths"].get("apis/wardle.example.com/v1alpha1").is_some();
+    let index = cluster.until("/openapi/v3", has_part).await.ok();
     let url = index["paths"]["apis/wardle.example.com/v1alpha1"]["serverRelativeURL"]
         .as_str()
         .unwrap();
@@ -343,7 +364,7 @@ async fn what_is_not_there_is_said_to_be_unavailable() {
     assert_eq!(version["resources"][0]["resource"], "flunders");
 
     // A server that proves to be another one.
-    let other = Extension::start(&front_proxy_ca(&cluster).await, "wardle.default.svc").await;
+    let other = Extension::start(&front_proxy_ca(&cluster).await, "wardle.default.svc", true).await;
     create_service(&cluster).await;
     condition(&cluster, "True Passed").await;
     let path = format!("{SERVICES}/v1alpha1.wardle.example.com");
@@ -366,5 +387,33 @@ async fn what_is_not_there_is_said_to_be_unavailable() {
         .await;
     assert_eq!(discovered(&cluster).await, Value::Null);
     assert_eq!(cluster.get("/apis/wardle.example.com").await.code, 404);
+    cluster.stop().await;
+}
+
+/// A server that has no hashes of what it serves is not asked for the whole long document whenever anything happens.
+#[tokio::test]
+async fn long_documents_are_not_asked_for_again_and_again() {
+    let cluster = Cluster::start().await;
+    let extension = Extension::start(&front_proxy_ca(&cluster).await, "wardle.default.svc", false).await;
+    create_service(&cluster).await;
+    let service = api_service(&extension, &extension.ca_bundle);
+    cluster.post(SERVICES, &service).await.ok();
+    condition(&cluster, "True Passed").await;
+    let path = format!("{API}/flunders");
+    let listed = |answer: &Answer| answer.json()["paths"].get(&path).is_some();
+    cluster.until("/openapi/v2", listed).await;
+    let before = extension.asked(API);
+    // Things happen, and each time all servers are looked at.
+    for round in 1..=2 {
+        let patch = json!({ "metadata": { "labels": { "round": round.to_string() } } });
+        let service = "/api/v1/namespaces/default/services/wardle";
+        cluster.patch(service, "merge", &patch).await.ok();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while extension.asked(API) < before + round {
+            assert!(Instant::now() < deadline, "it is not looked at");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    assert_eq!(extension.asked("/openapi/v2"), 1);
     cluster.stop().await;
 }

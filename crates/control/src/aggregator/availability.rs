@@ -6,7 +6,7 @@ use crate::registry::Registry;
 use axum::body::Body;
 use bytes::Bytes;
 use catamaran_api::field::quote;
-use http::{Request, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use k8s_openapi::api::core::v1::{Endpoints, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -22,6 +22,13 @@ const MAX_DOCUMENT: usize = 16 << 20;
 pub(super) struct Unavailable {
     pub(super) reason: &'static str,
     pub(super) message: String,
+}
+
+/// What another server answered; `bytes` only of a success.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) etag: Option<HeaderValue>,
+    pub(super) bytes: Bytes,
 }
 
 /// What the cache knows of a service.
@@ -122,13 +129,23 @@ impl Backend {
 
     /// A document of the other server.
     pub(super) async fn document(&self, path: &str) -> Result<Bytes, String> {
-        match tokio::time::timeout(PATIENCE, self.read(path)).await {
+        let answer = self.ask(path, None).await?;
+        if answer.status.is_success() {
+            return Ok(answer.bytes);
+        }
+        let url = self.uri(path).map(|uri| uri.to_string()).unwrap_or_default();
+        Err(format!("bad status from {url}: {}", answer.status.as_u16()))
+    }
+
+    /// The same, if it is not the one with this tag.
+    pub(super) async fn ask(&self, path: &str, etag: Option<&HeaderValue>) -> Result<Answer, String> {
+        match tokio::time::timeout(PATIENCE, self.read(path, etag)).await {
             Ok(read) => read,
             Err(_) => Err(format!("Get {}: context deadline exceeded", quote(path))),
         }
     }
 
-    async fn read(&self, path: &str) -> Result<Bytes, String> {
+    async fn read(&self, path: &str, etag: Option<&HeaderValue>) -> Result<Answer, String> {
         let client = self.client.as_ref().map_err(Clone::clone)?;
         let uri = self.uri(path).map_err(|error| error.to_string())?;
         let url = uri.to_string();
@@ -136,6 +153,9 @@ impl Backend {
             .header(header::ACCEPT, "application/json")
             .body(Body::empty())
             .map_err(|error| error.to_string())?;
+        if let Some(etag) = etag {
+            request.headers_mut().insert(header::IF_NONE_MATCH, etag.clone());
+        }
         let identity = Identity::authenticated("system:kube-aggregator", &["system:masters"]);
         super::authentication::state(&identity, request.headers_mut());
         let failed = |error: &(dyn std::error::Error + 'static)| {
@@ -143,12 +163,16 @@ impl Backend {
         };
         let answer = client.request(request).await.map_err(|error| failed(&error))?;
         let status = answer.status();
-        if !status.is_success() {
-            return Err(format!("bad status from {url}: {}", status.as_u16()));
-        }
-        let body = Limited::new(answer.into_body(), MAX_DOCUMENT).collect().await;
-        body.map(http_body_util::Collected::to_bytes)
-            .map_err(|error| format!("Get {}: {error}", quote(&url)))
+        let etag = answer.headers().get(header::ETAG).cloned();
+        let bytes = match status.is_success() {
+            true => {
+                let body = Limited::new(answer.into_body(), MAX_DOCUMENT).collect().await;
+                body.map_err(|error| format!("Get {}: {error}", quote(&url)))?
+                    .to_bytes()
+            }
+            false => Bytes::new(),
+        };
+        Ok(Answer { status, etag, bytes })
     }
 }
 

@@ -30,12 +30,18 @@ const WATCHED: [(&str, &str); 4] = [
     ("discovery.k8s.io/v1", "endpointslices"),
 ];
 
-/// What came of asking a server.
+/// What came of asking a server whether it is there.
 struct Asked {
     backend: Arc<Backend>,
     outcome: Result<(), Unavailable>,
     resources: Option<Arc<Value>>,
+}
+
+/// What it says its objects look like.
+struct Described {
+    /// The hash of its v3 document.
     openapi: Option<String>,
+    /// Its part of the v2 document.
     openapi_v2: Option<Arc<Value>>,
 }
 
@@ -114,94 +120,101 @@ impl Aggregator {
             return None;
         }
         let asked = join_all(backends.into_iter().map(|backend| self.ask(backend))).await;
-        let mut remotes = Vec::new();
+        self.set_remotes(self.remotes_of(&objects, asked.iter().map(|one| (one, None))));
         let mut pause = RECHECK;
-        for one in asked {
-            one.backend.available.store(one.outcome.is_ok(), Ordering::Release);
+        for one in &asked {
             if one.outcome.is_err() {
                 pause = RECHECK_FAILED;
             }
-            let target = &one.backend.target;
-            let Some(object) = objects
-                .iter()
-                .find(|object| object.metadata.name.as_deref() == Some(&target.name))
-            else {
-                continue;
-            };
-            remotes.push(self.remote(object, &one));
-            if let Err(error) = publish(client, object, &one.outcome).await {
-                tracing::warn!(%error, name = target.name, "the availability of an API could not be written");
+            let name = &one.backend.target.name;
+            if let Some(object) = named(&objects, name)
+                && let Err(error) = publish(client, object, &one.outcome).await
+            {
+                tracing::warn!(%error, name, "the availability of an API could not be written");
             }
         }
-        self.set_remotes(remotes);
+        // Only now, as these are long, and nobody waits for them.
+        let described = join_all(asked.iter().map(describe)).await;
+        let both = asked.iter().zip(described.iter().map(Option::as_ref));
+        self.set_remotes(self.remotes_of(&objects, both));
         Some(pause)
     }
 
-    async fn ask(&self, backend: Arc<Backend>) -> Asked {
-        let known = Known::of(&self.registry, &backend.target);
-        let mut asked = Asked {
-            outcome: availability::check(&backend.target, &known),
-            backend,
-            resources: None,
-            openapi: None,
-            openapi_v2: None,
+    fn remotes_of<'a>(
+        &self,
+        objects: &[APIService],
+        asked: impl Iterator<Item = (&'a Asked, Option<&'a Described>)>,
+    ) -> Vec<Remote> {
+        let remote = |(asked, described): (&Asked, Option<&Described>)| {
+            let object = named(objects, &asked.backend.target.name)?;
+            Some(self.remote(object, asked, described))
         };
-        if asked.outcome.is_err() {
-            return asked;
-        }
-        match asked.backend.probe().await {
-            Err(why) => asked.outcome = Err(why),
-            Ok(list) => {
-                asked.resources = discovery::resources(&list).map(Arc::new);
-                let path = format!("apis/{}", asked.backend.target.api_version());
-                let index = asked.backend.document("/openapi/v3").await.ok();
-                asked.openapi = index.and_then(|index| discovery::openapi_hash(&index, &path));
-                asked.openapi_v2 = self.part_of_v2(&asked, &path).await;
-            }
-        }
-        asked
+        asked.filter_map(remote).collect()
     }
 
-    /// The long document of v2 is asked for again only if the hash of v3 says that something changed.
-    async fn part_of_v2(&self, asked: &Asked, path: &str) -> Option<Arc<Value>> {
-        let remotes = self.remotes();
-        let before = remotes.of(&asked.backend.target);
-        let unchanged = before.filter(|before| asked.openapi.is_some() && before.openapi == asked.openapi);
-        if let Some(known) = unchanged.and_then(|before| before.openapi_v2.clone()) {
-            return Some(known);
+    /// As soon as it is known whether the server is there, requests are passed on to it or not, whatever becomes of others.
+    async fn ask(&self, backend: Arc<Backend>) -> Asked {
+        let known = Known::of(&self.registry, &backend.target);
+        let probed = match availability::check(&backend.target, &known) {
+            Ok(()) => backend.probe().await,
+            Err(why) => Err(why),
+        };
+        backend.available.store(probed.is_ok(), Ordering::Release);
+        let (outcome, resources) = match probed {
+            Ok(list) => (Ok(()), discovery::resources(&list).map(Arc::new)),
+            Err(why) => (Err(why), None),
+        };
+        Asked {
+            backend,
+            outcome,
+            resources,
         }
-        let document = asked.backend.document("/openapi/v2").await.ok()?;
-        let document = serde_json::from_slice(&document).ok()?;
-        crate::openapi::merge::part(document, &format!("/{path}/")).map(Arc::new)
     }
 
     /// While a server does not answer, what it said last is what is known.
-    fn remote(&self, object: &APIService, asked: &Asked) -> Remote {
+    fn remote(&self, object: &APIService, asked: &Asked, described: Option<&Described>) -> Remote {
         let target = &asked.backend.target;
         let spec = object.spec.clone().unwrap_or_default();
         let remotes = self.remotes();
         let before = remotes.of(target);
-        let same = |new: &Option<Arc<Value>>| {
-            let old = before.and_then(|before| before.resources.clone());
-            new.clone().or(old)
-        };
         Remote {
             group: target.group.clone(),
             version: target.version.clone(),
             group_priority: spec.group_priority_minimum,
             version_priority: spec.version_priority,
             current: asked.outcome.is_ok(),
-            resources: same(&asked.resources),
-            openapi: asked
-                .openapi
+            resources: asked
+                .resources
                 .clone()
+                .or_else(|| before.and_then(|before| before.resources.clone())),
+            openapi: described
+                .and_then(|described| described.openapi.clone())
                 .or_else(|| before.and_then(|before| before.openapi.clone())),
-            openapi_v2: asked
-                .openapi_v2
-                .clone()
-                .or_else(|| before.and_then(|before| before.openapi_v2.clone())),
+            openapi_v2: match described {
+                Some(described) => described.openapi_v2.clone(),
+                None => before.and_then(|before| before.openapi_v2.clone()),
+            },
         }
     }
+}
+
+/// `None` if the server is not there.
+async fn describe(asked: &Asked) -> Option<Described> {
+    asked.outcome.as_ref().ok()?;
+    let backend = &asked.backend;
+    let path = format!("apis/{}", backend.target.api_version());
+    let index = backend.document("/openapi/v3").await.ok();
+    let hash = index.and_then(|index| discovery::openapi_hash(&index, &path));
+    Some(Described {
+        openapi_v2: backend.openapi_v2(hash.as_deref()).await,
+        openapi: hash,
+    })
+}
+
+fn named<'a>(objects: &'a [APIService], name: &str) -> Option<&'a APIService> {
+    objects
+        .iter()
+        .find(|object| object.metadata.name.as_deref() == Some(name))
 }
 
 /// A change that wakes the task up.
