@@ -169,3 +169,37 @@ async fn a_secret_whose_key_is_lost_is_not_hidden() {
     let line = "apiserver_storage_decode_errors_total{group=\"\",resource=\"secrets\"} 1";
     assert!(metrics.lines().any(|own| own == line), "{metrics}");
 }
+
+#[tokio::test]
+async fn health_checks_are_counted() {
+    let cluster = Cluster::start().await;
+    let slis = "/metrics/slis";
+    cluster.send("DELETE", slis, &[], "").await;
+    cluster.get("/livez").await;
+    cluster.get("/livez").await;
+    let text = cluster
+        .get("/readyz?exclude=store&exclude=b&exclude=a&verbose")
+        .await
+        .text;
+    let end = "warn: some health checks cannot be excluded: no matches for \"a\",\"b\"\nreadyz check passed\n";
+    assert!(
+        text.contains("[+]store excluded: ok\n") && text.ends_with(end),
+        "{text}"
+    );
+    cluster.get("/livez/ping").await;
+    let text = cluster.get(slis).await.text;
+    for line in [
+        "# TYPE kubernetes_healthcheck gauge",
+        "kubernetes_healthcheck{name=\"ping\",type=\"livez\"} 1",
+        "# TYPE kubernetes_healthchecks_total counter",
+        "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"livez\"} 2",
+        "kubernetes_healthchecks_total{name=\"watch-cache\",status=\"success\",type=\"readyz\"} 1",
+    ] {
+        assert!(text.lines().any(|own| own == line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("name=\"store\",type=\"readyz\""), "{text}");
+    let reset = cluster.send("DELETE", slis, &[], "").await;
+    assert_eq!(reset.text, "metrics reset\n");
+    assert!(!cluster.get(slis).await.text.contains("kubernetes_healthcheck{"));
+    cluster.stop().await;
+}

@@ -6,7 +6,9 @@ use super::query::Query;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use catamaran_api::Status;
+use catamaran_api::field::quote;
 use http::{HeaderValue, StatusCode, header};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -56,19 +58,36 @@ fn answer(what: &str, app: &App, checks: &[Check], path: Option<Path<String>>, r
             None => Failure(Status::unknown_path()).into_response(),
         };
     }
-    let excluded: Vec<&str> = query.all("exclude").collect();
+    let excluded: BTreeSet<&str> = query.all("exclude").collect();
     let (mut lines, mut well) = (String::new(), true);
     for (name, check) in checks {
         if excluded.contains(name) {
             let _ = writeln!(lines, "[+]{name} excluded: ok");
-        } else if check(app) {
+            continue;
+        }
+        let passed = check(app);
+        app.metrics.slis.checked(name, what, passed);
+        if passed {
             let _ = writeln!(lines, "[+]{name} ok");
         } else {
             well = false;
             let _ = writeln!(lines, "[-]{name} failed: reason withheld");
         }
     }
-    match (well, query.flag("verbose").unwrap_or(false)) {
+    let unknown = excluded
+        .iter()
+        .filter(|name| checks.iter().all(|(own, _)| own != *name));
+    let unknown: Vec<String> = unknown.map(|name| quote(name)).collect();
+    if !unknown.is_empty() {
+        let unknown = unknown.join(",");
+        let _ = writeln!(
+            lines,
+            "warn: some health checks cannot be excluded: no matches for {unknown}"
+        );
+    }
+    // As in Kubernetes, whatever its value.
+    let verbose = query.all("verbose").next().is_some();
+    match (well, verbose) {
         (true, false) => text(StatusCode::OK, "ok".to_owned()),
         (true, true) => text(StatusCode::OK, format!("{lines}{what} check passed\n")),
         (false, _) => text(

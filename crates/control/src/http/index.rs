@@ -16,6 +16,7 @@ const PATHS: &[&str] = &[
     "/healthz",
     "/livez",
     "/metrics",
+    "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/openapi/v3/",

@@ -164,6 +164,7 @@ fn routes(app: &Arc<App>) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/readyz/{*check}", get(health::readyz))
         .route("/metrics", get(observe::metrics))
+        .route("/metrics/slis", get(observe::slis).delete(observe::reset_slis))
         .route("/version", get(health::version))
         .route("/version/", get(health::version))
         .route("/catamaran.dev/v1/backup", get(maintenance::backup))

@@ -73,10 +73,25 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let text = app
         .metrics
         .render(&objects, &unread, &levels, app.vault.state_bytes(), admission);
+    std::future::ready(exposition(text)).await
+}
+
+/// GET `/metrics/slis`.
+pub(super) async fn slis(State(app): State<Arc<App>>) -> Response {
+    std::future::ready(exposition(app.metrics.render_slis())).await
+}
+
+/// DELETE `/metrics/slis`.
+pub(super) async fn reset_slis(State(app): State<Arc<App>>) -> Response {
+    app.metrics.slis.reset();
+    std::future::ready(Response::new(Body::from("metrics reset\n"))).await
+}
+
+fn exposition(text: String) -> Response {
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
     );
-    std::future::ready(response).await
+    response
 }

@@ -45,6 +45,10 @@ impl<T> Family<T> {
         found
     }
 
+    fn clear(&self) {
+        self.series.write().clear();
+    }
+
     fn sorted(&self) -> Vec<(Box<str>, Arc<T>)> {
         let all = self.series.read();
         let mut sorted: Vec<_> = all
@@ -66,6 +70,11 @@ impl Counters {
         });
     }
 
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        self.0.clear();
+    }
+
     /// The counter with these labels, for whoever adds to it often.
     pub(super) fn series(&self, labels: &str) -> Option<Arc<AtomicU64>> {
         self.0.series(labels, AtomicU64::default)
@@ -80,6 +89,17 @@ impl Gauges {
         self.0.with(labels, AtomicI64::default, |gauge| {
             gauge.fetch_add(count, Ordering::Relaxed);
         });
+    }
+
+    pub(super) fn set(&self, labels: &str, value: i64) {
+        self.0.with(labels, AtomicI64::default, |gauge| {
+            gauge.store(value, Ordering::Relaxed);
+        });
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        self.0.clear();
     }
 }
 

@@ -9,11 +9,13 @@
 //! | `admission.rs` | steps, plugins, webhooks and policies of admission |
 //! | `family.rs` | counters, gauges and histograms by labels, and their text form |
 //! | `process.rs` | what the kernel knows of this process |
+//! | `slis.rs` | what came of health checks |
 //! | `store.rs` | a layer around the store that times it |
 
 mod admission;
 mod family;
 mod process;
+mod slis;
 mod store;
 
 pub(crate) use admission::{Admission, WebhookCall};
@@ -22,6 +24,7 @@ pub(crate) use store::Measured;
 use crate::flow::{LevelStats, Refusal, Schema};
 use crate::http::Class;
 use family::{Counters, Gauges, Histogram, Histograms, Text};
+use slis::Slis;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -62,6 +65,7 @@ pub(crate) struct Metrics {
     store_errors: Counters,
     audit_events: Counters,
     audit_errors: Counters,
+    pub(crate) slis: Slis,
 }
 
 impl Metrics {
@@ -85,6 +89,7 @@ impl Metrics {
             store_errors: Counters::default(),
             audit_events: Counters::default(),
             audit_errors: Counters::default(),
+            slis: Slis::default(),
         })
     }
 
@@ -196,6 +201,11 @@ impl Metrics {
         );
         process::render(&mut text, self.started);
         text.finish()
+    }
+
+    /// The text form of [`Slis`].
+    pub(crate) fn render_slis(&self) -> String {
+        self.slis.render(self.started)
     }
 
     fn render_requests(&self, text: &mut Text) {

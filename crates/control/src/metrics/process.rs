@@ -42,11 +42,18 @@ pub(super) fn render(text: &mut Text, started: SystemTime) {
             .current
             .map(|limit| limit as f64),
     );
-    gauge(
-        "process_start_time_seconds",
-        "When the server was started, in seconds since the epoch.",
-        started.duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs_f64()),
-    );
+    render_start(text, started);
+}
+
+/// When the process was started.
+pub(super) fn render_start(text: &mut Text, started: SystemTime) {
+    if let Ok(time) = started.duration_since(UNIX_EPOCH) {
+        text.gauge(
+            "process_start_time_seconds",
+            "When the server was started, in seconds since the epoch.",
+            &[(String::new(), time.as_secs_f64())],
+        );
+    }
 }
 
 /// Fields 14 and 15 of `/proc/self/stat`, in ticks of a hundredth of a second, which is what user space is shown everywhere.
