@@ -46,6 +46,89 @@ fn memory_limit(cluster: &Cluster, container: &str) -> String {
         .to_owned()
 }
 
+const ALONE: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: grow}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: host/tools:v1
+    command: [bash, -c, "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+    resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]
+    resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 200m, memory: 64Mi}}
+"#;
+
+/// The first line of one of the files (v1's, v2's) of the pod's own group, as the kernel has it.
+fn pod_limit(cluster: &Cluster, v1: &str, v2: &str) -> String {
+    let uid = cluster.get("pod/grow", "{.metadata.uid}");
+    let group = format!("/catamaran-{}/pod{uid}", cluster.instance());
+    let group = catamaran_shim::cgroup::Cgroup::open(&group).expect("a path");
+    let read = |dir: &std::path::Path| {
+        let text = std::fs::read_to_string(dir.join(v1)).or_else(|_| std::fs::read_to_string(dir.join(v2)));
+        text.ok()
+    };
+    let found = group.dirs().find_map(read).expect("a limit");
+    found.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+/// A pod's group bounds its containers': it grows with them, also for one that is started again, and shrinks after them.
+#[test]
+fn the_pod_as_a_whole_grows_and_shrinks_with_its_container() {
+    if !have("kubectl") {
+        return;
+    }
+    let Some(mut cluster) = Cluster::start(&[]) else { return };
+    cluster.pack_images();
+    cluster.apply(ALONE);
+    cluster.wait_for("pod/grow", "condition=Ready");
+    let limits = |cluster: &Cluster| {
+        let memory = pod_limit(cluster, "memory.limit_in_bytes", "memory.max");
+        let cpu = pod_limit(cluster, "cpu.cfs_quota_us", "cpu.max");
+        format!("{memory} {cpu}")
+    };
+    assert_eq!(limits(&cluster), format!("{} 20000", 64 << 20));
+    let settled = |cluster: &Cluster, memory: &str, restarts: &str| {
+        until("the resize to be in force", || {
+            let limit = status(cluster, "main", "resources.limits.memory");
+            let conditions = cluster.get("pod/grow", "{.status.conditions[*].type}");
+            let over = limit == memory && !conditions.contains("PodResize");
+            (over && status(cluster, "main", "restartCount") == restarts).then_some(())
+        });
+    };
+    patch(&cluster, "main", r#"{"limits": {"memory": "128Mi", "cpu": "400m"}}"#);
+    settled(&cluster, "128Mi", "1");
+    assert_eq!(limits(&cluster), format!("{} 40000", 128 << 20));
+    assert_eq!(memory_limit(&cluster, "main"), (128 << 20).to_string());
+    patch(&cluster, "main", r#"{"limits": {"memory": "48Mi", "cpu": "150m"}}"#);
+    settled(&cluster, "48Mi", "2");
+    assert_eq!(limits(&cluster), format!("{} 15000", 48 << 20));
+
+    // What is too much stays too much for the next agent, which takes nothing for granted.
+    patch(
+        &cluster,
+        "main",
+        r#"{"limits": {"cpu": "5000"}, "requests": {"cpu": "5000"}}"#,
+    );
+    let pending = |cluster: &Cluster| {
+        cluster.get(
+            "pod/grow",
+            "{range .status.conditions[?(@.type==\"PodResizePending\")]}{.reason}{end}",
+        )
+    };
+    until("the refusal", || (pending(&cluster) == "Infeasible").then_some(()));
+    // Stopped, the pod's processes end; started, it is run again.
+    cluster.stop();
+    cluster.boot(&[]);
+    until("the pod to run again", || {
+        (status(&cluster, "main", "restartCount") == "3" && pending(&cluster) == "Infeasible").then_some(())
+    });
+    assert_eq!(status(&cluster, "main", "allocatedResources.cpu"), "100m");
+    assert_eq!(limits(&cluster), format!("{} 15000", 48 << 20));
+    cluster.stop();
+}
+
 #[test]
 fn limits_change_while_containers_run() {
     if !have("kubectl") {
