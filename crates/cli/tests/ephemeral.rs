@@ -123,6 +123,39 @@ fn debuggers_join_a_running_pod() {
     cluster.stop();
 }
 
+/// With one container in the pod there is no mount on the host that others could have too.
+#[test]
+fn a_debugger_has_the_shared_memory_of_a_container_that_is_alone() {
+    if !have("kubectl") {
+        return;
+    }
+    let Some(mut cluster) = Cluster::start(&[]) else { return };
+    cluster.pack_images();
+    let script = "echo from main > /dev/shm/word; while [ ! -e /dev/shm/answer ]; do sleep 0.1; done; cat /dev/shm/answer; sleep 1000";
+    let spec = format!(
+        r#"{{"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [{{"name": "main", "image": "host/tools:v1", "command": ["bash", "-c", "{script}"]}}]}}"#
+    );
+    cluster.apply(&format!(
+        r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "talk"}}, "spec": {spec}}}"#
+    ));
+    cluster.wait_for("pod/talk", "condition=Ready");
+    let logs = |name: &str, words: &str| {
+        until("the output", || {
+            let said = cluster
+                .kubectl(&["logs", "talk", "-c", name])
+                .output()
+                .expect("kubectl");
+            text(&said.stdout).contains(words).then_some(())
+        });
+    };
+    let look = "cat /dev/shm/word; head -c 4 /proc/1/cmdline; echo; echo heard > /dev/shm/answer; ls /";
+    let words = ["--image=host/tools:v1", "--target=main", "--", "bash", "-c", look];
+    stdout(&mut debug(&cluster, "look", &words));
+    logs("look", "from main\nbash\n");
+    logs("main", "heard");
+    cluster.stop();
+}
+
 #[test]
 fn a_new_agent_does_not_start_them_again() {
     if !have("kubectl") {

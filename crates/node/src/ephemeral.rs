@@ -12,6 +12,10 @@ pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = Container> {
         .map(as_container)
 }
 
+pub(crate) fn is_one(pod: &Pod, name: &str) -> bool {
+    containers(pod).any(|container| container.name == name)
+}
+
 /// Whose processes the container wants to see.
 pub(crate) fn target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     let mut all = pod

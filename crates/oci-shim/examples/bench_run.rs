@@ -6,7 +6,7 @@
 //! a pod shim does: no program to load, the spec still read from the bundle.
 
 use catamaran_oci_shim::OciRuntime;
-use catamaran_shim::runtime::{Runtime, StartRequest, Stdio};
+use catamaran_shim::runtime::{Runtime, SharedWith, StartRequest, Stdio};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -151,6 +151,7 @@ fn in_process(runtime: &mut OciRuntime, bundle: &Path, id: &str) -> Duration {
         bundle,
         stdio: Stdio::default(),
         terminal: false,
+        shared: SharedWith::default(),
     };
     let started = runtime.start(request).expect("starts");
     let status = rustix::process::waitpid(

@@ -36,6 +36,8 @@ pub struct Plan {
     pub namespaces: Namespaces,
     pub id_maps: Option<IdMaps>,
     pub mounts: Vec<MountPlan>,
+    /// A process whose `/dev/shm` takes the place of the own one.
+    pub shared_memory_of: Option<i32>,
     pub devices: Vec<DevicePlan>,
     pub masked_paths: Vec<PathBuf>,
     pub readonly_paths: Vec<PathBuf>,
@@ -118,6 +120,7 @@ pub fn plan(id: &str, bundle: &Path, spec: &Spec) -> Result<Plan> {
         root_propagation: root_propagation(linux)?,
         id_maps: namespaces::id_maps(linux, &namespaces)?,
         namespaces,
+        shared_memory_of: None,
         mounts,
         devices: devices(linux.devices().as_deref().unwrap_or_default())?,
         masked_paths: absolute("linux.maskedPaths", linux.masked_paths())?,

@@ -25,10 +25,18 @@ use std::path::{Path, PathBuf};
 /// Builds everything below the new root. The process is in its new mount namespace, in its cgroup, and sees the host.
 pub(crate) fn build(plan: &Plan) -> Result<Root> {
     isolate(plan)?;
+    let shared_memory = plan.shared_memory_of.map(shared_memory_of).transpose();
+    let shared_memory = shared_memory.step(|| "find the shared memory of the pod".into())?;
     let root = mount_root(plan)?;
     for mount in &plan.mounts {
         let step = || format!("mount {} at {}", describe(mount), mount.destination.display());
-        perform(&root, mount, plan).step(step)?;
+        match &shared_memory {
+            Some(tree) if mount.destination == Path::new(SHARED_MEMORY) => {
+                let target = root.make_dir(&mount.destination).step(step)?;
+                attach(tree, target.as_fd()).step(step)?;
+            }
+            _ => perform(&root, mount, plan).step(step)?,
+        }
     }
     if owns_dev(plan) {
         device::populate(&root, &plan.devices)?;
@@ -128,6 +136,25 @@ fn mount_root(plan: &Plan) -> Result<Root> {
     attach(&tree, target.as_fd()).step(|| format!("mount the root at {path}"))?;
     // The descriptor of the tree is the root of the mount, now attached.
     Ok(Root::from_fd(tree))
+}
+
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// What a process has mounted at `/dev/shm`, as a detached mount. Only inside its namespace may it be copied.
+fn shared_memory_of(pid: i32) -> io::Result<OwnedFd> {
+    let namespace = |of: &str| rustix::fs::open(format!("/proc/{of}/ns/mnt"), OFlags::CLOEXEC, Mode::empty());
+    let (own, theirs) = (namespace("self")?, namespace(&pid.to_string())?);
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", directory, Mode::empty())?;
+    sys::setns(&theirs, libc::CLONE_NEWNS)?;
+    // The container may have put a link there.
+    let found = rustix::fs::openat2(CWD, SHARED_MEMORY, directory, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let tree = found.and_then(|found| open_tree(&found, "", clone_flags(false)));
+    sys::setns(&own, libc::CLONE_NEWNS)?;
+    // Entering a namespace is entering its root.
+    rustix::process::fchdir(&root)?;
+    rustix::process::chroot(".")?;
+    Ok(tree?)
 }
 
 fn clone_flags(recursive: bool) -> OpenTreeFlags {

@@ -30,6 +30,10 @@ impl Runtime for OciRuntime {
         let mut plan =
             plan::load(request.id, request.bundle).map_err(|error| failed("CreateContainerError", &error))?;
         plan.process.terminal = request.terminal;
+        if let Some(pid) = request.shared.processes {
+            plan.namespaces.join_processes_of(pid);
+        }
+        plan.shared_memory_of = request.shared.memory;
         let running =
             init::start(&plan, &request.stdio, None, None).map_err(|error| failed("RunContainerError", &error))?;
         Ok(Started {

@@ -30,6 +30,17 @@ pub struct StartRequest<'a> {
     pub bundle: &'a Path,
     pub stdio: Stdio,
     pub terminal: bool,
+    pub shared: SharedWith,
+}
+
+/// First processes of running containers of which a new one has something. The shim has not reaped them, nor will it before the
+/// start is over: the numbers are theirs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SharedWith {
+    /// Whose PID namespace it joins.
+    pub processes: Option<i32>,
+    /// Whose `/dev/shm` it has.
+    pub memory: Option<i32>,
 }
 
 /// Start one more process inside a running container.

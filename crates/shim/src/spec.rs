@@ -45,6 +45,19 @@ pub struct ContainerConfig {
     pub stdin: bool,
     /// Close stdin when the first attached client closes it.
     pub stdin_once: bool,
+    #[serde(default)]
+    pub shared: Shared,
+}
+
+/// What a container has of others in its pod, by their ids. They are looked up when it starts, by who knows whether they run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// It joins that one's processes; if that does not run, the start fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<String>,
+    /// It has that one's `/dev/shm`, if that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
 }
 
 /// How a process ended.

@@ -7,7 +7,7 @@
 //! Forks as a pod shim does and prints one line per metric; a service is also asked a thousand times over one connection
 //! (it listens on port 8080). For orientation while working on this crate; the budgets are measured by `xtask bench`.
 
-use catamaran_shim::runtime::{Runtime as _, StartRequest, Stdio};
+use catamaran_shim::runtime::{Runtime as _, SharedWith, StartRequest, Stdio};
 use catamaran_shim::spec::WasmSpec;
 use catamaran_wasm_shim::{NativeCache, WasmRuntime};
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -77,6 +77,7 @@ fn measure(module: &Path, runs: usize) {
             bundle: dir.path(),
             stdio: Stdio::default(),
             terminal: false,
+            shared: SharedWith::default(),
         };
         let started = runtime.start(request).expect("it starts");
         times.push(begin.elapsed());

@@ -11,7 +11,7 @@ use crate::world::{Ended, User};
 use crate::{env, ephemeral, netfiles, resources, volume};
 use catamaran_image::Form;
 use catamaran_shim::client::Error as ShimError;
-use catamaran_shim::spec::{ContainerConfig, RuntimeKind};
+use catamaran_shim::spec::{ContainerConfig, ContainerState, RuntimeKind, Shared};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::borrow::Cow;
 use std::fs;
@@ -138,9 +138,7 @@ pub(super) async fn start(
     if let Some(api) = machine.parts.api {
         own.set_api_server(api);
     }
-    let pid_namespace = pid_namespace(pod, &request.container, &sandboxed)
-        .await
-        .map_err(waiting)?;
+    let shared = shared(pod, &request.container, &sandboxed).await.map_err(waiting)?;
     let _turn = machine.starts.acquire().await.ok();
     let bundle = {
         let (layout, pod, request, prepared) =
@@ -155,7 +153,7 @@ pub(super) async fn start(
                 request: &request,
                 prepared: &prepared,
                 memory,
-                pid_namespace,
+                shared,
             }
             .write(&own)
         }
@@ -187,24 +185,24 @@ pub(super) async fn start(
     }
 }
 
-/// The PID namespace of the container that an ephemeral one is to look at. A wasm container has none: what is started for it sees
-/// itself.
-async fn pid_namespace(pod: &Pod, name: &str, sandboxed: &Sandboxed) -> Result<Option<PathBuf>, Failure> {
-    let Some(target) = ephemeral::target(pod, name) else {
-        return Ok(None);
+/// What an ephemeral container has of the others. A wasm container has neither processes nor memory to share: what is started for
+/// it sees itself.
+async fn shared(pod: &Pod, name: &str, sandboxed: &Sandboxed) -> Result<Shared, Failure> {
+    let mut shared = Shared::default();
+    let Some(spec) = pod.spec.as_ref().filter(|_| ephemeral::is_one(pod, name)) else {
+        return Ok(shared);
     };
-    let missing = || config_error(format!("unable to find target container \"{target}\""));
-    let state = sandboxed.running(target).await.ok_or_else(missing)?;
-    if state.config.runtime == RuntimeKind::Wasm {
-        return Ok(None);
+    let linux = |state: ContainerState| (state.config.runtime == RuntimeKind::Linux).then_some(state.config.id);
+    if let Some(target) = ephemeral::target(pod, name) {
+        let missing = || config_error(format!("unable to find target container \"{target}\""));
+        let state = sandboxed.running(target).await.ok_or_else(missing)?;
+        let all_share = spec.share_process_namespace == Some(true);
+        shared.processes = linux(state).filter(|_| !all_share);
     }
-    let path = PathBuf::from(format!("/proc/{}/ns/pid", state.pid));
-    let (theirs, ours) = (fs::read_link(&path), fs::read_link("/proc/self/ns/pid"));
-    match (theirs, ours) {
-        // The host's processes are nobody's to see, whatever became of that number.
-        (Ok(theirs), Ok(ours)) if theirs != ours => Ok(Some(path)),
-        _ => Err(missing()),
+    if let ([alone], false) = (&*spec.containers, sandbox::shares_memory(pod)) {
+        shared.memory = sandboxed.running(&alone.name).await.and_then(linux);
     }
+    Ok(shared)
 }
 
 fn start_failure(error: &ShimError, image_id: String) -> StartFailure {
@@ -251,7 +249,7 @@ struct Bundle<'a> {
     request: &'a StartRequest,
     prepared: &'a PreparedImage,
     memory: u64,
-    pid_namespace: Option<PathBuf>,
+    shared: Shared,
 }
 
 impl Bundle<'_> {
@@ -283,7 +281,6 @@ impl Bundle<'_> {
             cgroup: self.layout.container_cgroup(&self.key.uid, &self.request.id),
             oom_score_adj: spec.map_or(0, |spec| resources::oom_score_adj(spec, &container, self.memory)),
             unified_cgroups: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
-            pid_namespace: self.pid_namespace.clone(),
             shared_memory: sandbox::shares_memory(self.pod).then(|| self.layout.pod_dir(&self.key.uid).join("shm")),
         };
         self.write_spec(&input)?;
@@ -309,6 +306,7 @@ impl Bundle<'_> {
             terminal,
             stdin: container.stdin.unwrap_or(false),
             stdin_once: container.stdin_once.unwrap_or(false),
+            shared: self.shared.clone(),
         };
         Ok((config, user))
     }

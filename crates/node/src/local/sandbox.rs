@@ -155,7 +155,7 @@ async fn prepare(machine: &LocalMachine, pod: &Arc<Pod>, key: &PodKey, ip: Ipv4A
     done.map_err(|error| failed(&error.to_string()))
 }
 
-/// Containers of one pod share `/dev/shm`; a single one gets its own without a mount on the host.
+/// Containers of one pod share `/dev/shm`; a single one gets its own without a mount on the host, and who is added later has that.
 pub(super) fn shares_memory(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.containers.len() > 1)
 }

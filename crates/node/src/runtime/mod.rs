@@ -41,8 +41,6 @@ pub(crate) struct Input<'a> {
     /// The host has the one hierarchy of cgroup v2 and no other.
     pub unified_cgroups: bool,
     pub oom_score_adj: i32,
-    /// Joined instead of a new one.
-    pub pid_namespace: Option<PathBuf>,
     /// A tmpfs all containers of the pod share; `None` gives the container its own.
     pub shared_memory: Option<PathBuf>,
 }

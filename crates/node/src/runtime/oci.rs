@@ -24,10 +24,8 @@ pub(crate) fn spec(input: &Input<'_>, resources: &LinuxResources) -> Result<Valu
     let unmasked = privileged || security.and_then(|s| s.proc_mount.as_deref()) == Some("Unmasked");
     let share_pid = input.spec().and_then(|spec| spec.share_process_namespace) == Some(true);
     let mut namespaces = vec![json!({"type": "mount"})];
-    match &input.pid_namespace {
-        _ if share_pid => {}
-        Some(path) => namespaces.push(json!({"type": "pid", "path": path})),
-        None => namespaces.push(json!({"type": "pid"})),
+    if !share_pid {
+        namespaces.push(json!({"type": "pid"}));
     }
     // With several hierarchies containerd leaves containers in the host's, because older programs look for their paths.
     if input.unified_cgroups {
@@ -329,7 +327,6 @@ mod tests {
             cgroup: "/catamaran-x/podu/id".into(),
             unified_cgroups: false,
             oom_score_adj: 1000,
-            pid_namespace: None,
             shared_memory: None,
         };
         let value = spec(&input, &crate::resources::container_resources(&container)).expect("a spec");

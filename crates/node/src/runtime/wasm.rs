@@ -165,7 +165,6 @@ mod tests {
             cgroup: String::new(),
             unified_cgroups: true,
             oom_score_adj: 0,
-            pid_namespace: None,
             shared_memory: None,
         };
         spec(&input, &LinuxResources::default(), Path::new("/m"), Path::new("/n"))

@@ -19,6 +19,14 @@ impl Namespaces {
         self.new & flag as u64 != 0
     }
 
+    /// Joins the pid namespace of a process, whatever the spec says of it.
+    pub(crate) fn join_processes_of(&mut self, pid: i32) {
+        self.new &= !(libc::CLONE_NEWPID as u64);
+        self.join.retain(|(flag, _)| *flag != libc::CLONE_NEWPID);
+        let path = format!("/proc/{pid}/ns/pid");
+        self.join.push((libc::CLONE_NEWPID, path.into()));
+    }
+
     fn joins(&self, flag: i32) -> bool {
         self.join.iter().any(|(joined, _)| *joined == flag)
     }

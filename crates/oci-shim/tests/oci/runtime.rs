@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use catamaran_oci_shim::OciRuntime;
-use catamaran_shim::runtime::{ExecRequest, Runtime, StartRequest, Stdio};
+use catamaran_shim::runtime::{ExecRequest, Runtime, SharedWith, StartRequest, Stdio};
 use serde_json::json;
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -44,6 +44,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
             bundle,
             stdio: stdio(&write),
             terminal: false,
+            shared: SharedWith::default(),
         })
         .expect("starts");
     let mut reader = std::io::BufReader::new(read);
@@ -83,6 +84,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
             bundle,
             stdio: Stdio::default(),
             terminal: false,
+            shared: SharedWith::default(),
         })
         .expect_err("absent");
     println!("{} {} {}", error.reason, error.exit_code, error.message);

@@ -6,8 +6,8 @@ use super::sink::Sink;
 use super::{Exec, Pod, setup};
 use crate::cgroup::Cgroup;
 use crate::message::{Answer, AnyRequest, FromShim, Operation, Refusal, Request, Streams};
-use crate::runtime::{ExecRequest, StartError, StartRequest, Started, Stdio};
-use crate::spec::{ContainerConfig, ContainerState};
+use crate::runtime::{ExecRequest, SharedWith, StartError, StartRequest, Started, Stdio};
+use crate::spec::{ContainerConfig, ContainerState, Shared};
 use crate::sys;
 use crate::wire::{self, Packet};
 use oci_spec::runtime::Process;
@@ -129,6 +129,7 @@ impl Pod {
         if !is_plain(&config.id) {
             return Err(refuse(format!("container id {:?} is not a plain name", config.id)));
         }
+        let shared = self.shared_with(&config.shared)?;
         let bundle = self.ready.state_dir.container(&config.id);
         let log = config
             .log_path
@@ -147,6 +148,7 @@ impl Pod {
             bundle: &bundle,
             stdio,
             terminal: config.terminal,
+            shared,
         };
         let runtime = Self::runtime(&mut self.runtimes, config.runtime);
         let Started { pid, pidfd, console } = runtime.start(request).map_err(Refusal::Start)?;
@@ -176,6 +178,23 @@ impl Pod {
         };
         self.containers.push(container);
         Ok((Answer::State(Box::new(state)), Vec::new()))
+    }
+
+    fn shared_with(&mut self, shared: &Shared) -> Result<SharedWith, Refusal> {
+        let mut pid = |id: &String| self.running(id).ok().map(|container| container.state.pid);
+        let processes = shared.processes.as_ref().map(|id| {
+            pid(id).ok_or_else(|| {
+                Refusal::Start(StartError {
+                    reason: "CreateContainerConfigError".to_owned(),
+                    message: format!("unable to find target container: container {id} is not running"),
+                    exit_code: 128,
+                })
+            })
+        });
+        Ok(SharedWith {
+            processes: processes.transpose()?,
+            memory: shared.memory.as_ref().and_then(pid),
+        })
     }
 
     fn signal(&mut self, target: &str, signal: i32, all: bool) -> Result<(), Refusal> {

@@ -1,9 +1,10 @@
 //! Starting, ending, signals, execs, memory.
 
 use crate::Test;
-use crate::world::{World, block_on, bundle, eventually, exit_of, pipe, stdout_only};
+use crate::world::{World, block_on, bundle, eventually, exit_of, log_without_times, pipe, stdout_only};
 use catamaran_shim::client::{Error, PodShim};
 use catamaran_shim::runtime::Stdio;
+use catamaran_shim::spec::Shared;
 use oci_spec::runtime::{LinuxMemoryBuilder, LinuxResourcesBuilder, Process, ProcessBuilder};
 use std::fs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,6 +18,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "lifecycle::the_pod_has_namespaces_of_its_own",
         the_pod_has_namespaces_of_its_own,
+    ),
+    (
+        "lifecycle::what_is_shared_is_looked_up_at_the_start",
+        what_is_shared_is_looked_up_at_the_start,
     ),
     (
         "lifecycle::containers_share_a_pid_namespace_when_asked",
@@ -153,6 +158,43 @@ fn the_pod_has_namespaces_of_its_own() {
         assert!(title.starts_with("cata: pod default"), "{title}");
         let threads = fs::read_dir(format!("/proc/{}/task", pod.shim.pid())).unwrap().count();
         assert_eq!(threads, 1);
+        pod.stop().await;
+        world.assert_no_pods();
+    });
+}
+
+fn what_is_shared_is_looked_up_at_the_start() {
+    let world = World::new();
+    block_on(async {
+        let mut pod = world.pod().await;
+        let shared = |processes: Option<&str>, memory: &str| Shared {
+            processes: processes.map(str::to_owned),
+            memory: Some(memory.to_owned()),
+        };
+        let target = pod.shim.start(&pod.bundle("c1", &["sleep", "1000"])).await.unwrap();
+        let mut looking = pod.bundle("c2", &["/bin/sh", "-c", "echo $PROCESSES_OF $MEMORY_OF"]);
+        looking.shared = shared(Some("c1"), "c1");
+        pod.shim.start(&looking).await.unwrap();
+        assert_eq!(pod.exit("c2").await.code, 0);
+        let said = log_without_times(looking.log_path.as_deref().unwrap());
+        assert!(said.ends_with(&format!(" {0} {0}\n", target.pid)), "{said}");
+        // A number of who has ended may be somebody else's.
+        pod.shim.signal("c1", libc::SIGKILL, true).await.unwrap();
+        pod.exit("c1").await;
+        let mut late = pod.bundle("c3", &["/bin/sh", "-c", "echo late $PROCESSES_OF $MEMORY_OF"]);
+        late.shared = shared(Some("c1"), "c1");
+        match pod.shim.start(&late).await {
+            Err(Error::Start(error)) => {
+                assert_eq!(error.reason, "CreateContainerConfigError");
+                assert!(error.message.contains("c1 is not running"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+        late.shared = shared(None, "c1");
+        pod.shim.start(&late).await.unwrap();
+        assert_eq!(pod.exit("c3").await.code, 0);
+        let said = log_without_times(late.log_path.as_deref().unwrap());
+        assert!(said.ends_with(" late\n"), "{said}");
         pod.stop().await;
         world.assert_no_pods();
     });

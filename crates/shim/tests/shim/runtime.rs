@@ -41,7 +41,15 @@ impl Runtime for Shell {
             panic!("asked to");
         }
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources).map_err(explain)?;
-        let started = run(&spec, &spec.args, &cgroup, request.stdio, request.terminal, &[]);
+        let named = [
+            ("PROCESSES_OF", request.shared.processes),
+            ("MEMORY_OF", request.shared.memory),
+        ];
+        let env: Vec<_> = named
+            .into_iter()
+            .filter_map(|(name, pid)| Some(format!("{name}={}", pid?)))
+            .collect();
+        let started = run(&spec, &spec.args, &cgroup, request.stdio, request.terminal, &env);
         if started.is_err() {
             let _ = cgroup.remove();
         }

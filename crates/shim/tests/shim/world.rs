@@ -5,7 +5,7 @@ use catamaran_shim::cgroup::{self, Cgroup};
 use catamaran_shim::client::{Event, Events, Launcher, PodShim};
 use catamaran_shim::launcher::LauncherHandle;
 use catamaran_shim::runtime::Stdio;
-use catamaran_shim::spec::{ContainerConfig, Exit, PodConfig, RuntimeKind};
+use catamaran_shim::spec::{ContainerConfig, Exit, PodConfig, RuntimeKind, Shared};
 use catamaran_shim::state_dir::{StateDir, start_time_ticks};
 use catamaran_shim::{leftovers, run_base};
 use oci_spec::runtime::LinuxResources;
@@ -235,6 +235,7 @@ pub(crate) fn bundle(
         terminal: false,
         stdin: false,
         stdin_once: false,
+        shared: Shared::default(),
     }
 }
 

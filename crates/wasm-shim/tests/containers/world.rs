@@ -1,7 +1,7 @@
 //! A bundle, a cgroup, a runtime: what a pod shim has.
 
 use catamaran_shim::cgroup::Cgroup;
-use catamaran_shim::runtime::{ExecRequest, Runtime as _, StartError, StartRequest, Started, Stdio};
+use catamaran_shim::runtime::{ExecRequest, Runtime as _, SharedWith, StartError, StartRequest, Started, Stdio};
 use catamaran_shim::spec::{Preopen, WasmSpec};
 use catamaran_wasm_shim::{NativeCache, WasmRuntime};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
@@ -177,6 +177,7 @@ impl World {
             bundle: &bundle,
             stdio,
             terminal: self.terminal,
+            shared: SharedWith::default(),
         };
         let started = self.runtime.start(request)?;
         Ok(Running::new(started, output))
