@@ -47,6 +47,12 @@ impl Peer {
         Some(Peer { who, holds })
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_test(identity: Identity, holds: RangeInclusive<i64>) -> Peer {
+        let who = Who::Client(identity);
+        Peer { who, holds }
+    }
+
     /// Who it is, as long as the certificate holds.
     pub(crate) fn at(&self, now: SystemTime) -> Option<&Who> {
         let seconds = now.duration_since(UNIX_EPOCH).ok()?.as_secs();

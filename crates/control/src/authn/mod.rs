@@ -191,10 +191,10 @@ impl Authenticator {
         if let Some(identity) = head.extensions.get::<Identity>() {
             return Ok(identity.clone());
         }
-        let who = match head.extensions.get::<Peer>() {
-            Some(peer) => Some(peer.at(SystemTime::now()).ok_or_else(|| Status::unauthorized(""))?),
-            None => None,
-        };
+        let peer = head.extensions.get::<Peer>();
+        let who = peer.and_then(|peer| peer.at(SystemTime::now()));
+        // A certificate whose time is over says nothing, but whoever shows one is no stranger either.
+        let is_over = peer.is_some() && who.is_none();
         match who {
             Some(Who::FrontProxy) => {
                 if let Some(identity) = front_proxy::identity(&mut head.headers)? {
@@ -209,7 +209,10 @@ impl Authenticator {
             None => {}
         }
         let Some(token) = credentials::take(&mut head.headers) else {
-            return Ok(Identity::anonymous());
+            return match is_over {
+                true => Err(Status::unauthorized("")),
+                false => Ok(Identity::anonymous()),
+            };
         };
         match self.prove(&token, self.service_accounts.audiences()).await {
             Ok(proven) => Ok(proven.identity),
@@ -263,4 +266,45 @@ fn for_audiences(identity: Identity, own: &[String], wanted: &[String]) -> Resul
         ));
     }
     Ok(Proven { identity, audiences })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_util::sync::CancellationToken;
+
+    async fn authenticator() -> Authenticator {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tokens.csv");
+        std::fs::write(&file, "good,jane,42\n").unwrap();
+        let key = jwt::Key::open(&dir.path().join("key.pem")).unwrap();
+        let store = catamaran_store::open("mem:").unwrap();
+        let registry = Registry::open(store, CancellationToken::new()).await.unwrap();
+        let tokens = service_account::Tokens::new(key);
+        Authenticator::new(Arc::new(registry), tokens, TokenFile::open(&file).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_certificate_whose_time_is_over_is_no_credential() {
+        let authenticator = authenticator().await;
+        let who = async |peer: Option<Peer>, token: &str| {
+            let mut request = http::Request::new(());
+            if !token.is_empty() {
+                let value = format!("Bearer {token}").parse().unwrap();
+                request.headers_mut().insert(http::header::AUTHORIZATION, value);
+            }
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            let identity = authenticator.authenticate(&mut request.into_parts().0).await;
+            identity.map(|identity| identity.user).map_err(|status| status.code())
+        };
+        let peer = |holds| Some(Peer::of_test(Identity::authenticated("ann", &[]), holds));
+        let (over, now) = (0..=1, 0..=i64::MAX);
+        assert_eq!(who(peer(now.clone()), "good").await.as_deref(), Ok("ann"));
+        assert_eq!(who(peer(over.clone()), "good").await.as_deref(), Ok("jane"));
+        assert_eq!(who(peer(over.clone()), "bad").await, Err(401));
+        assert_eq!(who(peer(over), "").await, Err(401), "never somebody unknown");
+        assert_eq!(who(None, "").await.as_deref(), Ok(ANONYMOUS));
+    }
 }
