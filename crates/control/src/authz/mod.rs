@@ -99,10 +99,15 @@ impl Verdict {
 pub trait Authorizer: Send + Sync + 'static {
     fn decide(&self, attempt: &Attempt<'_>) -> Verdict;
 
-    /// The verdict with a reason, also where it is allowed: for reviews and audit logs, not for deciding.
+    /// Why something is allowed that is, for reviews and audit logs. Empty if nobody says. Costs more than [`Self::decide`].
+    fn why_allowed(&self, _attempt: &Attempt<'_>) -> String {
+        String::new()
+    }
+
+    /// What [`Self::decide`] decides, with a reason also where it is allowed.
     fn explain(&self, attempt: &Attempt<'_>) -> (bool, String) {
         match self.decide(attempt) {
-            Verdict::Allowed => (true, String::new()),
+            Verdict::Allowed => (true, self.why_allowed(attempt)),
             Verdict::Denied { reason } => (false, reason),
         }
     }
@@ -197,21 +202,15 @@ impl Authorizer for Standard {
             return Verdict::Allowed;
         }
         Verdict::Denied {
-            reason: join(&node, self.rbac.explain(attempt).1),
+            reason: join(&node, self.rbac.why_denied(attempt)),
         }
     }
 
-    fn explain(&self, attempt: &Attempt<'_>) -> (bool, String) {
-        if attempt.identity.is_in(MASTERS) {
-            return (true, String::new());
-        }
-        let node = self.node.decide(attempt);
-        if node == node::Opinion::Allowed {
-            return (true, String::new());
-        }
-        match self.rbac.explain(attempt) {
-            (true, reason) => (true, reason),
-            (false, reason) => (false, join(&node, reason)),
+    fn why_allowed(&self, attempt: &Attempt<'_>) -> String {
+        let others = attempt.identity.is_in(MASTERS) || self.node.decide(attempt) == node::Opinion::Allowed;
+        match others {
+            true => String::new(),
+            false => self.rbac.why_allowed(attempt),
         }
     }
 
@@ -230,5 +229,41 @@ fn join(node: &node::Opinion, rbac: String) -> String {
         node::Opinion::None(reason) if !reason.is_empty() && rbac.is_empty() => reason.clone(),
         node::Opinion::None(reason) if !reason.is_empty() => format!("{reason}\n{rbac}"),
         _ => rbac,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has a reason for everything, and allows nothing but reading.
+    struct Talkative;
+
+    impl Authorizer for Talkative {
+        fn decide(&self, attempt: &Attempt<'_>) -> Verdict {
+            match attempt.verb {
+                "get" => Verdict::Allowed,
+                _ => Verdict::Denied {
+                    reason: "it writes".to_owned(),
+                },
+            }
+        }
+
+        fn why_allowed(&self, _: &Attempt<'_>) -> String {
+            "it reads".to_owned()
+        }
+    }
+
+    #[test]
+    fn a_reason_changes_no_verdict() {
+        let identity = Identity::anonymous();
+        let explained = |verb| {
+            Talkative.explain(&Attempt {
+                verb,
+                ..Attempt::new(&identity)
+            })
+        };
+        assert_eq!(explained("get"), (true, "it reads".to_owned()));
+        assert_eq!(explained("delete"), (false, "it writes".to_owned()));
     }
 }

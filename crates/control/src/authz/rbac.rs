@@ -91,14 +91,22 @@ impl Rbac {
         self.with(|index| index.find(attempt, |_| {}).is_some())
     }
 
-    /// Whether it is allowed, and by what, or what was wrong with the bindings that were asked.
-    pub(crate) fn explain(&self, attempt: &Attempt<'_>) -> (bool, String) {
+    /// By what it is allowed; empty if it is not.
+    pub(super) fn why_allowed(&self, attempt: &Attempt<'_>) -> String {
+        self.with(|index| match index.find(attempt, |_| {}) {
+            Some((binding, subject)) => format!("RBAC: allowed by {}", binding.describe(subject)),
+            None => String::new(),
+        })
+    }
+
+    /// What was wrong with the bindings that do not allow it; empty if nothing was.
+    pub(super) fn why_denied(&self, attempt: &Attempt<'_>) -> String {
         self.with(|index| {
             let mut errors = Vec::new();
-            match index.find(attempt, |binding| errors.push(binding.lacks_role())) {
-                Some((binding, subject)) => (true, format!("RBAC: allowed by {}", binding.describe(subject))),
-                None if errors.is_empty() => (false, String::new()),
-                None => (false, format!("RBAC: [{}]", errors.join(" "))),
+            index.find(attempt, |binding| errors.push(binding.lacks_role()));
+            match errors.as_slice() {
+                [] => String::new(),
+                errors => format!("RBAC: [{}]", errors.join(" ")),
             }
         })
     }

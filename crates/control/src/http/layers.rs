@@ -223,7 +223,7 @@ fn opens_connection(request: &Request, info: &RequestInfo) -> bool {
 }
 
 fn decide(app: &App, attempt: &Attempt<'_>) -> Result<(), Status> {
-    // Why something is allowed costs more to find out than that it is, so only a log makes it worth it.
+    // Why something is allowed costs more to find out than that it is, so only a log makes it worth it. The verdict is the same.
     let (allowed, reason) = if crate::audit::is_noting() {
         let (allowed, reason) = app.authorizer.explain(attempt);
         crate::audit::annotate(
