@@ -24,6 +24,8 @@ pub mod backup;
 mod bootstrap;
 mod crd;
 pub mod encryption;
+#[cfg(test)]
+mod faulty_store;
 mod files;
 mod flow;
 mod http;

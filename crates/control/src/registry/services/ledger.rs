@@ -79,7 +79,15 @@ pub(super) enum Flaw {
         service: String,
     },
     /// What says that an address is taken is wrong.
-    Wrong(Registered),
+    Wrong { address: IpAddr, object: Registered },
+}
+
+impl Flaw {
+    pub(super) fn address(&self) -> IpAddr {
+        match self {
+            Flaw::Missing { address, .. } | Flaw::Wrong { address, .. } => *address,
+        }
+    }
 }
 
 /// See the module.
@@ -319,6 +327,10 @@ impl Ledger {
 
 impl Use {
     fn flaw(&self, address: IpAddr, in_block: bool) -> Option<Flaw> {
+        let wrong = |object: &Registered| Flaw::Wrong {
+            address,
+            object: object.clone(),
+        };
         let owners: Vec<(&str, &str)> = self.services.iter().filter_map(|key| owner(key)).collect();
         match (&self.object, owners.first()) {
             (None, Some((namespace, service))) if in_block => Some(Flaw::Missing {
@@ -326,11 +338,11 @@ impl Use {
                 namespace: (*namespace).to_owned(),
                 service: (*service).to_owned(),
             }),
-            (Some(object), None) if object.is_ours => Some(Flaw::Wrong(object.clone())),
+            (Some(object), None) if object.is_ours => Some(wrong(object)),
             (Some(object), Some(_)) => {
                 let parent = object.parent.as_ref();
                 let fits = parent.is_some_and(|(namespace, name)| owners.contains(&(namespace, name)));
-                (!fits || !object.is_ours).then(|| Flaw::Wrong(object.clone()))
+                (!fits || !object.is_ours).then(|| wrong(object))
             }
             _ => None,
         }
@@ -510,7 +522,7 @@ mod tests {
                 .into_iter()
                 .map(|flaw| match flaw {
                     Flaw::Missing { address, service, .. } => format!("{address} of {service} is missing"),
-                    Flaw::Wrong(object) => format!("{} is wrong", object.key),
+                    Flaw::Wrong { address, .. } => format!("{address} is wrong"),
                 })
                 .collect();
             texts.sort();

@@ -46,9 +46,7 @@ impl Registry {
             if let Err(error) = self.mend(&flaw).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, ?flaw, "an address cannot be put in order");
-                if let Flaw::Missing { address, .. } = flaw {
-                    self.addresses.ledger.lock().touch(address);
-                }
+                self.addresses.ledger.lock().touch(flaw.address());
                 done = false;
             }
         }
@@ -68,7 +66,7 @@ impl Registry {
                 };
                 self.store.create(&key, value).await.map(drop)
             }
-            Flaw::Wrong(object) => {
+            Flaw::Wrong { object, .. } => {
                 tracing::info!(
                     key = &*object.key,
                     "an address is registered for a service that does not have it; repairing"
@@ -81,5 +79,37 @@ impl Registry {
             Err(Error::Exists { .. } | Error::Conflict { .. } | Error::NotFound { .. }) => Ok(()),
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faulty_store::{Faulty, Op};
+    use crate::registry::services::{MANAGED_LABEL, MANAGER};
+    use catamaran_store::Store as _;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn what_could_not_be_put_right_is_tried_again() {
+        let shutdown = CancellationToken::new();
+        let store = Faulty::new();
+        let registry = Registry::open(Arc::clone(&store) as _, shutdown.clone()).await.unwrap();
+        tokio::spawn(Arc::clone(&registry.caches).follow(shutdown.clone()));
+        let resource = registry.resource("networking.k8s.io/v1", "ipaddresses").unwrap();
+        let key = resource.key(None, "10.96.0.9");
+        let object = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+            "metadata": {"name": "10.96.0.9", "labels": {MANAGED_LABEL: MANAGER}},
+            "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "gone"}},
+        });
+        store.create(&key, object.to_string().into()).await.unwrap();
+        registry.caches.fresh().await.unwrap();
+        store.fail(Op::Delete, &key, 1);
+        assert!(!registry.repair().await, "the store fails");
+        assert!(store.get(&key).await.unwrap().is_some());
+        assert!(registry.repair().await);
+        assert!(store.get(&key).await.unwrap().is_none());
+        shutdown.cancel();
     }
 }
