@@ -35,7 +35,10 @@ pub(super) async fn run(registry: &Registry, definition: &Target, storage: Optio
             ("InstanceDeletionCompleted", "removed all instances")
         }
     };
-    report(registry, definition, "False", outcome.0, outcome.1, true).await;
+    // Nobody else would ever let it go.
+    while !report(registry, definition, "False", outcome.0, outcome.1, true).await {
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 async fn empty(registry: &Registry, storage: &Arc<Resource>) {
@@ -75,7 +78,15 @@ async fn empty(registry: &Registry, storage: &Arc<Resource>) {
     }
 }
 
-async fn report(registry: &Registry, definition: &Target, value: &str, reason: &str, message: &str, done: bool) {
+/// False if it could not be written.
+async fn report(
+    registry: &Registry,
+    definition: &Target,
+    value: &str,
+    reason: &str,
+    message: &str,
+    done: bool,
+) -> bool {
     let now = Time(k8s_openapi::jiff::Timestamp::now());
     let written = registry
         .rewrite_status(definition, &mut |object| {
@@ -89,9 +100,11 @@ async fn report(registry: &Registry, definition: &Target, value: &str, reason: &
             true
         })
         .await;
-    if let Err(status) = written
-        && status.code() != 404
-    {
-        tracing::error!(definition = definition.name, reason = %status, "the end of a definition cannot be written");
+    match written {
+        Err(status) if status.code() != 404 => {
+            tracing::error!(definition = definition.name, reason = %status, "the end of a definition cannot be written");
+            false
+        }
+        _ => true,
     }
 }

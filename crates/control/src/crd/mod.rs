@@ -27,6 +27,7 @@ use catamaran_store::Revision;
 use convert::{NoConversion, WebhookConversion};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionStatus,
+    CustomResourceDefinitionVersion,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kind::DefinedKind;
@@ -35,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{RwLockReadGuard, watch};
+use tokio::sync::{OwnedRwLockReadGuard, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const API_VERSION: &str = "apiextensions.k8s.io/v1";
@@ -57,7 +58,7 @@ pub(crate) struct Settled {
     /// Names of the definitions that are going away.
     terminating: parking_lot::RwLock<HashSet<String>>,
     /// Held shared while a new object of a defined kind is written.
-    creating: tokio::sync::RwLock<()>,
+    creating: Arc<tokio::sync::RwLock<()>>,
     /// How often a definition was looked at, for those who watch over the work that is done.
     looks: AtomicU64,
 }
@@ -67,7 +68,7 @@ impl Default for Settled {
         Settled {
             seen: watch::Sender::new(0),
             terminating: parking_lot::RwLock::default(),
-            creating: tokio::sync::RwLock::default(),
+            creating: Arc::default(),
             looks: AtomicU64::new(0),
         }
     }
@@ -91,7 +92,7 @@ impl Settled {
     }
 
     /// The same once more, directly before a new object is written: webhooks may have taken their time. The definition stays
-    /// until the guard is dropped. `None` for kinds that are built in.
+    /// until the guard is dropped, which must not be before the write has ended. `None` for kinds that are built in.
     ///
     /// # Errors
     /// 403 `Forbidden`, or 404 if the kind is gone.
@@ -100,11 +101,11 @@ impl Settled {
         registry: &Registry,
         resource: &Resource,
         name: &str,
-    ) -> Result<Option<RwLockReadGuard<'_, ()>>, Status> {
+    ) -> Result<Option<OwnedRwLockReadGuard<()>>, Status> {
         if matches!(resource.kind, KindRef::Builtin(_)) {
             return Ok(None);
         }
-        let guard = self.creating.read().await;
+        let guard = Arc::clone(&self.creating).read_owned().await;
         self.check_create(resource, name)?;
         match registry.caches.of(resource) {
             Some(_) => Ok(Some(guard)),
@@ -142,7 +143,7 @@ pub(crate) struct Definitions {
     registry: Arc<Registry>,
     known: HashMap<String, Known>,
     names: Names,
-    /// Those that should be served and are not.
+    /// Those that should be served and are not, or whose status could not be written.
     failing: BTreeSet<String>,
     /// Everything up to here was looked at; `None` before the first look.
     seen: Option<Revision>,
@@ -174,6 +175,16 @@ struct MadeFrom {
     generation: Option<i64>,
     stored_versions: Vec<String>,
     accepted: CustomResourceDefinitionNames,
+}
+
+/// Why a defined kind is not served.
+#[derive(Debug, thiserror::Error)]
+enum Unserved {
+    /// Validation lets no such definition in, so it came in by another way.
+    #[error("the definition cannot be used: no version {version:?} can be made of it")]
+    Unusable { version: String },
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What happened to definitions since the last look.
@@ -385,16 +396,29 @@ impl Definitions {
         definition.status = Some(wanted);
         known.revision = revision;
         known.waits = status::lacks_names(&definition);
-        let failed = status::is_established(&definition) && !self.install(&mut known, &definition).await;
-        if failed {
-            self.failing.insert(name.clone());
-        } else {
+        let served = match status::is_established(&definition) {
+            true => self.install(&mut known, &definition).await,
+            false => Ok(()),
+        };
+        if let Err(why) = &served
+            && !self.failing.contains(&name)
+        {
+            let error = why as &dyn std::error::Error;
+            tracing::error!(
+                definition = name,
+                error,
+                "a defined kind cannot be served; trying again"
+            );
+        }
+        let said = definition.status == before || self.write_status(own, &name, &definition).await;
+        if served.is_ok() && said {
             self.failing.remove(&name);
+        } else {
+            self.failing.insert(name.clone());
         }
-        if definition.status != before {
-            self.write_status(own, &name, &definition).await;
-        }
-        if definition.metadata.deletion_timestamp.is_some() && known.cleanup.is_none() && !failed {
+        // What can never be served has no instances that could be read, and is not to stay for that.
+        let may_end = matches!(served, Ok(()) | Err(Unserved::Unusable { .. }));
+        if definition.metadata.deletion_timestamp.is_some() && known.cleanup.is_none() && may_end {
             self.registry.definitions.terminating.write().insert(name.clone());
             let ended = self.shutdown.child_token();
             known.cleanup = Some(ended.clone().drop_guard());
@@ -411,8 +435,7 @@ impl Definitions {
         self.known.insert(name, known);
     }
 
-    /// False if it has to be tried again.
-    async fn install(&self, known: &mut Known, definition: &CustomResourceDefinition) -> bool {
+    async fn install(&self, known: &mut Known, definition: &CustomResourceDefinition) -> Result<(), Unserved> {
         let stored = status::stored_versions(definition);
         let made_from = MadeFrom {
             generation: definition.metadata.generation,
@@ -424,25 +447,13 @@ impl Definitions {
             .as_ref()
             .is_some_and(|installed| installed.made_from == made_from)
         {
-            return true;
+            return Ok(());
         }
-        let Some((storage, served)) = self.resources(definition, &stored) else {
-            return true;
-        };
-        match self.registry.install(Arc::clone(&storage), served).await {
-            Ok(()) => {
-                known.installed = Some(Installed { storage, made_from });
-                true
-            }
-            Err(status) => {
-                tracing::error!(
-                    definition = definition.metadata.name.as_deref().unwrap_or_default(),
-                    reason = %status,
-                    "a defined kind cannot be served"
-                );
-                false
-            }
-        }
+        let (storage, served) = self.resources(definition, &stored)?;
+        let installed = self.registry.install(Arc::clone(&storage), served).await;
+        installed.map_err(|status| Unserved::Refused(status.message().to_owned()))?;
+        known.installed = Some(Installed { storage, made_from });
+        Ok(())
     }
 
     /// The version that is stored, and those that are served.
@@ -450,9 +461,13 @@ impl Definitions {
         &self,
         definition: &CustomResourceDefinition,
         stored: &[String],
-    ) -> Option<(Arc<Resource>, Vec<Arc<Resource>>)> {
+    ) -> Result<(Arc<Resource>, Vec<Arc<Resource>>), Unserved> {
         let spec = &definition.spec;
-        let storage = spec.versions.iter().find(|version| version.storage)?;
+        let unusable = |version: &str| Unserved::Unusable {
+            version: version.to_owned(),
+        };
+        let storage = spec.versions.iter().find(|version| version.storage);
+        let storage = storage.ok_or_else(|| unusable(""))?;
         let qualified = |version: &String| format!("{}/{version}", spec.group);
         let stored_versions: Vec<String> = stored.iter().map(qualified).collect();
         let several = spec.versions.len() > 1 || stored.iter().any(|version| *version != storage.name);
@@ -460,9 +475,10 @@ impl Definitions {
             Some(webhook) => Arc::new(webhook) as Arc<dyn crate::registry::convert::Converter>,
             None => Arc::new(NoConversion),
         });
-        let make = |version, storage: Option<Arc<Resource>>| {
-            let kind = Arc::new(DefinedKind::new(definition, version)?);
-            Some(Arc::new(Resource::defined(Definition {
+        let make = |version: &CustomResourceDefinitionVersion, storage: Option<Arc<Resource>>| {
+            let kind = DefinedKind::new(definition, version);
+            let kind = Arc::new(kind.ok_or_else(|| unusable(&version.name))?);
+            Ok(Arc::new(Resource::defined(Definition {
                 schemas: kind.schemas(),
                 kind,
                 storage,
@@ -479,11 +495,12 @@ impl Definitions {
                 served.push(make(version, Some(Arc::clone(&kept)))?);
             }
         }
-        Some((kept, served))
+        Ok((kept, served))
     }
 
-    async fn write_status(&self, own: &Arc<Resource>, name: &str, wanted: &CustomResourceDefinition) {
-        let Some(status) = &wanted.status else { return };
+    /// False if it has to be tried again.
+    async fn write_status(&self, own: &Arc<Resource>, name: &str, wanted: &CustomResourceDefinition) -> bool {
+        let Some(status) = &wanted.status else { return true };
         let written = self
             .registry
             .rewrite_status(&target(own, name), &mut |value| {
@@ -499,10 +516,12 @@ impl Definitions {
                 value["status"] != present
             })
             .await;
-        if let Err(status) = written
-            && status.code() != 404
-        {
-            tracing::error!(definition = name, reason = %status, "the status of a definition cannot be written");
+        match written {
+            Err(status) if status.code() != 404 => {
+                tracing::error!(definition = name, reason = %status, "the status of a definition cannot be written");
+                false
+            }
+            _ => true,
         }
     }
 }

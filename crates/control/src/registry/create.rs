@@ -5,9 +5,12 @@ use super::services::{Claim, Failure, Write};
 use super::{ATTEMPTS, Registry, Target, WriteOptions, Written, body, codec_failed, metadata, store_failed};
 use crate::admission::{Attributes, Operation};
 use crate::kinds::Object;
+use bytes::Bytes;
 use catamaran_api::Status;
 use catamaran_api::body::Body;
-use catamaran_store::Error as StoreError;
+use catamaran_store::{Error as StoreError, Revision};
+use std::sync::Arc;
+use tokio::sync::OwnedRwLockReadGuard;
 
 impl Registry {
     /// Creates the object in `body`. The target names the namespace; its name, if any, must be that of the body.
@@ -140,7 +143,7 @@ impl Registry {
         object: &mut dyn Object,
         claim: Option<Claim>,
         options: &WriteOptions,
-    ) -> Result<bytes::Bytes, Insert> {
+    ) -> Result<Bytes, Insert> {
         let resource = &target.resource;
         let name = object.meta().name.clone().unwrap_or_default();
         let encoded = resource
@@ -155,17 +158,18 @@ impl Registry {
                 None => Ok(encoded),
             };
         }
-        let _kept = self
+        let kept = self
             .definitions
             .creating(self, resource, &name)
             .await
             .map_err(Insert::Failed)?;
-        let written = match claim {
-            None => {
+        let written = match (claim, kept) {
+            (None, None) => {
                 let created = self.store.create(&key, stored).await;
                 created.map(|entry| entry.modified).map_err(Failure::Store)
             }
-            Some(claim) => claim.write(Write::Create { key, value: stored }).await,
+            (None, Some(kept)) => self.create_kept(key, stored, kept).await.map_err(Failure::Store),
+            (Some(claim), _) => claim.write(Write::Create { key, value: stored }).await,
         };
         match written {
             Ok(revision) => resource
@@ -177,6 +181,28 @@ impl Registry {
                 "failed to allocate a serviceIP: provided IP is already allocated",
             ))),
         }
+    }
+}
+
+impl Registry {
+    /// Writes an object of a defined kind, in a task that goes on to its end whoever stops waiting for it: a write that is under
+    /// way is not undone, and until it has ended the definition must stay, or the object would outlive it.
+    async fn create_kept(
+        &self,
+        key: String,
+        value: Bytes,
+        kept: OwnedRwLockReadGuard<()>,
+    ) -> Result<Revision, StoreError> {
+        let store = Arc::clone(&self.store);
+        let write = tokio::spawn(async move {
+            let created = store.create(&key, value).await;
+            drop(kept);
+            created.map(|entry| entry.modified)
+        });
+        write.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the write of an object did not end");
+            Err(StoreError::Closed)
+        })
     }
 }
 
