@@ -362,23 +362,31 @@ impl Caches {
         self.wait_for(self.store.revision(), FRESH_TIMEOUT).await
     }
 
-    /// Waits until the caches show `revision`, however long it takes: only for revisions that were acknowledged.
+    /// Waits until the caches show `revision` or nothing any more, however long it takes: only for revisions that were
+    /// acknowledged.
     async fn wait(&self, revision: Revision) {
         let mut applied = self.applied.subscribe();
         // The sender is ours, so it cannot be gone.
-        drop(applied.wait_for(|applied| *applied >= revision).await);
+        drop(applied.wait_for(|applied| *applied >= revision || self.ended()).await);
     }
 
-    /// Waits until the caches show `revision`, or answers that it is too large.
+    /// Waits until the caches show `revision`, or answers that it is too large; at once, when nothing is applied any more.
     pub(crate) async fn wait_for(&self, revision: Revision, patience: Duration) -> Result<(), Status> {
         if self.applied() >= revision {
             return Ok(());
         }
         let mut applied = self.applied.subscribe();
-        let reached = tokio::time::timeout(patience, applied.wait_for(|applied| *applied >= revision)).await;
-        match reached {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(Status::too_large_resource_version(revision, self.applied())),
+        // Looked at below: it may be over for more than one reason.
+        drop(
+            tokio::time::timeout(
+                patience,
+                applied.wait_for(|applied| *applied >= revision || self.ended()),
+            )
+            .await,
+        );
+        match self.applied() {
+            applied if applied >= revision => Ok(()),
+            applied => Err(Status::too_large_resource_version(revision, applied)),
         }
     }
 

@@ -221,6 +221,25 @@ async fn a_watch_that_does_not_wait_for_a_conversion_misses_nothing() {
     assert!(matches!(&ticks[..], [Tick::Object(Change::Added, record)] if record.name() == "a"));
 }
 
+/// What is under way when the server ends is answered then, and does not hold up the end.
+#[tokio::test]
+async fn nobody_waits_for_caches_that_follow_nothing() {
+    let world = World::new(&catamaran_store::Options::default()).await;
+    let caches = Arc::clone(&world.registry.caches);
+    let later = caches.applied() + 100;
+    let waiting = tokio::spawn({
+        let caches = Arc::clone(&caches);
+        async move { caches.wait_for(later, Duration::from_secs(3600)).await }
+    });
+    tokio::task::yield_now().await;
+    world.shutdown.cancel();
+    let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    let refused = waited.expect("it does not wait for an hour").unwrap().unwrap_err();
+    assert_eq!(refused.code(), 504);
+    let again = futures::poll!(std::pin::pin!(caches.wait_for(later, Duration::from_secs(3600))));
+    assert!(again.is_ready());
+}
+
 /// The bytes of one object are damaged in the store. Who asks for it, or for all, is told; nobody is shown what it was before,
 /// and nothing else suffers.
 #[tokio::test]

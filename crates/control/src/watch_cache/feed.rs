@@ -46,6 +46,8 @@ impl Caches {
     pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
         self.follow_until(&shutdown).await;
         self.ended.store(true, Ordering::Release);
+        // Whoever waits for what is not applied any more need not.
+        self.applied.send_modify(|_| {});
         self.kinds.read().values().for_each(|kind| kind.notify());
     }
 
