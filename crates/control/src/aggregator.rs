@@ -30,6 +30,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
 
 /// What other servers serve, at one moment.
 #[derive(Default)]
@@ -83,6 +84,8 @@ pub(crate) struct Backend {
     client: dial::Client,
     available: AtomicBool,
     openapi_v2: openapi_v2::Cache,
+    /// Ends streams that pass through.
+    shutdown: CancellationToken,
 }
 
 /// What of an APIService says how to reach its server.
@@ -186,6 +189,7 @@ impl Aggregator {
                     target,
                     available: AtomicBool::new(false),
                     openapi_v2: openapi_v2::Cache::default(),
+                    shutdown: self.registry.shutdown.clone(),
                 }),
             };
             backends.insert(key, backend);

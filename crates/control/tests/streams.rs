@@ -6,7 +6,7 @@ mod common;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use common::Cluster;
+use common::{Answer, Cluster};
 use futures::StreamExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -152,6 +152,15 @@ async fn a_nodes_answers_come_through() {
 
     let params = AttachParams::default().stdin(true).stderr(false);
     let mut process = pods.exec("p", ["echo", "a b"], &params).await.unwrap();
+    // It is counted as long as it lasts, though the answer that upgraded is over.
+    let sessions = |answer: &Answer| {
+        let mut lines = answer.text.lines();
+        let is_it =
+            |line: &&str| line.starts_with("apiserver_longrunning_requests{") && line.contains("subresource=\"exec\"");
+        let line = lines.find(is_it).expect("there was one");
+        line.rsplit_once(' ').map(|(_, count)| count.to_owned())
+    };
+    assert_eq!(sessions(&cluster.get("/metrics").await).as_deref(), Some("1"));
     let status = process.take_status().unwrap();
     let mut output = process.stdout().unwrap();
     assert_eq!(status.await.unwrap().status.as_deref(), Some("Success"));
@@ -159,6 +168,9 @@ async fn a_nodes_answers_come_through() {
     let mut text = String::new();
     output.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "/exec/default/p/c?input=1&output=1&command=echo&command=a%20b");
+    cluster
+        .until("/metrics", |answer| sessions(answer).as_deref() == Some("0"))
+        .await;
     server.abort();
     cluster.stop().await;
 }

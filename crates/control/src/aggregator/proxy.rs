@@ -2,12 +2,13 @@
 
 use super::{Backend, authentication};
 use crate::authn::Identity;
+use crate::http::{Session, tunnel};
 use crate::webhook_client;
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header, request};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
 
 /// Headers that are about one connection.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -31,6 +32,7 @@ impl Backend {
             Err(why) => return plain(StatusCode::INTERNAL_SERVER_ERROR, why),
         };
         let front: Option<OnUpgrade> = head.extensions.remove();
+        let session = Session::of(&head.extensions);
         let upgrade = head.headers.get(header::UPGRADE).cloned().filter(|_| front.is_some());
         authentication::state(identity, &mut head.headers);
         let request = match self.request(&head, body, upgrade) {
@@ -38,7 +40,7 @@ impl Backend {
             Err(error) => return plain(StatusCode::BAD_REQUEST, &error.to_string()),
         };
         match client.request(request).await {
-            Ok(answer) => passed_back(answer, front),
+            Ok(answer) => passed_back(answer, front, session, self.shutdown.clone()),
             Err(error) => {
                 let text = format!("error trying to reach service: {}", webhook_client::detail(&error));
                 plain(StatusCode::SERVICE_UNAVAILABLE, &text)
@@ -87,27 +89,23 @@ fn without_hops(headers: &mut HeaderMap) {
     headers.remove(header::UPGRADE);
 }
 
-fn passed_back(mut answer: Response<hyper::body::Incoming>, front: Option<OnUpgrade>) -> Response {
+fn passed_back(
+    mut answer: Response<hyper::body::Incoming>,
+    front: Option<OnUpgrade>,
+    session: Session,
+    shutdown: CancellationToken,
+) -> Response {
     let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if let Some(front) = front.filter(|_| switched) {
-        let back = hyper::upgrade::on(&mut answer);
-        // Ends when either side closes its connection, and with the runtime.
-        tokio::spawn(async move {
-            let (front, back) = match tokio::try_join!(front, back) {
-                Ok(both) => both,
-                Err(error) => return tracing::debug!(%error, "an upgraded connection was not had"),
-            };
-            let (mut front, mut back) = (TokioIo::new(front), TokioIo::new(back));
-            if let Err(error) = tokio::io::copy_bidirectional(&mut front, &mut back).await {
-                tracing::debug!(%error, "an upgraded connection ended");
-            }
-        });
-    }
+    let back = switched.then(|| hyper::upgrade::on(&mut answer));
     let (mut head, body) = answer.into_parts();
     if !switched {
         without_hops(&mut head.headers);
     }
-    Response::from_parts(head, Body::new(body))
+    let mut response = Response::from_parts(head, Body::new(body));
+    if let (Some(front), Some(back)) = (front, back) {
+        session.run(&mut response, tunnel(front, back), shutdown);
+    }
+    response
 }
 
 /// What Kubernetes answers when there is nobody to pass a request on to.

@@ -48,7 +48,8 @@ pub(crate) use classify::Class;
 pub(crate) use discovery::priorities;
 pub(crate) use health::GIT_VERSION;
 pub(crate) use layers::{with_identities, with_identity, without_owners};
-pub(crate) use node_proxy::NodeDialer;
+pub(crate) use node_proxy::{NodeDialer, tunnel};
+pub(crate) use session::Session;
 pub(crate) use stack::Stack;
 
 use crate::aggregator::Aggregator;

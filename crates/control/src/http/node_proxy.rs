@@ -225,27 +225,22 @@ async fn pass_through(
     copy_upgrade_headers(response.headers(), answer.headers_mut());
     let node_side = hyper::upgrade::on(&mut response);
     // Ends when either side does; the server's end drops both.
-    let shutdown = registry.shutdown.clone();
-    session.mark(&mut answer);
-    tokio::spawn(async move {
-        let _session = session;
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            result = tunnel(upgrade, node_side) => {
-                if let Err(error) = result {
-                    tracing::debug!(error = &*error, "a stream to a node ended badly");
-                }
-            }
-        }
-    });
+    let stream = tunnel(upgrade, node_side);
+    session.run(&mut answer, stream, registry.shutdown.clone());
     Ok(answer)
 }
 
-pub(super) async fn tunnel(client: OnUpgrade, node: OnUpgrade) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (client, node) = tokio::try_join!(client, node)?;
-    let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
-    tokio::io::copy_bidirectional(&mut client, &mut node).await?;
-    Ok(())
+/// Two upgraded connections made one. What goes wrong is told to nobody: either side sees it end.
+pub(crate) async fn tunnel(client: OnUpgrade, backend: OnUpgrade) {
+    let joined = async {
+        let (client, backend) = tokio::try_join!(client, backend)?;
+        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+        tokio::io::copy_bidirectional(&mut client, &mut backend).await?;
+        Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    if let Err(error) = joined.await {
+        tracing::debug!(error = &*error, "an upgraded connection ended badly");
+    }
 }
 
 async fn pod(registry: &Registry, target: &Target) -> Result<Pod, Status> {

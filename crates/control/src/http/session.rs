@@ -7,17 +7,35 @@ use axum::response::Response;
 use http::Extensions;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// What is let go when the last clone is dropped.
 #[derive(Clone)]
-pub(super) struct Session(Arc<Mutex<Vec<Box<dyn Send>>>>);
+pub(crate) struct Session(Arc<Mutex<Vec<Box<dyn Send>>>>);
 
 impl Session {
     /// For a request that came over a connection, or from within.
-    pub(super) fn of(request: &Extensions) -> Self {
+    pub(crate) fn of(request: &Extensions) -> Self {
         let connection = request.get::<Connection>().cloned();
         let held = connection.map(|connection| Box::new(connection) as Box<dyn Send>);
         Session(Arc::new(Mutex::new(held.into_iter().collect())))
+    }
+
+    /// Says of an answer that it begins this, and goes on with `work` until the server ends.
+    pub(crate) fn run(
+        self,
+        response: &mut Response,
+        work: impl Future<Output = ()> + Send + 'static,
+        shutdown: CancellationToken,
+    ) {
+        self.mark(response);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = work => {}
+            }
+            drop(self);
+        });
     }
 
     /// Says of an answer that it begins this.

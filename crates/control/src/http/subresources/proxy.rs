@@ -17,7 +17,6 @@ use http::Method;
 use k8s_openapi::api::core::v1::{Endpoints, Node, ObjectReference, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -267,17 +266,6 @@ fn is_global_unicast(address: &IpAddr) -> bool {
         }
         IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local()),
     }
-}
-
-/// Connections that pass through, ended with the server.
-fn keep(task: impl Future<Output = ()> + Send + 'static, registry: &Arc<Registry>) {
-    let shutdown = registry.shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = task => {}
-        }
-    });
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::super::super::node_proxy::{Place, tunnel};
 use super::super::super::resource::Call;
+use super::super::super::session::Session;
 use super::rewrite::{self, Split};
 use crate::tls;
 use crate::webhook_client;
@@ -127,12 +128,8 @@ pub(super) async fn pass_on(
     match upgrade {
         Some(client) if switched => {
             let backend = hyper::upgrade::on(&mut response);
-            let stream = async move {
-                if let Err(error) = tunnel(client, backend).await {
-                    tracing::debug!(error = &*error, "a proxied stream ended badly");
-                }
-            };
-            super::keep(stream, &call.app.registry);
+            let shutdown = call.app.registry.shutdown.clone();
+            Session::of(&head.extensions).run(&mut answer, tunnel(client, backend), shutdown);
         }
         _ => *answer.body_mut() = Body::new(response.into_body()),
     }
