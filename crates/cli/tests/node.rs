@@ -42,6 +42,36 @@ fn an_image_in_use_can_be_removed_by_name_only() {
 }
 
 #[test]
+fn a_pod_whose_record_is_lost_runs_on() {
+    let Some(mut cluster) = cluster() else { return };
+    cluster.apply(
+        r#"
+{apiVersion: v1, kind: Pod, metadata: {name: c}, spec: {terminationGracePeriodSeconds: 1, containers: [{name: c,
+  image: 'host/tools:v1', command: [sleep, '1000']}]}}
+"#,
+    );
+    cluster.wait_for("pod/c", "condition=Ready");
+    let id = "{.status.containerStatuses[*].containerID}";
+    let (before, uid) = (cluster.get("pod/c", id), cluster.get("pod/c", "{.metadata.uid}"));
+    cluster.dev().signal(rustix::process::Signal::KILL);
+    cluster.dev().wait();
+    let run_dir = catamaran_shim::run_base().join(format!("catamaran-{}", cluster.instance()));
+    let record = run_dir.join("pods").join(uid).join("node.json");
+    let whole = std::fs::metadata(&record).expect("a record").len();
+    std::fs::write(&record, "{").expect("cut off");
+    cluster.boot(&[]);
+    // The API server remembers what the record said.
+    until("the record to be written again", || {
+        let length = std::fs::metadata(&record).map_or(0, |record| record.len());
+        (length >= whole / 2).then_some(())
+    });
+    stdout(&mut cluster.cata(&["exec", "c", "--", "true"]));
+    assert_eq!(cluster.get("pod/c", id), before);
+    stdout(&mut cluster.cata(&["delete", "pods", "--all"]));
+    cluster.stop();
+}
+
+#[test]
 fn a_volume_beyond_its_limit_evicts_the_pod() {
     let Some(mut cluster) = cluster() else { return };
     cluster.apply(

@@ -170,6 +170,24 @@ fn limits_change_while_containers_run() {
         assert_eq!(status(&cluster, container, "restartCount"), "1", "{container}");
     }
     assert_eq!(memory_limit(&cluster, "strict"), (80 << 20).to_string());
+    // All of them at once, down: the pod's own group has to wait for the one that is started again.
+    let less =
+        |name: &str| format!(r#"{{"name": "{name}", "resources": {{"limits": {{"memory": "72Mi", "cpu": "110m"}}}}}}"#);
+    let all = ["main", "strict", "wasm"].map(less).join(", ");
+    let all = format!(r#"{{"spec": {{"containers": [{all}]}}}}"#);
+    stdout(&mut cluster.kubectl(&["patch", "pod", "grow", "--subresource=resize", "-p", &all]));
+    for (container, restarts) in [("main", "0"), ("strict", "2"), ("wasm", "2")] {
+        settled(container, "72Mi");
+        assert_eq!(status(&cluster, container, "restartCount"), restarts, "{container}");
+    }
+    let (memory, cpu) = (3 * (72 << 20), 3 * 11_000);
+    assert_eq!(
+        pod_limit(&cluster, "memory.limit_in_bytes", "memory.max"),
+        memory.to_string()
+    );
+    assert_eq!(pod_limit(&cluster, "cpu.cfs_quota_us", "cpu.max"), cpu.to_string());
+    patch(&cluster, "main", r#"{"limits": {"memory": "96Mi", "cpu": "150m"}}"#);
+    settled("main", "96Mi");
 
     // Too much for any node of this size: asked for, said, not done; and taken back.
     patch(

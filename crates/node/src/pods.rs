@@ -314,6 +314,10 @@ impl Pods {
             }
         };
         if let Some(key) = self.ids.remove(&id) {
+            // One that died comes again with its pod, which still has what it was granted.
+            if ended.is_ok() {
+                self.machine.grants.forget(&key.uid);
+            }
             self.workers.remove(&key.uid);
             self.known.lock().remove(&key.uid);
         }

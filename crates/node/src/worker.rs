@@ -345,6 +345,8 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         if std::mem::take(&mut self.world.unintroduced) {
             self.resizes.recall(&pod);
             self.acknowledged = pod.status.clone();
+            // What has not changed goes on from there.
+            self.status = self.acknowledged.clone().unwrap_or_default();
             crate::adopt::introduce(&mut self.world, &pod);
             let said = pod
                 .status
@@ -387,7 +389,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         for &index in slots {
             let name = &self.world.slots[index].name;
             let message = format!("Container {name} definition changed, will be restarted");
-            self.replace_later(index, deadline, &message);
+            self.stop(index, deadline, &message);
         }
     }
 
@@ -450,25 +452,8 @@ impl<M: Machine, R: Reports> Worker<M, R> {
             }
             Step::Start(index) => self.start(index),
             Step::Stop(index, deadline) => {
-                let slot = &mut self.world.slots[index];
-                slot.stopping = Some(crate::world::Stopping {
-                    deadline,
-                    killed: false,
-                });
-                let Some(id) = slot.current.as_ref().map(|attempt| attempt.id.clone()) else {
-                    return false;
-                };
-                let (name, again) = (slot.name.clone(), slot.rerun);
-                self.event(
-                    Some(&name),
-                    Severity::Normal,
-                    "Killing",
-                    &format!("Stopping container {name}"),
-                );
-                self.spawn(async move {
-                    machine.stop(&pod, &id, again).await;
-                    Done::Nothing
-                });
+                let why = format!("Stopping container {}", self.world.slots[index].name);
+                self.stop(index, deadline, &why);
             }
             Step::Kill(index) => {
                 let slot = &mut self.world.slots[index];

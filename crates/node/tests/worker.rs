@@ -66,6 +66,11 @@ struct Fake {
     ids: Mutex<HashMap<String, String>>,
     images: Mutex<Vec<Failure>>,
     resizes: Mutex<Vec<Result<Changed, String>>>,
+    resize_takes: SignedDuration,
+    /// Messages of `Killing` events.
+    killings: Mutex<Vec<String>>,
+    /// When the pod became ready, as every status said.
+    ready_since: Mutex<Vec<Option<Timestamp>>>,
     reports_fail: Mutex<usize>,
     image_takes: SignedDuration,
     clock: Arc<JumpingClock>,
@@ -174,6 +179,7 @@ impl Machine for Fake {
     ) -> Result<Changed, String> {
         let names: Vec<_> = containers.iter().map(|(name, _)| name.clone()).collect();
         self.journal.add(format!("room {}", limit(room)));
+        self.clock.until(self.clock.now() + self.resize_takes).await;
         self.journal
             .add(format!("resize to {} of {}", limit(pod), names.join(" ")));
         match self.resizes.lock().expect("not poisoned").pop() {
@@ -228,11 +234,11 @@ impl Reports for Fake {
             return Reported::Failed;
         }
         drop(failures);
-        let ready = status
-            .conditions
-            .iter()
-            .flatten()
-            .any(|c| c.type_ == "Ready" && c.status == "True");
+        let mut conditions = status.conditions.iter().flatten();
+        let condition = conditions.find(|c| c.type_ == "Ready" && c.status == "True");
+        let ready = condition.is_some();
+        let since = condition.and_then(|condition| Some(condition.last_transition_time.as_ref()?.0));
+        self.ready_since.lock().expect("not poisoned").push(since);
         let states = status.container_statuses.iter().flatten().map(|container| {
             let state = container.state.clone().unwrap_or_default();
             let waiting = state.waiting.and_then(|waiting| waiting.reason);
@@ -258,7 +264,10 @@ impl Reports for Fake {
         Reported::Done
     }
 
-    fn event(&self, _: &Arc<Pod>, _: Option<&str>, severity: Severity, reason: &str, _: &str) {
+    fn event(&self, _: &Arc<Pod>, _: Option<&str>, severity: Severity, reason: &str, message: &str) {
+        if reason == "Killing" {
+            self.killings.lock().expect("not poisoned").push(message.to_owned());
+        }
         if severity == Severity::Warning || reason.starts_with("Resize") {
             self.journal.add(format!("event {reason}"));
         }
@@ -796,6 +805,10 @@ async fn who_wants_a_restart_for_it_gets_one_when_there_is_room() {
     running.fake.exit("a", 143);
     running.journal().until("event ResizeCompleted").await;
     assert_eq!(
+        *running.fake.killings.lock().expect("not poisoned"),
+        ["Container a resize requires restart"]
+    );
+    assert_eq!(
         running.since("event ResizeStarted"),
         [
             "event ResizeStarted",
@@ -848,6 +861,23 @@ async fn who_does_not_run_is_started_in_a_pod_that_has_room_for_it() {
     running.journal().until("start b 2").await;
     let lines = running.since("event ResizeStarted");
     assert_eq!(lines[1..3], ["room 2", "resize to 2 of a"], "{lines:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_started_while_room_is_made() {
+    let fake = Fake {
+        resize_takes: SignedDuration::from_secs(5),
+        ..Fake::default()
+    };
+    let running = run(&with_cpu("1", 1, "NotRequired"), fake);
+    running.journal().until("ready").await;
+    running.send(with_cpu("2", 2, "NotRequired"));
+    running.journal().until("room 2").await;
+    running.fake.exit("a", 1);
+    running.journal().until("start a 1").await;
+    let lines = running.since("room 2");
+    let position = |what: &str| lines.iter().position(|line| line == what).expect(what);
+    assert!(position("resize to 2 of a") < position("start a 1"), "{lines:?}");
 }
 
 #[tokio::test]
@@ -976,6 +1006,7 @@ async fn an_adopted_pod_goes_on_with_what_was_granted_and_asks_for_nothing_yet()
     let fake = Fake::default();
     let running = run_from(adopted(&before, Granted::resized(&asked), &fake), fake);
     running.journal().until("stop").await;
+    assert_eq!(running.statuses(), [""; 0]);
     running.fake.exit("a", 143);
     running.journal().until("event ResizeCompleted").await;
     let lines: Vec<_> = running.journal().lines();
@@ -993,6 +1024,23 @@ async fn an_adopted_pod_goes_on_with_what_was_granted_and_asks_for_nothing_yet()
         ],
         "{lines:?}"
     );
+}
+
+#[tokio::test]
+async fn an_adopted_pod_is_ready_since_it_was() {
+    let pod = one_container("Always");
+    let fake = Fake::default();
+    let running = run_from(adopted(&pod, Granted::default(), &fake), fake);
+    let mut known = Pod::clone(&pod);
+    let condition = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2025-01-01T00:00:00Z"});
+    known.status = serde_json::from_value(json!({"conditions": [condition]})).expect("a status");
+    for _ in 0..QUIET_TURNS {
+        tokio::task::yield_now().await;
+    }
+    running.send(Arc::new(known));
+    running.journal().until("ready").await;
+    let since = running.fake.ready_since.lock().expect("not poisoned").clone();
+    assert_eq!(since, ["2025-01-01T00:00:00Z".parse().ok()]);
 }
 
 #[tokio::test]
@@ -1057,7 +1105,9 @@ async fn an_added_container_waits_until_it_is_known_whether_it_ran() {
     let mut start = adopted(&with(Value::Null), Granted::default(), &fake);
     start.world.slots.push(Slot::of("d", Role::Ephemeral));
     let running = run_from(start, fake);
-    running.journal().until("status").await;
+    for _ in 0..QUIET_TURNS {
+        tokio::task::yield_now().await;
+    }
     let ended = json!({"containerID": "catamaran://d-0", "exitCode": 0, "reason": "Completed", "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:00Z"});
     let known = json!({"ephemeralContainerStatuses": [{"name": "d", "image": "dbg", "imageID": "", "ready": false, "restartCount": 0,
         "containerID": "catamaran://d-0", "state": {"terminated": ended}}]});

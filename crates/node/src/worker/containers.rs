@@ -1,17 +1,29 @@
 //! What a worker notes of its containers: starts, ends, reasons to wait; and the events that go with them.
 
 use super::{CONFIG_RETRY, Done, Worker};
-use crate::decide::Step;
 use crate::machine::{Failure, Machine, Reports, Retry, Severity, StartFailure, StartRequest, StartedAttempt};
 use crate::status::crash_message;
-use crate::world::{Attempt, Ended, Hold, Intent, Stage};
+use crate::world::{Attempt, Ended, Hold, Intent, Stage, Stopping};
 use jiff::Timestamp;
 
 impl<M: Machine, R: Reports> Worker<M, R> {
-    pub(super) fn replace_later(&mut self, index: usize, deadline: Timestamp, why: &str) {
-        let name = self.world.slots[index].name.clone();
+    /// Tells a container to end, and says why.
+    pub(super) fn stop(&mut self, index: usize, deadline: Timestamp, why: &str) {
+        let slot = &mut self.world.slots[index];
+        slot.stopping = Some(Stopping {
+            deadline,
+            killed: false,
+        });
+        let Some(id) = slot.current.as_ref().map(|attempt| attempt.id.clone()) else {
+            return;
+        };
+        let (name, again) = (slot.name.clone(), slot.rerun);
         self.event(Some(&name), Severity::Normal, "Killing", why);
-        self.execute(&Step::Stop(index, deadline));
+        let (machine, pod) = (self.machine.clone(), self.granted.clone());
+        self.spawn(async move {
+            machine.stop(&pod, &id, again).await;
+            Done::Nothing
+        });
     }
 
     /// Adds the container's last words to its end, off this task.

@@ -26,7 +26,9 @@ impl<M: Machine, R: Reports> Worker<M, R> {
     /// Sends the status if it is new and the pod is at rest (or has been in motion for long). Returns when to look again.
     pub(super) fn publish(&mut self) -> Option<Timestamp> {
         let now = self.world.now;
+        // Of a pod that was found running the API server may know more; whoever can be told will say so first.
         if self.world.finished
+            || self.world.unintroduced
             || matches!(
                 self.world.intent,
                 Intent::Stop {

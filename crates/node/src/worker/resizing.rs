@@ -239,7 +239,7 @@ impl<M: Machine, R: Reports> Worker<M, R> {
         let name = self.world.slots[index].name.clone();
         let deadline = self.world.now + self.grace();
         self.world.slots[index].rerun = true;
-        self.replace_later(index, deadline, &format!("Container {name} resize requires restart"));
+        self.stop(index, deadline, &format!("Container {name} resize requires restart"));
     }
 
     /// What became of the end of a resize. Says so when all of it is in force.
