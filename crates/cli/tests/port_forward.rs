@@ -14,8 +14,13 @@ bind(S, pack("S n C4 x8", 2, 9000, 127, 0, 0, 1)) or die; listen(S, 50);
 while (accept(C, S)) { if (fork) { close(C); next } my $n = 0; while (my $r = sysread(C, my $b, 65536)) { $n += $r }
   for (1 .. 20) { syswrite(C, "x" x 65536) } syswrite(C, "heard $n"); exit }"#;
 
+/// Says something as long as anybody takes it, a byte at a time, to a client that has said everything or not.
+const ENDLESS: &str = r#"$SIG{CHLD} = "IGNORE"; $SIG{PIPE} = "IGNORE"; socket(S, 2, 1, 0); setsockopt(S, 1, 2, 1);
+bind(S, pack("S n C4 x8", 2, 9001, 127, 0, 0, 1)) or die; listen(S, 50);
+while (accept(C, S)) { if (fork) { close(C); next } 1 while syswrite(C, "x"); exit }"#;
+
 fn pods() -> String {
-    let script = COUNT.replace('\n', " ").replace('\'', "''");
+    let [count, endless] = [COUNT, ENDLESS].map(|script| script.replace('\n', " ").replace('\'', "''"));
     format!(
         r"
 apiVersion: v1
@@ -31,7 +36,8 @@ metadata: {{name: count}}
 spec:
   terminationGracePeriodSeconds: 1
   containers:
-  - {{name: count, image: 'host/perl:v1', command: [perl, '-e', '{script}']}}
+  - {{name: count, image: 'host/perl:v1', command: [perl, '-e', '{count}']}}
+  - {{name: endless, image: 'host/perl:v1', command: [perl, '-e', '{endless}']}}
 ---
 apiVersion: v1
 kind: Service
@@ -92,6 +98,13 @@ fn ask(port: u16, bytes: usize) -> Vec<u8> {
     answer
 }
 
+/// Goes away while it is told something, having said everything itself.
+fn leave(port: u16) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+    stream.shutdown(Shutdown::Write).expect("shut");
+    stream.read_exact(&mut vec![0; 100_000]).expect("read");
+}
+
 #[test]
 fn connections_reach_wasm_and_linux_pods_and_close_half_by_half() {
     let Some(mut cluster) = cluster() else { return };
@@ -106,8 +119,13 @@ fn connections_reach_wasm_and_linux_pods_and_close_half_by_half() {
         }
         running.line("Handling connection for");
     }
-    for (name, mut client) in clients(&cluster, &["count", ":9000"]) {
-        let (_running, port) = forward(&mut client);
+    for (name, mut client) in clients(&cluster, &["count", ":9000", ":9001"]) {
+        let (mut running, port) = forward(&mut client);
+        let endless = running.line("-> 9001");
+        let endless = endless.split([':', ' ']).find_map(|word| word.parse().ok());
+        for _ in 0..4 {
+            leave(endless.expect("a port"));
+        }
         let asking: Vec<_> = [0, 1, 3_000_000]
             .map(|bytes| std::thread::spawn(move || (bytes, ask(port, bytes))))
             .into();

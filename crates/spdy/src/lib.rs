@@ -5,7 +5,8 @@
 //! connection for either side.
 //!
 //! Go's implementation, the peer that matters, has no flow control: it announces no windows and heeds none. Windows are
-//! therefore kept towards peers that show they count, and everywhere else a slow reader holds up the connection, as it does there.
+//! therefore kept towards peers that show they count, and everywhere else a stream that is not read holds up the connection once
+//! it has taken its share of what one may hold.
 
 #![forbid(unsafe_code)]
 

@@ -6,15 +6,16 @@
 //! ```
 //!
 //! What comes for a stream that nobody reads has to stay somewhere. Peers that count are told at once that we do too, of
-//! [`WINDOW`] bytes for each stream and [`MOST_HELD`] for all: they hold back by themselves, and what they send in spite of it has
+//! `WINDOW` bytes for each stream and `MOST_HELD` for all: they hold back by themselves, and what they send in spite of it has
 //! its stream reset. So one stream does not hold up another, until `MOST_HELD / WINDOW` of them stand full.
 //!
 //! Go's peers heed no windows (`github.com/moby/spdystream` reads such frames and drops them), and the only thing that makes them
-//! wait is that the connection is not read. A stream of theirs may hold [`MOST_HELD_UNCOUNTED`] bytes, as far as the connection's
+//! wait is that the connection is not read. A stream of theirs may hold `MOST_HELD_UNCOUNTED` bytes, as far as the connection's
 //! budget goes; beyond that **the read loop waits, and all streams of the connection with it**, as they do in Go's own
 //! implementation after some fifty frames. [`Patience::stall`] is how long; the stream is then reset.
 //!
-//! A connection ends when nothing was read or written for [`Patience::idle`], whatever either loop waits for.
+//! A connection ends when nothing was read or written for [`Patience::idle`], whatever either loop waits for, and when the peer
+//! took nothing of what is written for as long, whatever it says.
 
 mod inbox;
 mod input;
