@@ -340,4 +340,38 @@ mod tests {
         let refused = issued(SignedDuration::from_hours(1), &["client auth", "flying"]).unwrap_err();
         assert_eq!(refused.to_string(), r#"unrecognized usage values: ["flying"]"#);
     }
+
+    /// Whoever approved it may have missed it.
+    #[test]
+    fn a_request_in_doubt_is_not_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = Pki::open(dir.path()).unwrap().issuer().unwrap();
+        let sign = |der: &[u8]| {
+            let lifetime = SignedDuration::from_hours(1);
+            let signed = issuer.issue(der, &usages(&["client auth"]), lifetime, Timestamp::now());
+            signed.map(drop).map_err(|error| error.to_string())
+        };
+        let request = |kind: DnType, value: rcgen::DnValue| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, "ann");
+            params.distinguished_name.push(kind, value);
+            let request = params.serialize_request(&KeyPair::generate().unwrap()).unwrap();
+            request.der().to_vec()
+        };
+        let mut plain = request(DnType::OrganizationName, "team".into());
+        assert_eq!(sign(&plain), Ok(()));
+        plain.push(0);
+        let refused = |why: &str| Err(format!("unable to parse certificate request: {why}"));
+        assert_eq!(sign(&plain), refused("asn1: syntax error: trailing data"));
+        // The table of rcgen has every type once.
+        let twice = request(DnType::CustomDnType(vec![2, 5, 4, 3]), "admin".into());
+        assert_eq!(sign(&twice), refused("subject must not have more than one common name"));
+        let foreign = rcgen::DnValue::UniversalString("system:masters".try_into().unwrap());
+        let foreign = request(DnType::OrganizationName, foreign);
+        assert_eq!(
+            sign(&foreign),
+            refused("x509: the attribute 2.5.4.10 of the subject is no text")
+        );
+    }
 }
