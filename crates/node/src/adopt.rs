@@ -95,14 +95,8 @@ pub(crate) async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timesta
         }
     };
     let mut pod = record.pod;
-    let mut world = new_world(&pod, now);
-    world.sandbox = Sandbox::Ready;
-    world.unintroduced = true;
     let granted = machine.grants.get(&uid).unwrap_or_else(|| Granted::of(&pod));
-    let mut resizes = Resizes::recovered(granted);
-    let noted = take_over(machine.layout(), &key, &mut world, containers);
-    recognise(&noted, &mut pod, &mut resizes);
-    hold_unsupported(&mut world, &pod);
+    let (mut world, resizes) = taken_over(machine.layout(), &key, &mut pod, granted, containers, now);
     if up.is_none() {
         world.lose_sandbox();
     }
@@ -122,6 +116,25 @@ pub(crate) async fn inspect(machine: &LocalMachine, dir: &StateDir, now: Timesta
             adopted: true,
         },
     )))
+}
+
+/// The world of a pod whose sandbox is there with these containers. Brings `pod` up to date as far as its containers' records tell.
+fn taken_over(
+    layout: &Layout,
+    key: &PodKey,
+    pod: &mut Pod,
+    granted: Granted,
+    containers: Vec<ContainerState>,
+    now: Timestamp,
+) -> (World, Resizes) {
+    let mut world = new_world(pod, now);
+    world.sandbox = Sandbox::Ready;
+    world.unintroduced = true;
+    let mut resizes = Resizes::recovered(granted);
+    let noted = take_over(layout, key, &mut world, containers);
+    recognise(&noted, pod, &mut resizes);
+    hold_unsupported(&mut world, pod);
+    (world, resizes)
 }
 
 fn states_on_disk(dir: &StateDir) -> Vec<ContainerState> {
@@ -460,11 +473,9 @@ mod tests {
             .amend_container(&key.uid, "x", |record| record.rerun = true)
             .expect("written");
 
-        let mut world = new_world(&recorded, Timestamp::UNIX_EPOCH);
-        let mut resizes = Resizes::recovered(Granted::resized(&asked));
-        let noted = take_over(&layout, &key, &mut world, vec![running("a", "x")]);
-        recognise(&noted, &mut recorded, &mut resizes);
-        hold_unsupported(&mut world, &recorded);
+        let (granted, containers) = (Granted::resized(&asked), vec![running("a", "x")]);
+        let (world, resizes) = taken_over(&layout, &key, &mut recorded, granted, containers, Timestamp::UNIX_EPOCH);
+        assert!(world.unintroduced);
         // Told to end for the sake of a resize: it is started again, whatever its restart policy, and the resize goes on.
         assert!(world.slots[0].rerun && world.slots[0].hold.is_none());
         let spec = recorded.spec.as_ref().expect("a spec");

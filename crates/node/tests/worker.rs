@@ -864,6 +864,28 @@ async fn who_does_not_run_is_started_in_a_pod_that_has_room_for_it() {
 }
 
 #[tokio::test]
+async fn who_is_about_to_start_again_finds_room() {
+    let running = run(&with_cpu("1", 1, "NotRequired"), Fake::default());
+    running.journal().until("ready").await;
+    let other_image = |cpu: &str, generation| {
+        let mut pod = Pod::clone(&with_cpu(cpu, generation, "NotRequired"));
+        pod.spec.as_mut().expect("a spec").containers[0].image = Some("j".to_owned());
+        Arc::new(pod)
+    };
+    running.send(other_image("1", 2));
+    running.journal().until("stop a to start again").await;
+    running.send(other_image("2", 3));
+    running.journal().until("event ResizeStarted").await;
+    running.journal().until("room 2").await;
+    running.fake.exit("a", 143);
+    running.journal().until("event ResizeCompleted").await;
+    let lines = running.since("room 2");
+    let position = |what: &str| lines.iter().position(|line| line == what).expect(what);
+    assert!(position("resize to 2 of ") < position("start a 1"), "{lines:?}");
+    assert!(position("start a 1") < position("settle 2"), "{lines:?}");
+}
+
+#[tokio::test]
 async fn nothing_is_started_while_room_is_made() {
     let fake = Fake {
         resize_takes: SignedDuration::from_secs(5),
