@@ -251,8 +251,10 @@ fn signals_reach_one_or_all() {
         pod.shim.signal("c1", 15, false).await.unwrap();
         assert_eq!(pod.exit("c1").await.code, 5);
         pod.shim.signal("c1", 9, true).await.unwrap();
-        let script = "sh -c 'trap \"echo child; exit\" USR1; echo up; while :; do sleep 0.01; done' & \
-                      trap 'wait; exit 6' USR1; wait; wait; exit 7";
+        // Who says that it is up is the last to have its trap.
+        let script = "trap 'wait; exit 6' USR1; \
+                      sh -c 'trap \"echo child; exit\" USR1; echo up; while :; do sleep 0.01; done' & \
+                      wait; wait; exit 7";
         let config = pod.sh("c2", script).await;
         let log = config.log_path.unwrap();
         eventually("up", || fs::read_to_string(&log).is_ok_and(|text| text.contains("up")));
