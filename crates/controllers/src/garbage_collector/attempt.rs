@@ -120,6 +120,10 @@ pub(crate) async fn attempt(cluster: &dyn Cluster, item: &Item) -> Result<Outcom
         return finish(cluster, item, outcome).await;
     }
     outcome.again = !item.observed;
+    if live.being_deleted && live.orphan {
+        // On its way as well, and no watch has shown it yet. Whoever asked for that wants its dependents to stay.
+        return Ok(outcome);
+    }
     let mut references = Vec::with_capacity(live.owners.len());
     for owner in &live.owners {
         match footing(cluster, item, &namespace, owner, &mut outcome).await? {

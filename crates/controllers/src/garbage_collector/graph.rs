@@ -214,7 +214,8 @@ impl Graph {
         }
     }
 
-    /// Notes a dependent with its owner. True if the reference may be wrong.
+    /// Notes a dependent with its owner. True if it is to be judged: the reference may be wrong, or the owner's deletion is on its way
+    /// already and told all whom it knew.
     fn attach(&mut self, dependent: &Identity, owner: &Owner, work: &mut Vec<Work>) -> bool {
         let Some(node) = self.nodes.get_mut(&owner.uid) else {
             let node = Node {
@@ -239,7 +240,7 @@ impl Graph {
             }
             return true;
         }
-        !owner.names(&node.identity) || (elsewhere && !node.observed)
+        node.waits || !owner.names(&node.identity) || (elsewhere && !node.observed)
     }
 
     /// An object does not depend on that owner any more. Of an owner that only references told of, nothing is left without them.

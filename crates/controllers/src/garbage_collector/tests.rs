@@ -564,8 +564,8 @@ fn dependents_that_no_watch_shows_are_not_forgotten() {
             assert!(model.crimes.is_empty(), "{:?}", model.crimes);
             let expected = usize::from(how == Propagation::Orphan);
             assert_eq!(model.objects.len(), expected, "{how:?} {hidden:?}");
-            // Both are there as long as nobody can tell; an owner stays until a watch shows that its dependent is gone.
-            let meanwhile = if hidden == Watch::Broken { 2 } else { 1 };
+            // Both are there as long as nobody can tell.
+            let meanwhile = if hidden == Watch::Broken { 2 } else { expected };
             assert_eq!(while_hidden, meanwhile, "{how:?} {hidden:?}");
         }
     }
